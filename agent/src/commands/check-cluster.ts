@@ -1,0 +1,10 @@
+import { checkCluster } from "../postgres/check.ts";
+import type { Handler } from "./handler.ts";
+import { required } from "./required.ts";
+
+/** Connects to a cluster and looks whether it can be protected. */
+export const checkClusterCommand: Handler<"checkCluster"> = async (spec, { signal, secret, clientFiles: files }) => {
+  const connection = required(spec.connection, "connection");
+  const password = secret(connection.passwordSecret);
+  return { result: await checkCluster({ connection, password, files, signal }) };
+};

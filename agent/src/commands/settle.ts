@@ -1,0 +1,58 @@
+import { create } from "@bufbuild/protobuf";
+import type { BackupDumpCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import type { DeleteBackupCommand } from "@coppice/proto/gen/coppice/agent/v1/delete_backup";
+import type { RestoreDatabaseCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { type SettleResult, SettleResultSchema } from "@coppice/proto/gen/coppice/agent/v1/settle";
+import { fail } from "@coppice/proto/kit/failure";
+import { settleDump, settleRestore } from "../logical/settle.ts";
+import { deleteBackup } from "../repository/delete.ts";
+import { backupPrefix, manifestKey } from "../repository/layout.ts";
+import type { CommandContext, Handler } from "./handler.ts";
+import { required } from "./required.ts";
+import { restoreToPlan } from "./restore-to-plan.ts";
+import { stagedOid } from "./staged-oid.ts";
+import { withStorage } from "./with-storage.ts";
+
+/** Finds out by looking how a command ended whose answer was lost, and clears away what it left. */
+export const settleCommand: Handler<"settle"> = async ({ lost }, context) => {
+  switch (lost.case) {
+    case "backupDump":
+      return { result: await settleLostDump(lost.value, context) };
+    case "restoreDatabase":
+      return { result: await settleLostRestore(lost.value, context) };
+    case "deleteBackup":
+      return { result: await settleLostDelete(lost.value, context) };
+    case undefined:
+      return fail("CAPABILITY_MISSING", "this agent cannot settle that kind of command");
+  }
+};
+
+async function settleLostDump(command: BackupDumpCommand, context: CommandContext): Promise<SettleResult> {
+  const { operationId, signal, progress: onProgress } = context;
+  return await withStorage(command.backup?.repository, context, async (storage) => {
+    const { outcome, removed } = await settleDump(storage, { command, operationId, signal, onProgress });
+    return create(SettleResultSchema, { removed, ...(outcome && { outcome: { case: "backupDump", value: outcome } }) });
+  });
+}
+
+async function settleLostRestore(command: RestoreDatabaseCommand, context: CommandContext): Promise<SettleResult> {
+  return await withStorage(command.backup?.repository, context, async (storage) => {
+    const restore = restoreToPlan(command, storage, context);
+    const { outcome, removed } = await settleRestore({ ...restore, stagedOid: stagedOid.read(context) });
+    return create(SettleResultSchema, {
+      removed,
+      ...(outcome && { outcome: { case: "restoreDatabase", value: outcome } }),
+    });
+  });
+}
+
+/** The manifest goes first: while it is there nothing is gone, and without it the rest only has to follow. */
+async function settleLostDelete(command: DeleteBackupCommand, context: CommandContext): Promise<SettleResult> {
+  const address = required(command.backup, "backup");
+  return await withStorage(address.repository, context, async (storage) => {
+    const manifest = await storage.stat(manifestKey(backupPrefix(address)), context.signal);
+    if (manifest !== undefined) return create(SettleResultSchema);
+    const value = await deleteBackup(storage, address, command.keys, context.signal);
+    return create(SettleResultSchema, { outcome: { case: "deleteBackup", value } });
+  });
+}

@@ -1,0 +1,150 @@
+import type { Readable } from "node:stream";
+import { Failure } from "@coppice/proto/kit/failure";
+import { feed } from "./feed.ts";
+import { firstFailure } from "./first-failure.ts";
+import { launch, type Launched, programFailure } from "./launch.ts";
+import { openOutput } from "./output.ts";
+import type { Program } from "./program.ts";
+import { resolveProgram, type ResolvedProgram } from "./resolve.ts";
+
+/** What a chain is opened with. */
+export interface ChainOptions {
+  readonly signal: AbortSignal;
+  /**
+   * What the first program reads; none means /dev/null. The chain takes it over: when it fails, the programs are
+   * killed before their input is closed, so that none of them takes the broken stream for a whole one.
+   */
+  readonly input?: Readable;
+  /**
+   * The last program may end well without reading all (pg_restore --list): programs before it that then lose their
+   * reader, and an input that is not taken whole, are no failure.
+   */
+  readonly mayStopEarly?: boolean;
+  /** Called with each line of a program's stderr, by its base name; at most 10,001 lines a program. */
+  readonly onStderr?: (program: string, line: string) => void;
+}
+
+/** Programs joined by pipes, running. Disposing kills what still runs and waits for its end. */
+export interface Chain extends AsyncDisposable {
+  /**
+   * What the last program writes. It ends only after every program has ended well, and is destroyed with the first
+   * cause otherwise, so a clean end is a whole stream. Destroying it earlier kills the programs. Who wants none of it
+   * calls `resume()`: programs wait for their reader.
+   */
+  readonly output: Readable;
+  /** Resolves when every program has ended with 0 and the input was taken whole; rejects with the first cause. */
+  readonly done: Promise<void>;
+}
+
+/** How long programs get to end by themselves after one of them failed, and again after TERM. */
+const graceMs = 1000;
+
+/**
+ * Starts programs joined by pipes, each in a process group of its own; bytes between them never pass through this
+ * process. Fails with PROGRAM_MISSING or OS_USER_NOT_USABLE before anything is started, and later (`done`, `output`)
+ * with PROGRAM_FAILED, the signal's reason, or the input's own error.
+ */
+export async function openChain(programs: readonly Program[], options: ChainOptions): Promise<Chain> {
+  // Until it is read an input that fails would be an unhandled error; what it was is asked for again below.
+  const ignored = () => {};
+  options.input?.on("error", ignored);
+  try {
+    const resolved = await Promise.all(programs.map(resolveProgram));
+    options.signal.throwIfAborted();
+    if (options.input?.destroyed) throw options.input.errored ?? new Error("the input was closed");
+    return start(resolved, options);
+  } catch (error) {
+    options.input?.destroy();
+    throw error;
+  }
+}
+
+function start(programs: readonly ResolvedProgram[], options: ChainOptions): Chain {
+  const { signal, input, mayStopEarly = false, onStderr = () => {} } = options;
+  const exits: number[] = [];
+  const timers = new Set<NodeJS.Timeout>();
+  let stopped: { cause: unknown } | undefined;
+  let isOver = false;
+
+  // From the last to the first: none may see its producer die, and so its input end, before it is told itself.
+  const killAll = (name: "SIGTERM" | "SIGKILL") => {
+    for (const program of running.toReversed()) program.kill(name);
+  };
+  const later = (run: () => void) => timers.add(setTimeout(run, graceMs));
+  const end = () => {
+    killAll("SIGTERM");
+    later(() => killAll("SIGKILL"));
+  };
+  const stop = (cause: unknown) => {
+    if (stopped || isOver) return;
+    stopped = { cause };
+    end();
+    output.destroy(asError(cause));
+  };
+
+  const running = launchAll(programs, input ? "pipe" : "ignore", onStderr, (index, isFailure) => {
+    exits.push(index);
+    // The others notice by their pipes; only who does not is made to end.
+    if (isFailure && timers.size === 0) later(end);
+  });
+  const [first] = running;
+  const { output, finish } = openOutput(running.at(-1)?.stdout ?? undefined, () =>
+    stop(new Failure("CANCELLED", "the output of the programs is no longer read")),
+  );
+  const onAbort = () => stop(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  const feeding = input && first?.stdin ? feed(input, first.stdin, stop) : undefined;
+
+  const settle = async () => {
+    const ends = await Promise.all(running.map(({ ended }) => ended));
+    const failed = firstFailure(ends, exits, mayStopEarly);
+    const isShort = feeding && !mayStopEarly && !stopped && !failed && !(await feeding.isTakenWhole());
+    isOver = true;
+    signal.removeEventListener("abort", onAbort);
+    for (const timer of timers) clearTimeout(timer);
+    feeding?.close();
+    if (stopped) throw stopped.cause;
+    if (failed) throw programFailure(failed);
+    if (isShort) throw new Failure("PROGRAM_FAILED", `${first?.name} ended before it had read all of its input`);
+  };
+  const done = settle();
+  done.then(finish, (cause: unknown) => output.destroy(asError(cause)));
+
+  return {
+    output,
+    done,
+    async [Symbol.asyncDispose]() {
+      stop(new Failure("CANCELLED", "the programs were stopped"));
+      await Promise.allSettled([done]);
+      output.destroy();
+    },
+  };
+}
+
+function launchAll(
+  programs: readonly ResolvedProgram[],
+  input: "pipe" | "ignore",
+  onStderr: (program: string, line: string) => void,
+  onExit: (index: number, isFailure: boolean) => void,
+): Launched[] {
+  const running: Launched[] = [];
+  let stdin: Readable | "pipe" | "ignore" = input;
+  try {
+    for (const [index, program] of programs.entries()) {
+      const launched = launch(program, { stdin, onStderr, onExit: (isFailure) => onExit(index, isFailure) });
+      running.push(launched);
+      // Both ends have their copy now. With ours open a producer whose consumer died would block for ever; and all
+      // of this happens in one turn of the event loop, so that we have not read a byte of it.
+      if (typeof stdin !== "string") stdin.destroy();
+      stdin = launched.stdout ?? "ignore";
+    }
+  } catch (error) {
+    for (const program of running) program.kill("SIGKILL");
+    throw error;
+  }
+  return running;
+}
+
+function asError(cause: unknown): Error {
+  return cause instanceof Error ? cause : new Error("the programs were stopped", { cause });
+}

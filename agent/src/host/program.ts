@@ -1,0 +1,19 @@
+import type { OsUser } from "./os-user.ts";
+
+/** A program to run, resolved: nothing of it goes through a shell. */
+export interface Program {
+  /** Absolute path, or a name to look up in PATH. */
+  readonly file: string;
+  /** Arguments; visible to every user of the host, so never a secret. */
+  readonly args: readonly string[];
+  /** Added to the clean environment of PATH, LANG=C.UTF-8, TZ, HOME, USER and LOGNAME. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Runs as this user; anyone but the agent's own needs root. */
+  readonly user?: OsUser;
+  /** Working folder, which that user must be able to enter; "/" when left out. */
+  readonly cwd?: string;
+  /** It starts processes of its own (pg_restore with jobs, pg_dumpall), which must end with it when the agent dies. */
+  readonly forks?: boolean;
+  /** Whether a line of its stderr must be kept out of logs and errors, for example because it quotes SQL text. */
+  readonly hidesLine?: (line: string) => boolean;
+}

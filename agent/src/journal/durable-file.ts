@@ -1,0 +1,44 @@
+import { chown, type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+
+/** Makes a change of the folder's entries durable. */
+export async function syncFolder(folder: string): Promise<void> {
+  await using handle = await open(folder, "r");
+  await handle.sync();
+}
+
+/**
+ * Replaces or makes a file (0600) so that after a crash either the old or the new content is there, whole; durable when
+ * resolved. The file belongs to its folder's owner: enrolment is often done as root for an agent that is not.
+ */
+export async function replaceFile(path: string, content: string): Promise<void> {
+  const temporary = `${path}.new`;
+  try {
+    {
+      await rm(temporary, { force: true });
+      await using handle = await open(temporary, "wx", 0o600);
+      await handle.writeFile(content);
+      await ownAsFolder(handle, path);
+      await handle.sync();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}
+
+/** Gives a file that root has just made to the owner of its folder. */
+export async function ownAsFolder(handle: FileHandle, path: string): Promise<void> {
+  if (process.getuid?.() !== 0) return;
+  const { uid, gid } = await stat(dirname(path));
+  await handle.chown(uid, gid);
+}
+
+/** Gives a folder that root has just made to the owner of the folder it is in. */
+export async function ownAsParent(folder: string): Promise<void> {
+  if (process.getuid?.() !== 0) return;
+  const { uid, gid } = await stat(dirname(folder));
+  await chown(folder, uid, gid);
+}

@@ -1,0 +1,135 @@
+import { rm } from "node:fs/promises";
+import { create } from "@bufbuild/protobuf";
+import {
+  type BackupDumpCommand,
+  type BackupDumpResult,
+  BackupDumpResultSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import {
+  type RestoreDatabaseResult,
+  RestoreDatabaseResultSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import type { WorkDone } from "@coppice/proto/gen/coppice/common/v1/progress";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
+import { resolveEndpoint } from "../postgres/endpoint.ts";
+import { type ReadManifest, readManifest } from "../repository/get.ts";
+import { backupPrefix, objectKey, recipeName } from "../repository/layout.ts";
+import { findLeavings, removeLeavings } from "../repository/leavings.ts";
+import { verifyBackup } from "../repository/verify.ts";
+import type { Storage } from "../storage/storage.ts";
+import { compareDatabase } from "./compare.ts";
+import { workFile } from "./load.ts";
+import { inspectRestore, type RestoreToPlan } from "./plan.ts";
+import { dropStagedDatabase, findDatabase } from "./staged-database.ts";
+
+/** How a lost command ended; `outcome` undefined: not to its end, and what it left is cleared away. */
+export interface Settled<Result> {
+  readonly outcome: Result | undefined;
+  /** What was found and removed, a line each, for people to read. */
+  readonly removed: string[];
+}
+
+async function readCommitted(
+  storage: Storage,
+  command: BackupDumpCommand,
+  signal: AbortSignal,
+): Promise<ReadManifest | undefined> {
+  const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
+  try {
+    return await readManifest(storage, address, signal);
+  } catch (error) {
+    if (isFailure(error, "MANIFEST_MISSING")) return undefined;
+    throw error;
+  }
+}
+
+async function readRecipe(storage: Storage, prefix: string, signal: AbortSignal): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of await storage.get(objectKey(prefix, recipeName), { signal })) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/**
+ * Finds out how a lost dump ended. It must not be running any more. Committed: everything is read and hashed again, and
+ * its result comes back (its facts of the cluster are lost). Not committed: its objects are removed. Fails as the
+ * storage does, or with what verifying found.
+ */
+export async function settleDump(
+  storage: Storage,
+  {
+    command,
+    operationId,
+    signal,
+    onProgress,
+  }: {
+    command: BackupDumpCommand;
+    operationId: string;
+    signal: AbortSignal;
+    onProgress: (work: WorkDone) => void;
+  },
+): Promise<Settled<BackupDumpResult>> {
+  const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
+  const prefix = backupPrefix({ clusterId: address.clusterId, folder: address.folder });
+  const committed = await readCommitted(storage, command, signal);
+  const removed = await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
+  if (!committed) return { outcome: undefined, removed };
+  const { failure, result } = await verifyBackup(storage, address, { signal, onProgress });
+  if (failure) throw failure;
+  const outcome = create(BackupDumpResultSchema, {
+    manifest: committed.manifest,
+    manifestSha256: committed.sha256,
+    storedBytes: result.bytes,
+    recipe: await readRecipe(storage, prefix, signal),
+  });
+  return { outcome, removed };
+}
+
+/** A restore that was lost. */
+export interface LostRestore extends RestoreToPlan {
+  /** What onStaged was told, if it was; a restore that never came so far has put nothing into place. */
+  readonly stagedOid: number | undefined;
+}
+
+async function dropStaged(connection: PostgresConnection, { command, workFolder }: LostRestore): Promise<string[]> {
+  await rm(workFile(workFolder, command.stagedDatabase), { force: true });
+  const isDropped = await dropStagedDatabase(connection, command.stagedDatabase);
+  return isDropped ? [`the database ${command.stagedDatabase}`] : [];
+}
+
+/**
+ * Finds out how a lost restore ended. It must not be running any more. In place: the database with the staged one's oid
+ * has the target's name; it is compared once more, since nobody knows what the lost comparison said. Otherwise the
+ * staged database is dropped. Fails as connections and the storage do.
+ */
+export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreDatabaseResult>> {
+  const { command, stagedOid, signal } = lost;
+  const endpoint = await resolveEndpoint(command.connection?.endpoint, lost.password, lost.files);
+  const { targetDatabase: target, keptDatabase } = command;
+  const database = endpoint.maintenanceDatabase === target ? "template1" : endpoint.maintenanceDatabase;
+  await using connection = await openConnection(endpoint, { database, signal });
+  const removed = await dropStaged(connection, lost);
+  if (stagedOid === undefined || (await findDatabase(connection, target)) !== stagedOid)
+    return { outcome: undefined, removed };
+  const plan = await inspectRestore(lost);
+  const compared = await compareDatabase({
+    archive: plan.toc,
+    access: plan.access,
+    endpoint,
+    database: target,
+    signal,
+    onTable: () => {},
+  });
+  const isKept = keptDatabase !== "" && (await findDatabase(connection, keptDatabase)) !== undefined;
+  const outcome = create(RestoreDatabaseResultSchema, {
+    database: target,
+    oid: stagedOid,
+    keptAs: isKept ? keptDatabase : "",
+    objects: compared.objects,
+    tables: compared.tables,
+    rows: compared.rows,
+    warnings: [...compared.warnings, "the answer of the restore was lost; it was found in place and compared again"],
+    bytesRead: plan.stream.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),
+  });
+  return { outcome, removed };
+}

@@ -1,0 +1,8 @@
+// The version is asked for often and by scripts, so that nothing but it is loaded then.
+if (process.argv[2] === "--version") {
+  const { agentVersion } = await import("./version.ts");
+  console.log(agentVersion());
+} else {
+  const { runCommandLine } = await import("./command-line.ts");
+  process.exitCode = await runCommandLine(process.argv.slice(2));
+}

@@ -1,0 +1,140 @@
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { raceSignal } from "@coppice/proto/kit/race";
+import { Client, type ClientConfig } from "pg";
+import { formatAddress, type ResolvedEndpoint } from "./endpoint.ts";
+import { hasSqlState, isTlsTrouble, toPostgresFailure } from "./postgres-failure.ts";
+import { planTlsAttempts, type TlsAttempt } from "./tls-attempts.ts";
+
+/** How a connection is opened. */
+export interface ConnectOptions {
+  /** The endpoint's maintenance database when left out. */
+  readonly database?: string;
+  /** The connection is closed, and running statements fail, when it is aborted. */
+  readonly signal: AbortSignal;
+  /** How long to wait for the connection; 10 s when left out. */
+  readonly connectTimeoutMs?: number;
+  /** How long a statement may wait for a lock; 1 min when left out. */
+  readonly lockTimeoutMs?: number;
+}
+
+/** An open connection with search_path pg_catalog. */
+export interface PostgresConnection extends AsyncDisposable {
+  readonly endpoint: ResolvedEndpoint;
+  readonly database: string;
+  /** Runs one statement; its rows as `pg` parses them (int8 and numeric are strings). Fails with a Failure. */
+  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  /** The one row of a statement that gives exactly one. */
+  queryOne<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row>;
+}
+
+function clientConfig(endpoint: ResolvedEndpoint, database: string, ssl: TlsAttempt, timeoutMs: number): ClientConfig {
+  return {
+    host: endpoint.hostAddress ?? endpoint.host,
+    port: endpoint.port,
+    user: endpoint.user,
+    database,
+    // A function, because `pg` would look for a password file of its own where there is none.
+    password: () =>
+      endpoint.passwordFor(database) ??
+      fail("PASSWORD_MISSING", `the server at ${formatAddress(endpoint)} asks for a password and none is known`, {
+        hint: endpoint.passwordFileProblem && `${endpoint.passwordFileProblem}; mend it, or give a password`,
+      }),
+    // `pg` writes into it, and an attempt may be made again for another database.
+    ssl: ssl && { ...ssl },
+    sslnegotiation: "postgres",
+    connectionTimeoutMillis: timeoutMs,
+    application_name: "coppice",
+    keepAlive: true,
+  };
+}
+
+async function tryToConnect(config: ClientConfig, signal: AbortSignal): Promise<Client> {
+  const client = new Client(config);
+  // Trouble of an idle connection shows itself to the next statement; without a listener it would end the process.
+  client.on("error", () => {});
+  try {
+    await raceSignal(client.connect(), signal);
+    return client;
+  } catch (error) {
+    client.end().catch(() => {});
+    throw error;
+  }
+}
+
+/** What a role or a database may have been given must not break work that takes hours. */
+function sessionSettings(lockTimeoutMs: number): string {
+  return `set search_path = pg_catalog; set lock_timeout = ${Math.round(lockTimeoutMs)}; set statement_timeout = 0;
+    set idle_session_timeout = 0; set idle_in_transaction_session_timeout = 0; set default_transaction_read_only = off;
+    set client_connection_check_interval = '2s'`;
+}
+
+/** Whether libpq would make the next try of `prefer` or `allow`: also when pg_hba.conf refuses this kind of line. */
+function isWorthAnotherTry(error: unknown): boolean {
+  return isTlsTrouble(error) || hasSqlState(error, "invalidAuthorization");
+}
+
+async function connectBySslMode(
+  endpoint: ResolvedEndpoint,
+  database: string,
+  { signal, connectTimeoutMs = 10_000 }: ConnectOptions,
+): Promise<Client> {
+  const attempts = await planTlsAttempts(endpoint);
+  for (const [index, attempt] of attempts.entries()) {
+    try {
+      return await tryToConnect(clientConfig(endpoint, database, attempt, connectTimeoutMs), signal);
+    } catch (error) {
+      if (index + 1 === attempts.length || !isWorthAnotherTry(error)) throw error;
+    }
+  }
+  throw new Error("an sslmode without any attempt");
+}
+
+/**
+ * Opens a connection as the endpoint says. Fails with CLUSTER_UNREACHABLE, PASSWORD_REFUSED, PASSWORD_MISSING,
+ * LOGIN_REFUSED, ROLE_MISSING, TLS_REFUSED, DATABASE_NOT_FOUND, PRIVILEGE_MISSING, or the signal's reason.
+ */
+export async function openConnection(endpoint: ResolvedEndpoint, options: ConnectOptions): Promise<PostgresConnection> {
+  const { signal, lockTimeoutMs = 60_000 } = options;
+  const database = options.database ?? endpoint.maintenanceDatabase;
+  signal.throwIfAborted();
+
+  const client = await connectBySslMode(endpoint, database, options).catch((error: unknown) => {
+    throw signal.aborted ? signal.reason : toPostgresFailure(error, endpoint);
+  });
+  // With a statement running, `pg` closes the line at once, and the server ends the statement.
+  const close = () => client.end().catch(() => {});
+  const onAbort = () => void close();
+  signal.addEventListener("abort", onAbort, { once: true });
+
+  async function query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+    signal.throwIfAborted();
+    try {
+      const result = await raceSignal(client.query<Row>({ text, ...(values ? { values: [...values] } : {}) }), signal);
+      return result.rows;
+    } catch (error) {
+      throw signal.aborted || isFailure(error) ? error : toPostgresFailure(error, endpoint);
+    }
+  }
+
+  async function queryOne<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row> {
+    const rows = await query<Row>(text, values);
+    const [row] = rows;
+    if (!row || rows.length !== 1) throw new Error(`a statement that gives one row gave ${rows.length}`);
+    return row;
+  }
+
+  async function dispose(): Promise<void> {
+    signal.removeEventListener("abort", onAbort);
+    await close();
+  }
+
+  const connection = { endpoint, database, query, queryOne, [Symbol.asyncDispose]: dispose };
+  try {
+    // Not as start-up options, which poolers refuse. The interval lets the server notice a client that is gone.
+    await query(sessionSettings(lockTimeoutMs));
+    return connection;
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}

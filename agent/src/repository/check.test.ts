@@ -1,0 +1,56 @@
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { checkRepository } from "./check.ts";
+
+const signal = new AbortController().signal;
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "coppice-check-"));
+});
+afterEach(async () => {
+  await rm(folder, { recursive: true });
+});
+
+const check = (path: string, by = signal) => {
+  const location = { kind: { case: "filesystem" as const, value: { path } } };
+  const target = create(RepositoryTargetSchema, { repositoryId: "rep_a", name: "main", location });
+  return checkRepository(target, { operationId: "op_check", signal: by });
+};
+
+test("a good folder passes every item and is left empty", async () => {
+  const { items, freeBytes } = await check(folder);
+  expect(items.map(({ name }) => name)).toEqual(["reachable", "write", "read", "list", "delete", "space"]);
+  expect(items.slice(0, 5).every(({ status, fix }) => status === CheckStatus.OK && fix === "")).toBe(true);
+  expect(freeBytes).toBeGreaterThan(0n);
+  expect(await readdir(folder)).toEqual([]);
+});
+
+test("a folder that is not there fails with the command that makes it", async () => {
+  const { items, freeBytes } = await check(join(folder, "it's not"));
+  expect(items).toHaveLength(1);
+  expect(items[0]).toMatchObject({ name: "reachable", status: CheckStatus.FAILED });
+  expect(items[0]?.message).toContain("does not exist on this host");
+  expect(items[0]?.fix).toMatch(/^install -d -m 0700 -o [a-z0-9_-]+ '.*\/it'\\''s not'$/);
+  expect(freeBytes).toBeUndefined();
+});
+
+test("a folder that takes no files fails at the write, and what depends on it is left out", async () => {
+  await writeFile(join(folder, "probe"), "in the way");
+  const { items } = await check(folder);
+  expect(items.map(({ name, status }) => `${name} ${CheckStatus[status]}`)).toEqual([
+    "reachable OK",
+    "write FAILED",
+    "space OK",
+  ]);
+  expect(items[1]?.fix).not.toBe("");
+});
+
+test("an aborted check rejects with the reason", async () => {
+  const reason = new Error("enough");
+  await expect(check(folder, AbortSignal.abort(reason))).rejects.toBe(reason);
+});

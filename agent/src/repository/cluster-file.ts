@@ -1,0 +1,50 @@
+import { clone, equals, fromJson, toJson } from "@bufbuild/protobuf";
+import { type ClusterFile, ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import type { Storage } from "../storage/storage.ts";
+import { checkFeatures, parseJsonObject } from "./document.ts";
+import { clusterFileKey } from "./layout.ts";
+import { readObject } from "./read-object.ts";
+
+/**
+ * Brings cluster.json up to date: incarnations that only the present one knows are kept, with their times; nothing is
+ * written when nothing changes. Fails with FEATURE_UNKNOWN or MANIFEST_UNREADABLE rather than replace what it cannot
+ * read.
+ */
+export async function writeClusterFile(storage: Storage, file: ClusterFile, signal: AbortSignal): Promise<void> {
+  const key = clusterFileKey(file.clusterId);
+  const present = await readPresent(storage, key, signal);
+  const merged = clone(ClusterFileSchema, file);
+  merged.formatVersion = 1;
+  const known = present?.incarnations ?? [];
+  merged.incarnations = [...known, ...merged.incarnations.filter((one) => !known.some((two) => isSame(one, two)))];
+  if (present && equals(ClusterFileSchema, present, merged)) return;
+  const json = toJson(ClusterFileSchema, merged, { alwaysEmitImplicit: true });
+  const body = (async function* () {
+    yield Buffer.from(`${JSON.stringify(json, null, 2)}\n`, "utf8");
+  })();
+  await storage.put(key, body, { signal, ifAbsent: false });
+}
+
+type Incarnation = ClusterFile["incarnations"][number];
+
+function isSame(one: Incarnation, two: Incarnation): boolean {
+  return one.systemIdentifier === two.systemIdentifier && one.major === two.major;
+}
+
+async function readPresent(storage: Storage, key: string, signal: AbortSignal): Promise<ClusterFile | undefined> {
+  let bytes: Buffer;
+  try {
+    bytes = await readObject(storage, key, signal);
+  } catch (error) {
+    if (isFailure(error, "OBJECT_MISSING")) return undefined;
+    throw error;
+  }
+  const json = parseJsonObject(bytes, key);
+  checkFeatures(json, key);
+  try {
+    return fromJson(ClusterFileSchema, json, { ignoreUnknownFields: true });
+  } catch (error) {
+    return fail("MANIFEST_UNREADABLE", `${key} is not a cluster's file`, { cause: error });
+  }
+}

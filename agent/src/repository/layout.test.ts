@@ -1,0 +1,46 @@
+import { expect, test } from "vitest";
+import {
+  backupPrefix,
+  clusterFileKey,
+  formatStreamObjectName,
+  isRelativeKey,
+  manifestKey,
+  objectKey,
+  parseStreamObjectName,
+  probeKey,
+} from "./layout.ts";
+
+const refused = expect.objectContaining({ reason: "OBJECT_KEY_REFUSED" }) as Error;
+
+test("keys lie where the layout says", () => {
+  const prefix = backupPrefix({ clusterId: "cls_a", folder: "20261121T013000Z_dump_bkp_a" });
+  expect(prefix).toBe("cls_a/backups/20261121T013000Z_dump_bkp_a/");
+  expect(manifestKey(prefix)).toBe(`${prefix}manifest.json`);
+  expect(objectKey(prefix, "db/16384.dump.zst.0000")).toBe(`${prefix}db/16384.dump.zst.0000`);
+  expect(clusterFileKey("cls_a")).toBe("cls_a/cluster.json");
+  expect(probeKey("op_a")).toBe("probe/op_a");
+});
+
+test("what would lead out of its folder is refused", () => {
+  for (const id of ["", "..", "a/b", "a b", "ä"]) {
+    expect(() => backupPrefix({ clusterId: id, folder: "x" }), id).toThrow(refused);
+    expect(() => backupPrefix({ clusterId: "x", folder: id }), id).toThrow(refused);
+    expect(() => clusterFileKey(id), id).toThrow(refused);
+    expect(() => probeKey(id), id).toThrow(refused);
+  }
+  for (const key of ["", "/a", "a/", "a//b", "../a", "a/..", "./a", "a b", "ä", "a\n", "x".repeat(513)]) {
+    expect(isRelativeKey(key), key).toBe(false);
+    expect(() => objectKey("p/", key), key).toThrow(refused);
+  }
+});
+
+test("names of a stream's objects are numbered and read back", () => {
+  for (const index of [0, 7, 9999, 10_000, 123_456]) {
+    const stream = "db/1.dump.zst";
+    expect(parseStreamObjectName(formatStreamObjectName({ stream, index }))).toEqual({ stream, index });
+  }
+  expect(formatStreamObjectName({ stream: "globals.sql.zst", index: 3 })).toBe("globals.sql.zst.0003");
+  for (const name of ["RECOVER.txt", "a.123", "a.01234", ".0000", "a.00x0"]) {
+    expect(parseStreamObjectName(name), name).toBeUndefined();
+  }
+});

@@ -1,0 +1,48 @@
+import { fromJson, toJson } from "@bufbuild/protobuf";
+import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { fail } from "@coppice/proto/kit/failure";
+import { parseCodec } from "../pipeline/stages.ts";
+import { checkFeatures, parseJsonObject } from "./document.ts";
+import { isRelativeKey } from "./layout.ts";
+import { manifestObjects } from "./manifest-objects.ts";
+
+/** The text of manifest.json: proto JSON, every field of it, in the order of the proto. */
+export function formatManifest(manifest: BackupManifest): string {
+  return `${JSON.stringify(toJson(BackupManifestSchema, manifest, { alwaysEmitImplicit: true }), null, 2)}\n`;
+}
+
+/**
+ * Reads manifest.json. Unknown fields are ignored. Fails with FEATURE_UNKNOWN naming what this version does not know, and
+ * with MANIFEST_UNREADABLE; `key` is for the message.
+ */
+export function parseManifest(bytes: Uint8Array, key: string): BackupManifest {
+  const json = parseJsonObject(bytes, key);
+  checkFeatures(json, key);
+  let manifest: BackupManifest;
+  try {
+    manifest = fromJson(BackupManifestSchema, json, { ignoreUnknownFields: true });
+  } catch (error) {
+    fail("MANIFEST_UNREADABLE", `${key} is not a manifest`, { cause: error });
+  }
+  checkContent(manifest, key);
+  return manifest;
+}
+
+function checkContent(manifest: BackupManifest, key: string): void {
+  const { content } = manifest;
+  if (content.case === undefined)
+    fail("FEATURE_UNKNOWN", `${key} holds a kind of backup that this version does not know`);
+  const streams = [content.value.globals, ...content.value.databases.map(({ stream }) => stream)];
+  for (const stream of streams) {
+    if (!stream || stream.objects.length === 0) fail("MANIFEST_UNREADABLE", `${key} names a stream without objects`);
+    if (!parseCodec(stream.codec)) fail("FEATURE_UNKNOWN", `${key} needs codec ${JSON.stringify(stream.codec)}`);
+  }
+  const seen = new Set<string>();
+  for (const { object } of manifestObjects(manifest)) {
+    const isSound = isRelativeKey(object.key) && object.sizeBytes >= 0n && /^[0-9a-f]{64}$/.test(object.sha256);
+    if (!isSound || seen.has(object.key)) {
+      fail("MANIFEST_UNREADABLE", `${key} describes object ${JSON.stringify(object.key)} wrongly`);
+    }
+    seen.add(object.key);
+  }
+}

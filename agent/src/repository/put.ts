@@ -1,0 +1,134 @@
+import { createHash } from "node:crypto";
+import type { Readable } from "node:stream";
+import { create } from "@bufbuild/protobuf";
+import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import {
+  type StoredObject,
+  StoredObjectSchema,
+  type StoredStream,
+  StoredStreamSchema,
+} from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { pump } from "../pipeline/pump.ts";
+import type { Codec } from "../pipeline/stages.ts";
+import type { Storage } from "../storage/storage.ts";
+import { formatStreamObjectName, manifestKey, objectKey } from "./layout.ts";
+import { manifestObjects } from "./manifest-objects.ts";
+import { formatManifest, parseManifest } from "./manifest-text.ts";
+import { readObject } from "./read-object.ts";
+
+/** A stream to store. */
+export interface StreamToStore {
+  /** `backupPrefix` of the backup. */
+  readonly prefix: string;
+  /** Name of the stream relative to the backup's folder, for example db/16384.dump.zst. */
+  readonly name: string;
+  /** Its encoded bytes; a chain's output, whose clean end is a whole stream. It is destroyed when storing fails. */
+  readonly source: Readable;
+  /** How they are encoded; only recorded. */
+  readonly codec: Codec;
+  /** Size at which a new object begins; 512 GiB when left out. */
+  readonly limitBytes?: number;
+  readonly signal: AbortSignal;
+  /** Called with the number of bytes taken since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+}
+
+const largestObjectBytes = 2 ** 39;
+const cleanupMs = 30_000;
+
+/**
+ * Stores a stream as numbered objects, each digested on its way, and durable when it resolves. When it fails it deletes
+ * again what it has stored, and fails with its own first cause or the source's.
+ */
+export async function storeStream(storage: Storage, stream: StreamToStore): Promise<StoredStream> {
+  const { prefix, name, source, codec, limitBytes = largestObjectBytes, signal, onBytes = () => {} } = stream;
+  const nameOf = (index: number) => formatStreamObjectName({ stream: name, index });
+  const stored: string[] = [];
+  try {
+    const objects = await pump(source, {
+      limitBytes,
+      onBytes,
+      async store(index, body) {
+        const key = objectKey(prefix, nameOf(index));
+        const put = await storage.put(key, body, { signal, ifAbsent: true });
+        stored.push(key);
+        return put;
+      },
+    });
+    return create(StoredStreamSchema, {
+      codec,
+      objects: objects.map(({ sizeBytes, sha256 }, index) => ({
+        key: nameOf(index),
+        sizeBytes: BigInt(sizeBytes),
+        sha256,
+      })),
+    });
+  } catch (error) {
+    await deleteStored(storage, stored);
+    throw error;
+  }
+}
+
+/** Also after an abort, so under a time of its own; what it cannot delete `findLeavings` finds. */
+async function deleteStored(storage: Storage, keys: readonly string[]): Promise<void> {
+  await Promise.allSettled([storage.deleteMany(keys, AbortSignal.timeout(cleanupMs))]);
+}
+
+/** Stores a small text as one object; `key` is relative to the backup's folder. */
+export async function storeText(
+  storage: Storage,
+  { prefix, key, text, signal }: { prefix: string; key: string; text: string; signal: AbortSignal },
+): Promise<StoredObject> {
+  const bytes = Buffer.from(text, "utf8");
+  await storage.put(objectKey(prefix, key), only(bytes), { signal, ifAbsent: true });
+  return create(StoredObjectSchema, { key, sizeBytes: BigInt(bytes.length), sha256: sha256Of(bytes) });
+}
+
+/**
+ * Commits a backup: checks that every object of the manifest is there in its size, puts manifest.json and reads it
+ * back. Repeating it with the same manifest is no error. Gives the manifest's own digest and size. Fails with
+ * OBJECT_MISSING, DIGEST_MISMATCH, or OBJECT_EXISTS when another manifest is there.
+ */
+export async function commitManifest(
+  storage: Storage,
+  { prefix, manifest, signal }: { prefix: string; manifest: BackupManifest; signal: AbortSignal },
+): Promise<{ sha256: string; sizeBytes: number }> {
+  for (const { object } of manifestObjects(manifest)) {
+    const key = objectKey(prefix, object.key);
+    const found = await storage.stat(key, signal);
+    if (!found) fail("OBJECT_MISSING", `object ${key} is missing before its manifest was written`);
+    if (BigInt(found.sizeBytes) !== object.sizeBytes) {
+      fail("DIGEST_MISMATCH", `object ${key} has ${found.sizeBytes} bytes instead of ${object.sizeBytes}`);
+    }
+  }
+  const key = manifestKey(prefix);
+  const bytes = Buffer.from(formatManifest(manifest), "utf8");
+  // One that we could not read ourselves must not be committed.
+  parseManifest(bytes, key);
+  const clash = await putUnlessThere(storage, key, bytes, signal);
+  if (!(await readObject(storage, key, signal)).equals(bytes)) {
+    if (clash) throw clash;
+    fail("DIGEST_MISMATCH", `${key} reads back differently than it was written`);
+  }
+  return { sha256: sha256Of(bytes), sizeBytes: bytes.length };
+}
+
+/** The failure of a key that is taken, undefined when the object was put. */
+async function putUnlessThere(storage: Storage, key: string, bytes: Buffer, signal: AbortSignal) {
+  try {
+    await storage.put(key, only(bytes), { signal, ifAbsent: true });
+    return undefined;
+  } catch (error) {
+    if (isFailure(error, "OBJECT_EXISTS")) return error;
+    throw error;
+  }
+}
+
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
+  yield bytes;
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}

@@ -1,0 +1,153 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, link, open, rename, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { fail } from "@coppice/proto/kit/failure";
+import { raceSignal } from "@coppice/proto/kit/race";
+import { parseFileKey } from "./file-key.ts";
+import { errorCode } from "./filesystem-failure.ts";
+import { checkRoot, type FilesystemRoot, makeFolder, syncNearest } from "./filesystem-root.ts";
+import type { Body, PutOptions } from "./storage.ts";
+import { formatTemporaryName } from "./temporary-name.ts";
+
+/** Stores one object; see Storage.put. Errors are those of the operating system where they are not Failures. */
+export async function putFile(
+  root: FilesystemRoot,
+  operationId: string,
+  key: string,
+  body: Body,
+  options: PutOptions,
+): Promise<{ sizeBytes: number }> {
+  const chunks: AsyncIterator<Uint8Array> = body[Symbol.asyncIterator]();
+  try {
+    return await writeAndPublish(root, operationId, parseFileKey(key), chunks, options);
+  } finally {
+    release(body, chunks);
+  }
+}
+
+async function writeAndPublish(
+  root: FilesystemRoot,
+  operationId: string,
+  names: readonly string[],
+  chunks: AsyncIterator<Uint8Array>,
+  { signal, ifAbsent }: PutOptions,
+): Promise<{ sizeBytes: number }> {
+  signal.throwIfAborted();
+  await checkRoot(root);
+  const { folder, temporary, file } = await openTemporary(root, operationId, names.slice(0, -1));
+  const target = join(folder, names.at(-1) ?? "");
+  // What of ours has to go if it fails.
+  let made = [temporary];
+  try {
+    let sizeBytes: number;
+    try {
+      sizeBytes = await writeBody(file, chunks, signal);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    signal.throwIfAborted();
+    if (ifAbsent) {
+      // Unlike rename(2), link(2) never replaces what is there.
+      await link(temporary, target);
+      made = [target, temporary];
+      await unlink(temporary);
+      made = [target];
+    } else {
+      await rename(temporary, target);
+      made = [];
+    }
+    await syncNearest(root, names.slice(0, -1));
+    return { sizeBytes };
+  } catch (error) {
+    for (const path of made) await removeQuietly(path);
+    if (errorCode(error) === "EEXIST") {
+      fail("OBJECT_EXISTS", `repository ${root.path}: ${names.join("/")} exists already`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** A folder may be pruned between being made and being used, by whoever deletes the last object in it. */
+async function openTemporary(root: FilesystemRoot, operationId: string, names: readonly string[]) {
+  const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
+  for (let attempt = 1; ; attempt++) {
+    const name = formatTemporaryName({ operationId, unique: randomBytes(8).toString("hex") });
+    try {
+      const folder = await makeFolder(root, names);
+      const temporary = join(folder, name);
+      return { folder, temporary, file: await open(temporary, flags, 0o600) };
+    } catch (error) {
+      if (errorCode(error) !== "ENOENT" || attempt === 10) throw error;
+      await checkRoot(root);
+    }
+  }
+}
+
+async function removeQuietly(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    // The first error says more; a file that stays is found again by its name.
+    if (errorCode(error) === undefined) throw error;
+  }
+}
+
+const gatherBytes = 1 << 20;
+
+/** One write is under way while the next bytes come in: about two buffers of 1 MiB, or two chunks, are held. */
+async function writeBody(file: FileHandle, chunks: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<number> {
+  let sizeBytes = 0;
+  let gathered: Uint8Array[] = [];
+  let gatheredBytes = 0;
+  let writing: Promise<void> = Promise.resolve();
+  const flush = async () => {
+    await writing;
+    writing = writeAll(file, gathered);
+    // It is awaited later, and must not count as unhandled until then.
+    writing.catch(() => {});
+    gathered = [];
+    gatheredBytes = 0;
+  };
+  try {
+    for (;;) {
+      const next = await raceSignal(chunks.next(), signal);
+      if (next.done) break;
+      gathered.push(next.value);
+      gatheredBytes += next.value.length;
+      sizeBytes += next.value.length;
+      if (gatheredBytes >= gatherBytes) await flush();
+    }
+    await flush();
+  } finally {
+    // The file is closed next, and a write under way must not meet another file's descriptor.
+    await Promise.allSettled([writing]);
+  }
+  await writing;
+  return sizeBytes;
+}
+
+async function writeAll(file: FileHandle, chunks: readonly Uint8Array[]): Promise<void> {
+  let rest = chunks.filter((chunk) => chunk.length > 0);
+  while (rest.length > 0) {
+    let { bytesWritten } = await file.writev(rest.slice(0, 1024));
+    rest = rest.flatMap((chunk) => {
+      const taken = Math.min(bytesWritten, chunk.length);
+      bytesWritten -= taken;
+      return taken === chunk.length ? [] : [chunk.subarray(taken)];
+    });
+  }
+}
+
+/** Lets go of a body however the put ended; one that is stuck is not waited for. */
+function release(body: Body, chunks: AsyncIterator<Uint8Array>): void {
+  if (body instanceof Readable) {
+    // Its error, if it has one, is the put's.
+    body.on("error", () => {});
+    body.destroy();
+  } else {
+    chunks.return?.().catch(() => {});
+  }
+}

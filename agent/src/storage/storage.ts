@@ -1,0 +1,94 @@
+import type { Readable } from "node:stream";
+
+/** An object as a listing shows it. */
+export interface ListedObject {
+  readonly key: string;
+  readonly sizeBytes: number;
+}
+
+/** What a put that never came to its end has left in the storage. */
+export interface Unfinished {
+  /** Names it within the storage; it is no key of an object. */
+  readonly id: string;
+  /** The operation that the storage was opened for by whoever wrote it. */
+  readonly operationId: string;
+  readonly sizeBytes: number;
+  /** When it was last written, by the storage's clock. */
+  readonly modifiedTime: Date;
+}
+
+/** What a storage can do; known when it is opened. */
+export interface Capabilities {
+  /** Whether `ifAbsent` has exactly one winner even when several processes put the same key at once. */
+  readonly putIfAbsent: boolean;
+  /** Whether it knows its free space. */
+  readonly freeBytes: boolean;
+}
+
+/** Options of a put. */
+export interface PutOptions {
+  readonly signal: AbortSignal;
+  /** Fail with OBJECT_EXISTS instead of replacing an object of that key. */
+  readonly ifAbsent: boolean;
+}
+
+/** Part of an object, in bytes; `length` beyond its end gives what is there. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * A place for objects. The contract, which `tests/contracts/storage.ts` checks:
+ * - Keys are names joined by `/`. No name is empty, `.`, `..`, over 255 bytes, or holds NUL; a key has at most 1,024
+ *   bytes; no key is a folder of another. All else is allowed; a refused key is OBJECT_KEY_REFUSED.
+ * - An object is there whole or not at all: what a reader sees was put to its end.
+ * - What has resolved is durable: it survives a crash of the host.
+ * - Nothing here repeats on its own account, except a part of a request that the storage itself can tell was lost:
+ *   callers do, and every call may be repeated (a repeated put with `ifAbsent` may meet its own object).
+ * - Failures: REPOSITORY_UNREACHABLE (not there; retry later), REPOSITORY_IO_ERROR, REPOSITORY_NOT_READABLE,
+ *   REPOSITORY_NOT_WRITABLE, REPOSITORY_FULL, OBJECT_MISSING, OBJECT_EXISTS, OBJECT_KEY_REFUSED, or the signal's reason.
+ *   An aborted call settles at once.
+ */
+export interface Storage extends AsyncDisposable {
+  /** Its address, for messages; holds no secret. */
+  readonly name: string;
+  readonly capabilities: Capabilities;
+
+  /**
+   * Stores an object. The body is read once, with back-pressure and bounded memory, and is destroyed or returned when
+   * the put fails; the put fails with the body's own error. A failed put leaves nothing; a killed one leaves what
+   * `listUnfinished` shows.
+   */
+  put(key: string, body: Body, options: PutOptions): Promise<{ sizeBytes: number }>;
+
+  /**
+   * The bytes of an object, or of a part of it, in large chunks. OBJECT_MISSING is thrown here, not by the stream; the
+   * stream fails when the object ends early, and never ends cleanly then.
+   */
+  get(key: string, options: { signal: AbortSignal; range?: ByteRange }): Promise<Readable>;
+
+  /** Size of an object, or undefined when there is none. */
+  stat(key: string, signal: AbortSignal): Promise<{ sizeBytes: number } | undefined>;
+
+  /**
+   * The objects whose keys begin with `prefix` ("" is all), in no promised order and without holding them all in
+   * memory. What is put or deleted meanwhile may be in it or not.
+   */
+  list(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject>;
+
+  /** Deletes exactly these keys and says how many there were; one that is not there is no error. */
+  deleteMany(keys: readonly string[], signal: AbortSignal): Promise<number>;
+
+  /** What unended puts have left of keys that would begin with the folder `prefix`, which is "" or ends in `/`. */
+  listUnfinished(prefix: string, signal: AbortSignal): AsyncIterable<Unfinished>;
+
+  /** Removes what unended puts have left and says how many there were. Never give it one that is still being written. */
+  removeUnfinished(unfinished: readonly Unfinished[], signal: AbortSignal): Promise<number>;
+
+  /** Bytes that can still be written, or undefined where the storage does not know. */
+  freeBytes(signal: AbortSignal): Promise<number | undefined>;
+}
+
+/** The bytes of an object on their way in. */
+export type Body = Readable | AsyncIterable<Uint8Array>;

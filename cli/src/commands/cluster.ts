@@ -1,0 +1,311 @@
+// All commands of one noun: what is shown of a cluster and what can be changed about it belong together.
+import { create } from "@bufbuild/protobuf";
+import type { Command } from "commander";
+import { Option } from "commander";
+import {
+  type Cluster,
+  ClusterSchema,
+  DiscoverClustersResponseSchema,
+  InstanceRoleSchema,
+  ListClustersResponseSchema,
+} from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { fail } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
+import { collectPages } from "../client/pages.ts";
+import { addCommand, addGroup, type Execute } from "../command.ts";
+import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
+import { labelOption, operationOptions, repeatableOption } from "../input/options.ts";
+import { type PasswordOptions, passwordOptions, readPassword } from "../input/password.ts";
+import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
+import { formatDetails } from "../output/details.ts";
+import { formatRelative } from "../output/elapsed.ts";
+import { enumLabel } from "../output/enum-label.ts";
+import { formatLabels } from "../output/labels.ts";
+import { protoJson } from "../output/proto-json.ts";
+import { shellWord } from "../output/shell-word.ts";
+import { formatTable } from "../output/table.ts";
+import { timeOf } from "../output/time.ts";
+import type { Session } from "../session.ts";
+
+interface AddOptions extends EndpointOptions, PasswordOptions {
+  readonly host: string;
+  readonly label?: Record<string, string>;
+}
+
+interface UpdateOptions extends EndpointOptions, PasswordOptions {
+  readonly name?: string;
+  readonly label?: Record<string, string>;
+  readonly unlabel?: readonly string[];
+  /** False with `--no-password`. */
+  readonly password?: boolean;
+}
+
+interface ListOptions {
+  readonly discovered?: boolean;
+}
+
+const clusterArgument = ["<cluster>", "name or id"] as const;
+
+/** `coppice cluster …` */
+export function addClusterCommands(program: Command, execute: Execute): void {
+  const group = addGroup(program, "cluster", "PostgreSQL clusters that are protected");
+  addCommand<AddOptions>(group, execute, {
+    name: "add",
+    summary: "protect a cluster; without an endpoint the only unprotected one that runs on the host",
+    arguments: [["<name>", "name for the cluster"]],
+    options: [
+      new Option("--host <host>", "host whose agent protects it").makeOptionMandatory(),
+      ...endpointOptions(),
+      ...passwordOptions(),
+      labelOption(),
+    ],
+    examples: [
+      "coppice cluster add shop --host db7",
+      "coppice cluster add shop --host db7 --endpoint /run/postgresql --port 5433",
+      "coppice cluster add crm --host db7 --endpoint crm.example.org --user backup --password-stdin < file",
+    ],
+    run: add,
+  });
+  addCommand<ListOptions>(group, execute, {
+    name: "list",
+    summary: "list the protected clusters, or those that agents found and nobody protects",
+    options: [new Option("--discovered", "list the unprotected clusters that agents found")],
+    examples: ["coppice cluster list", "coppice cluster list --discovered"],
+    run: (session, { discovered }) => (discovered ? listDiscovered(session) : list(session)),
+  });
+  addCommand(group, execute, {
+    name: "get",
+    summary: "show a cluster with its databases",
+    arguments: [clusterArgument],
+    examples: ["coppice cluster get shop"],
+    run: get,
+  });
+  addCommand<OperationOptions>(group, execute, {
+    name: "check",
+    summary: "connect to a cluster and look whether it can be protected",
+    arguments: [clusterArgument],
+    options: operationOptions(),
+    examples: ["coppice cluster check shop"],
+    run: check,
+  });
+  addCommand<UpdateOptions>(group, execute, {
+    name: "update",
+    summary: "change a cluster's name, labels, endpoint or password",
+    arguments: [clusterArgument],
+    options: [
+      new Option("--name <name>", "new name"),
+      ...endpointOptions(),
+      ...passwordOptions(),
+      new Option("--no-password", "forget the stored password"),
+      labelOption(),
+      repeatableOption("--unlabel <key>", "label to take away (may be repeated)"),
+    ],
+    examples: ["coppice cluster update shop --port 5433", "coppice cluster update shop --password-stdin < file"],
+    run: update,
+  });
+  addCommand(group, execute, {
+    name: "remove",
+    summary: "forget a cluster that has no backups; the cluster itself is not touched",
+    arguments: [clusterArgument],
+    examples: ["coppice cluster remove shop"],
+    run: remove,
+  });
+}
+
+async function add(session: Session, options: AddOptions, name: string): Promise<void> {
+  const endpoint = endpointFromOptions(options);
+  const api = await session.api();
+  const password = await readPassword(session, options);
+  const cluster = await api.clusters.createCluster({
+    name,
+    host: options.host,
+    ...(endpoint && { endpoint }),
+    ...(password !== undefined && { password }),
+    labels: options.label ?? {},
+    requestId: session.newRequestId(),
+  });
+  const [instance] = cluster.instances;
+  await session.answer({
+    json: () => protoJson(ClusterSchema, cluster),
+    table: () =>
+      session.success(
+        `cluster ${cluster.name} is added: ${formatEndpoint(instance?.endpoint)}, by the agent of ${instance?.hostName}; not tried yet`,
+        { next: `coppice cluster check ${cluster.name}` },
+      ),
+    names: () => [cluster.name],
+  });
+}
+
+async function list(session: Session): Promise<void> {
+  const api = await session.api();
+  const { items: clusters } = await collectPages(
+    (page) => api.clusters.listClusters({ page }),
+    ({ clusters }) => clusters,
+  );
+  const row = (cluster: Cluster) => [
+    cluster.name,
+    cluster.instances.map(({ hostName }) => hostName).join(","),
+    cluster.instances.map(({ endpoint }) => formatEndpoint(endpoint)).join(","),
+    cluster.incarnations.at(-1)?.major.toString() ?? "-",
+    reachability(cluster),
+    formatRelative(timeOf(cluster.lastGoodDump?.time), session.now()),
+  ];
+  await session.answer({
+    json: () => protoJson(ListClustersResponseSchema, create(ListClustersResponseSchema, { clusters })),
+    table: () =>
+      clusters.length === 0
+        ? "no clusters\n  next: coppice cluster list --discovered\n"
+        : formatTable(
+            [
+              { title: "NAME", cut: true },
+              { title: "HOST", cut: true },
+              { title: "ENDPOINT", cut: true },
+              { title: "MAJOR", right: true },
+              { title: "REACHABLE" },
+              { title: "LAST GOOD DUMP" },
+            ],
+            clusters.map(row),
+          ),
+    names: () => clusters.map(({ name }) => name),
+  });
+}
+
+const reachability = ({ reachable }: Cluster) => (reachable === undefined ? "not tried" : reachable ? "yes" : "no");
+
+async function listDiscovered(session: Session): Promise<void> {
+  const api = await session.api();
+  const response = await api.clusters.discoverClusters({});
+  const found = response.hosts.flatMap(({ hostName, clusters }) =>
+    clusters.map((cluster) => ({ hostName, ...cluster })),
+  );
+  const offer = found.find(({ running }) => running);
+  const next = offer && `coppice cluster add NAME --host ${offer.hostName}${endpointFlags(offer.endpoint)}`;
+  await session.answer({
+    json: () => protoJson(DiscoverClustersResponseSchema, response),
+    table: () =>
+      found.length === 0
+        ? "no unprotected clusters were found\n"
+        : formatTable(
+            [
+              { title: "HOST", cut: true },
+              { title: "MAJOR", right: true },
+              { title: "STATE" },
+              { title: "ENDPOINT", cut: true },
+              { title: "DATA DIRECTORY", cut: true },
+            ],
+            found.map(({ hostName, major, running, endpoint, dataDirectory }) => [
+              hostName,
+              String(major),
+              running ? "running" : "stopped",
+              formatEndpoint(endpoint),
+              dataDirectory,
+            ]),
+          ) + (next ? `  next: ${next}\n` : ""),
+    names: () => found.map(({ hostName, endpoint }) => `${hostName}:${formatEndpoint(endpoint)}`),
+  });
+}
+
+function endpointFlags(endpoint: Parameters<typeof formatEndpoint>[0]): string {
+  if (endpoint?.address.case === undefined) return "";
+  return ` --endpoint ${shellWord(endpoint.address.value)}${endpoint.port ? ` --port ${endpoint.port}` : ""}`;
+}
+
+async function get(session: Session, _options: object, name: string): Promise<void> {
+  const api = await session.api();
+  const cluster = await api.clusters.getCluster({ cluster: name });
+  await session.answer({
+    json: () => protoJson(ClusterSchema, cluster),
+    table: () => formatCluster(cluster, session.now()),
+    names: () => [cluster.name],
+  });
+}
+
+/** What is known of a cluster, its databases in a table. */
+export function formatCluster(cluster: Cluster, now: Date): string {
+  const incarnation = cluster.incarnations.at(-1);
+  const { lastGoodDump } = cluster;
+  const details = formatDetails([
+    ["name", cluster.name],
+    ["id", cluster.id],
+    ["labels", formatLabels(cluster.labels)],
+    ...cluster.instances.flatMap(({ endpoint, hostName, role, dataDirectory }) => [
+      [
+        "endpoint",
+        `${formatEndpoint(endpoint)}${role ? ` (${enumLabel(InstanceRoleSchema, role)})` : ""}, agent of ${hostName}`,
+      ] as const,
+      ["data directory", dataDirectory] as const,
+    ]),
+    ["user", cluster.instances[0]?.endpoint?.user || "postgres"],
+    ["password", cluster.hasPassword ? "stored" : "not stored"],
+    ["version", incarnation && `PostgreSQL ${incarnation.major}, system identifier ${incarnation.systemIdentifier}`],
+    [
+      "reachable",
+      `${reachability(cluster)}${cluster.reachableTime ? `, ${formatRelative(timeOf(cluster.reachableTime), now)}` : ""}`,
+    ],
+    [
+      "last good dump",
+      lastGoodDump ? `${lastGoodDump.backup}, ${formatRelative(timeOf(lastGoodDump.time), now)}` : "none",
+    ],
+    ["verified", lastGoodDump?.verifyTime ? formatRelative(timeOf(lastGoodDump.verifyTime), now) : "never"],
+  ]);
+  if (cluster.databases.length === 0) return details;
+  const databases = formatTable(
+    [{ title: "DATABASE", cut: true }, { title: "SIZE", right: true }, { title: "CONNECTIONS" }],
+    cluster.databases.map(({ name, sizeBytes, allowConnections }) => [
+      name,
+      sizeBytes === undefined ? "-" : formatSize(sizeBytes),
+      allowConnections ? "allowed" : "forbidden",
+    ]),
+  );
+  return `${details}\n${databases}`;
+}
+
+async function check(session: Session, options: OperationOptions, cluster: string): Promise<number> {
+  const api = await session.api();
+  const operation = await api.clusters.checkCluster({ cluster, requestId: session.newRequestId() });
+  return await seeThrough(session, api, operation, options);
+}
+
+async function update(session: Session, options: UpdateOptions, name: string): Promise<void> {
+  const api = await session.api();
+  const before = await api.clusters.getCluster({ cluster: name });
+  const endpoint = endpointFromOptions(options, before.instances[0]?.endpoint);
+  const password = options.password === false ? "" : await readPassword(session, options);
+  const labels = { ...before.labels, ...options.label };
+  for (const key of options.unlabel ?? []) delete labels[key];
+  const paths = [
+    ...(options.name === undefined ? [] : ["name"]),
+    ...(endpoint ? ["endpoint"] : []),
+    ...(password === undefined ? [] : ["password"]),
+    ...(options.label || options.unlabel ? ["labels"] : []),
+  ];
+  if (paths.length === 0) fail("INVALID_FIELD", "there is nothing to change", { hint: "name what to change: --help" });
+  const cluster = await api.clusters.updateCluster({
+    cluster: before.id,
+    updateMask: { paths },
+    name: options.name ?? "",
+    labels,
+    ...(endpoint && { endpoint }),
+    password: password ?? "",
+    etag: before.etag,
+  });
+  await session.answer({
+    json: () => protoJson(ClusterSchema, cluster),
+    table: () =>
+      session.success(`cluster ${cluster.name} is changed: ${paths.join(", ")}`, {
+        next: `coppice cluster check ${cluster.name}`,
+      }),
+    names: () => [cluster.name],
+  });
+}
+
+async function remove(session: Session, _options: object, name: string): Promise<void> {
+  const api = await session.api();
+  const cluster = await api.clusters.getCluster({ cluster: name });
+  await api.clusters.deleteCluster({ cluster: cluster.id, etag: cluster.etag });
+  await session.answer({
+    json: () => protoJson(ClusterSchema, cluster),
+    table: () => session.success(`cluster ${cluster.name} is forgotten; the cluster itself was not touched`),
+    names: () => [cluster.name],
+  });
+}

@@ -1,0 +1,79 @@
+import { type Operation, OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { Api } from "../client/api.ts";
+import { exitCodes } from "../exit-code.ts";
+import { formatRelative } from "../output/elapsed.ts";
+import { protoJson } from "../output/proto-json.ts";
+import { timeOf } from "../output/time.ts";
+import type { Session } from "../session.ts";
+import { followOperation } from "./follow.ts";
+import { formatOutcome, outcomeName, sawTrouble } from "./outcome.ts";
+import { formatSetback } from "./setback.ts";
+
+/** Flags of commands that start an operation. */
+export interface OperationOptions {
+  /** False with `--no-wait`. */
+  readonly wait?: boolean;
+  readonly cancelOnInterrupt?: boolean;
+}
+
+/** Sees a started operation to its end, or only says that it was started, and gives the exit code. */
+export async function seeThrough(
+  session: Session,
+  api: Api,
+  started: Operation,
+  { wait = true, cancelOnInterrupt }: OperationOptions,
+): Promise<number> {
+  if (!wait) {
+    await session.answer({
+      json: () => protoJson(OperationSchema, started),
+      table: () => session.success(`${started.id} is started`, { next: `coppice operation watch ${started.id}` }),
+      names: () => [started.id],
+    });
+    return exitCodes.done;
+  }
+  let isCancelled = false;
+  const last = await followOperation(session, api, started.id, {
+    onCancel: cancelOnInterrupt ? () => (isCancelled = true) : undefined,
+  });
+  const exitCode = await conclude(session, api, last);
+  return isCancelled ? exitCodes.interrupted : exitCode;
+}
+
+/** Writes what came of an operation that has ended, and gives the exit code. */
+export async function conclude(session: Session, api: Api, operation: Operation): Promise<number> {
+  const { terminal, format } = session;
+  const isDone = operation.state === OperationState.SUCCEEDED;
+  const isBad = isDone && sawTrouble(operation);
+  // A table says it all in the failure below; a program wants the operation in any case.
+  if ((isDone && !isBad) || format === "json" || format === "yaml") {
+    const database = isDone && format === "table" ? await firstDatabase(api, operation) : undefined;
+    await session.answer({
+      json: () => protoJson(OperationSchema, operation),
+      table: () => formatOutcome(operation, { paint: terminal.paint, now: session.now(), database }),
+      names: () => [outcomeName(operation)],
+    });
+  }
+  if (isBad) {
+    terminal.err(formatOutcome(operation, { paint: terminal.paintErr, now: session.now() }));
+    return exitCodes.failed;
+  }
+  if (isDone) return exitCodes.done;
+  const { text, exitCode } = formatSetback(operation, terminal.paintErr, await whatIsSafe(session, api, operation));
+  terminal.err(text);
+  return exitCode;
+}
+
+/** A database in the backup that was made, to show how it is restored. */
+async function firstDatabase(api: Api, { result }: Operation): Promise<string | undefined> {
+  if (result.case !== "createdBackup" || result.value.databases === 0) return undefined;
+  const { databases } = await api.backups.getBackup({ backup: result.value.backup });
+  return (databases.find(({ name }) => name !== "postgres" && name !== "template1") ?? databases[0])?.name;
+}
+
+/** After a failed backup: how old the last good one is. */
+async function whatIsSafe(session: Session, api: Api, { spec }: Operation): Promise<string[]> {
+  if (spec.case !== "createBackup") return [];
+  const { lastGoodDump } = await api.clusters.getCluster({ cluster: spec.value.cluster });
+  if (!lastGoodDump) return ["there is no good backup yet"];
+  return [`last good backup: ${formatRelative(timeOf(lastGoodDump.time), session.now())}`];
+}

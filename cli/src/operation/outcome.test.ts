@@ -1,0 +1,111 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { expect, test } from "vitest";
+import { formatOutcome, outcomeName, sawTrouble } from "./outcome.ts";
+import { formatSetback } from "./setback.ts";
+
+const plain = (_style: string, text: string) => text;
+const now = new Date("2026-11-21T12:00:00Z");
+const operationOf = (init: MessageInitShape<typeof OperationSchema>) =>
+  create(OperationSchema, {
+    id: "op_1",
+    hostName: "db7",
+    startTime: timestampFromDate(new Date(now.getTime() - 14_000)),
+    endTime: timestampFromDate(now),
+    ...init,
+  });
+
+test("a backup ends with its numbers and the command that restores it", () => {
+  const operation = operationOf({
+    state: OperationState.SUCCEEDED,
+    spec: { case: "createBackup", value: { clusterName: "shop" } },
+    result: {
+      case: "createdBackup",
+      value: {
+        backup: "bkp_1",
+        databases: 3,
+        databaseBytes: 1_200_000_000n,
+        storedBytes: 310_000_000n,
+        complete: true,
+      },
+    },
+  });
+  expect(formatOutcome(operation, { paint: plain, now, database: "my orders" })).toBe(
+    "✓ bkp_1  3 databases, 1.2 GB → 310 MB in 14 s, checked\n" +
+      "  next: coppice restore create shop --database 'my orders' --as 'my orders-copy'\n",
+  );
+  expect(outcomeName(operation)).toBe("bkp_1");
+});
+
+test("a failed backup says in which phase, where, after how long and why, and what is safe", () => {
+  const operation = operationOf({
+    state: OperationState.FAILED,
+    spec: { case: "createBackup", value: { clusterName: "shop" } },
+    progress: { work: { phase: "preflight" } },
+    failure: {
+      reason: "REPOSITORY_NOT_WRITABLE",
+      message: "repository main: may not write",
+      hint: "coppice repo check main",
+    },
+  });
+  const { text, exitCode } = formatSetback(operation, plain, ["last good backup: 6 h ago"]);
+  expect(text).toBe(
+    "✗ op_1 failed in preflight on db7 (14 s): repository main: may not write\n" +
+      "  next: coppice repo check main\n" +
+      "  safe: nothing half-made was left behind; last good backup: 6 h ago\n",
+  );
+  expect(exitCode).toBe(4);
+});
+
+test("an incomplete backup is partial", () => {
+  const operation = operationOf({
+    state: OperationState.FAILED,
+    failure: { reason: "BACKUP_INCOMPLETE", message: "1 of 2 databases failed" },
+    result: { case: "createdBackup", value: { backup: "bkp_1", databases: 1 } },
+  });
+  const { text, exitCode } = formatSetback(operation, plain);
+  expect(exitCode).toBe(8);
+  expect(text).toContain("bkp_1 is stored with 1 of its databases");
+  expect(text).not.toContain("nothing half-made");
+});
+
+test("what could not be cleared away is named", () => {
+  const operation = operationOf({ state: OperationState.CANCELLED, leavings: ["database coppice_1"] });
+  const { text, exitCode } = formatSetback(operation, plain);
+  expect(text).toContain("left behind: database coppice_1");
+  expect(exitCode).toBe(1);
+});
+
+test("a failed check shows each thing it looked at", () => {
+  const operation = operationOf({
+    state: OperationState.FAILED,
+    failure: { reason: "CLUSTER_UNREACHABLE", message: "no connection" },
+    result: {
+      case: "checkedCluster",
+      value: { items: [{ name: "connection", status: CheckStatus.FAILED, message: "refused", fix: "start it" }] },
+    },
+  });
+  const { text, exitCode } = formatSetback(operation, plain);
+  expect(text).toContain("  ✗ connection  refused\n    fix: start it\n");
+  expect(exitCode).toBe(6);
+});
+
+test("a check that saw something bad does not read as a success, and says what mends it", () => {
+  const operation = operationOf({
+    state: OperationState.SUCCEEDED,
+    spec: { case: "checkRepository", value: { repositoryName: "main" } },
+    result: {
+      case: "checkedRepository",
+      value: { items: [{ name: "reachable", status: CheckStatus.FAILED, message: "no folder", fix: "make it" }] },
+    },
+  });
+  expect(sawTrouble(operation)).toBe(true);
+  expect(formatOutcome(operation, { paint: plain, now })).toBe(
+    "✗ repository main does not work from db7, checked in 14 s\n" +
+      "  next: make it\n" +
+      "  ✗ reachable  no folder\n" +
+      "    fix: make it\n",
+  );
+});

@@ -1,0 +1,171 @@
+// What each kind of operation says at its end: one table over the cases of the contract, so that none is forgotten.
+import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { formatSize } from "@coppice/proto/kit/size";
+import { formatChecks } from "./checks.ts";
+import { formatElapsed, formatRelative } from "../output/elapsed.ts";
+import { formatFailure } from "../output/failure.ts";
+import { shellWord } from "../output/shell-word.ts";
+import { formatSuccess } from "../output/success.ts";
+import type { Terminal } from "../output/terminal.ts";
+import { timeOf } from "../output/time.ts";
+
+/** What the text about an operation's end is made with. */
+export interface OutcomeContext {
+  readonly paint: Terminal["paint"];
+  readonly now: Date;
+  /** A database in the new backup, for the command that comes next. */
+  readonly database?: string | undefined;
+}
+
+type Result = Operation["result"];
+type ResultOf<Case extends Result["case"]> = Extract<Result, { readonly case: Case }>;
+type Describe<Case extends Result["case"]> = (
+  value: ResultOf<Case>["value"],
+  operation: Operation,
+  context: OutcomeContext,
+) => string;
+
+const count = (number: number | bigint, noun: string) => `${number} ${noun}${Number(number) === 1 ? "" : "s"}`;
+
+/** How long an operation worked, without the time it waited for its agent. */
+export function workedMs({ startTime, createTime, endTime }: Operation): number {
+  const start = timeOf(startTime ?? createTime);
+  const end = timeOf(endTime);
+  return start && end ? Math.max(0, end.getTime() - start.getTime()) : 0;
+}
+
+const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describe<Case> } = {
+  checkedCluster: ({ items }, operation, { paint }) => {
+    const { spec } = operation;
+    const name = spec.case === "checkCluster" ? spec.value.clusterName : "";
+    const took = `checked in ${formatElapsed(workedMs(operation))}`;
+    return formatLook(items, paint, {
+      good: `cluster ${name} can be protected, ${took}`,
+      bad: `cluster ${name} cannot be protected, ${took}`,
+      next: `coppice backup create ${name}`,
+    });
+  },
+  checkedRepository: ({ items }, operation, { paint }) => {
+    const { spec } = operation;
+    const name = spec.case === "checkRepository" ? spec.value.repositoryName : "";
+    const where = `from ${operation.hostName}, checked in ${formatElapsed(workedMs(operation))}`;
+    return formatLook(items, paint, {
+      good: `repository ${name} works ${where}`,
+      bad: `repository ${name} does not work ${where}`,
+    });
+  },
+  createdBackup: (result, operation, { paint, database }) => {
+    const sizes = `${formatSize(result.databaseBytes)} → ${formatSize(result.storedBytes)}`;
+    const { spec } = operation;
+    const cluster = spec.case === "createBackup" ? spec.value.clusterName : "";
+    const next = `coppice restore create ${cluster} --database ${database ? `${shellWord(database)} --as ${shellWord(`${database}-copy`)}` : "NAME --as COPY"}`;
+    return formatSuccess(
+      paint,
+      `${result.backup}  ${count(result.databases, "database")}, ${sizes} in ${formatElapsed(workedMs(operation))}, checked`,
+      { next: result.databases > 0 ? next : `coppice backup get ${result.backup}` },
+    );
+  },
+  verifiedBackup: (result, operation, { paint }) =>
+    formatSuccess(
+      paint,
+      `${result.backup} verified: ${count(result.objects, "object")}, ${formatSize(result.bytes)} re-read in ${formatElapsed(workedMs(operation))}, every digest matches`,
+      { next: `coppice backup recipe ${result.backup}` },
+    ),
+  restorePlan: (plan, operation, { paint, now }) => {
+    const { spec } = operation;
+    const restore = spec.case === "planRestore" ? spec.value.restore : undefined;
+    const facts = [
+      `from ${plan.backup}${plan.backupTime ? `, taken ${formatRelative(timeOf(plan.backupTime), now)}` : ""}`,
+      `reads ${formatSize(plan.storedBytes)}, writes about ${formatSize(plan.databaseBytes)}` +
+        (plan.freeBytes === undefined ? "" : `, ${formatSize(plan.freeBytes)} free`),
+    ];
+    if (plan.sessionsToEnd > 0) facts.push(`ends ${count(plan.sessionsToEnd, "session")}`);
+    if (plan.keptAs) facts.push(`keeps the present database as ${plan.keptAs}`);
+    const steps = plan.steps.map((step, index) => `${index + 1}. ${step}`);
+    const where = `be restored into ${restore?.targetClusterName ?? ""} as ${restore?.targetDatabase ?? ""}; nothing was touched`;
+    return formatLook(plan.items, paint, {
+      good: `${restore?.database ?? ""} can ${where}`,
+      bad: `${restore?.database ?? ""} cannot ${where}`,
+      facts: [...facts, ...steps],
+    });
+  },
+  restoredDatabase: (result, operation, { paint }) => {
+    const { spec } = operation;
+    const cluster = spec.case === "createRestore" ? spec.value.targetClusterName : result.cluster;
+    const facts = result.warnings.map((warning) => `! ${warning}`);
+    if (result.keptAs) facts.push(`the database before is kept as ${result.keptAs}: drop it when nobody needs it`);
+    return formatSuccess(
+      paint,
+      `${result.database} is restored in ${cluster}: ${count(result.objects, "object")}, ${count(result.tables, "table")}, ${count(result.rows, "row")} compared, in ${formatElapsed(workedMs(operation))}`,
+      { facts, next: "coppice status" },
+    );
+  },
+  deletedBackup: (result, _operation, { paint }) =>
+    formatSuccess(paint, `${result.backup} is deleted: ${count(result.objects, "object")} gone`, {
+      next: "coppice backup list",
+    }),
+};
+
+/** What only looks succeeds whatever it sees; what it saw decides how it reads, and what comes next. */
+function formatLook(
+  items: readonly CheckItem[],
+  paint: Terminal["paint"],
+  { good, bad, facts = [], next }: { good: string; bad: string; facts?: readonly string[]; next?: string },
+): string {
+  const failed = items.find(isFailed);
+  if (failed) return formatFailure({ message: bad, hint: failed.fix, fields: [] }, paint) + formatChecks(items, paint);
+  const nextLine = next ? `  ${paint("dim", "next:")} ${next}\n` : "";
+  return formatSuccess(paint, good, { facts }) + formatChecks(items, paint) + nextLine;
+}
+
+const isFailed = ({ status }: CheckItem) => status === CheckStatus.FAILED;
+
+/** Whether an operation that only looks, a check or a plan, saw that something does not work. */
+export function sawTrouble({ result }: Operation): boolean {
+  switch (result.case) {
+    case "checkedCluster":
+    case "checkedRepository":
+    case "restorePlan":
+      return result.value.items.some(isFailed);
+    case "createdBackup":
+    case "deletedBackup":
+    case "restoredDatabase":
+    case "verifiedBackup":
+    case undefined:
+      return false;
+  }
+}
+
+/** What a person gets to see of an operation that succeeded. */
+export function formatOutcome(operation: Operation, context: OutcomeContext): string {
+  const { result } = operation;
+  if (result.case === undefined) {
+    return formatSuccess(context.paint, `${operation.id} (${operation.kind.replaceAll("_", " ")}) is done`);
+  }
+  // The case and its value come together, which a lookup in a table cannot show to the type checker.
+  const text = describe[result.case] as (
+    value: typeof result.value,
+    operation: Operation,
+    context: OutcomeContext,
+  ) => string;
+  return text(result.value, operation, context);
+}
+
+/** What an operation was about and made, for `-o name`: the backup, the database, or the operation itself. */
+export function outcomeName(operation: Operation): string {
+  const { result } = operation;
+  switch (result.case) {
+    case "createdBackup":
+    case "verifiedBackup":
+    case "deletedBackup":
+      return result.value.backup;
+    case "restoredDatabase":
+      return result.value.database;
+    case "checkedCluster":
+    case "checkedRepository":
+    case "restorePlan":
+    case undefined:
+      return operation.id;
+  }
+}

@@ -1,0 +1,117 @@
+import { and, asc, desc, eq, exists, inArray, lt, sql } from "drizzle-orm";
+import type { Database } from "./catalog.ts";
+import { backup, backupCopy } from "./schema/backup.ts";
+import { operation, operationBackup } from "./schema/operation.ts";
+
+export type BackupRow = typeof backup.$inferSelect;
+export type BackupCopyRow = typeof backupCopy.$inferSelect;
+
+/** A backup with its copies. */
+export interface BackupRecord {
+  readonly row: BackupRow;
+  readonly copies: readonly BackupCopyRow[];
+}
+
+/** The newest good dump of a cluster: complete, of its default databases, with an undamaged copy. */
+export interface LastGoodDump {
+  readonly backupId: string;
+  readonly startTime: Date;
+  /** When its bytes were last re-read and matched; null when never. */
+  readonly verifyTime: Date | null;
+}
+
+export async function findBackup(db: Database, id: string): Promise<BackupRecord | undefined> {
+  return (await complete(db, await db.select().from(backup).where(eq(backup.id, id))))[0];
+}
+
+/** The same, locked until the transaction ends. */
+export async function lockBackup(db: Database, id: string): Promise<BackupRecord | undefined> {
+  return (await complete(db, await db.select().from(backup).where(eq(backup.id, id)).for("update")))[0];
+}
+
+/** At most `limit` backups before the given id, newest first: ids grow with time. */
+export async function listBackups(
+  db: Database,
+  page: {
+    before?: string | undefined;
+    limit: number;
+    clusterId?: string | undefined;
+    repositoryId?: string | undefined;
+  },
+): Promise<BackupRecord[]> {
+  const { before, limit, clusterId, repositoryId } = page;
+  const inRepository =
+    repositoryId === undefined
+      ? undefined
+      : exists(
+          db
+            .select({ one: sql`1` })
+            .from(backupCopy)
+            .where(and(eq(backupCopy.backupId, backup.id), eq(backupCopy.repositoryId, repositoryId))),
+        );
+  const rows = await db
+    .select()
+    .from(backup)
+    .where(
+      and(
+        before === undefined ? undefined : lt(backup.id, before),
+        clusterId === undefined ? undefined : eq(backup.clusterId, clusterId),
+        inRepository,
+      ),
+    )
+    .orderBy(desc(backup.id))
+    .limit(limit);
+  return complete(db, rows);
+}
+
+/** The last good dump of each cluster; a cluster without one is missing. */
+export async function lastGoodDumps(db: Database, clusterIds?: readonly string[]): Promise<Map<string, LastGoodDump>> {
+  if (clusterIds?.length === 0) return new Map();
+  const rows = await db
+    .selectDistinctOn([backup.clusterId], {
+      clusterId: backup.clusterId,
+      backupId: backup.id,
+      startTime: backup.startTime,
+      verifyTime: sql<Date | null>`max(${backupCopy.verifyTime}) over (partition by ${backup.id})`.mapWith(
+        backupCopy.verifyTime,
+      ),
+    })
+    .from(backup)
+    .innerJoin(backupCopy, and(eq(backupCopy.backupId, backup.id), eq(backupCopy.state, "STORED")))
+    .where(
+      and(
+        eq(backup.kind, "DUMP"),
+        backup.complete,
+        backup.defaultDatabases,
+        clusterIds && inArray(backup.clusterId, [...clusterIds]),
+      ),
+    )
+    .orderBy(asc(backup.clusterId), desc(backup.startTime), desc(backup.id));
+  return new Map(rows.map(({ clusterId, ...dump }) => [clusterId, dump]));
+}
+
+/** Operations that have not ended and hold a lease on the backup. */
+export async function operationsUsing(db: Database, backupId: string): Promise<string[]> {
+  const rows = await db
+    .select({ id: operation.id })
+    .from(operationBackup)
+    .innerJoin(operation, eq(operation.id, operationBackup.operationId))
+    .where(and(eq(operationBackup.backupId, backupId), sql`${operation.endTime} is null`))
+    .orderBy(asc(operation.id));
+  return rows.map(({ id }) => id);
+}
+
+async function complete(db: Database, rows: readonly BackupRow[]): Promise<BackupRecord[]> {
+  if (rows.length === 0) return [];
+  const copies = await db
+    .select()
+    .from(backupCopy)
+    .where(
+      inArray(
+        backupCopy.backupId,
+        rows.map(({ id }) => id),
+      ),
+    )
+    .orderBy(asc(backupCopy.repositoryId));
+  return rows.map((row) => ({ row, copies: copies.filter(({ backupId }) => backupId === row.id) }));
+}

@@ -1,0 +1,120 @@
+import type { JsonValue } from "@bufbuild/protobuf";
+import { asc, eq, gt, inArray, sql } from "drizzle-orm";
+import type { Database } from "./catalog.ts";
+import { isReferredBy } from "./reference.ts";
+import { cluster, clusterDatabase, clusterIncarnation, clusterInstance } from "./schema/cluster.ts";
+
+export type ClusterRow = typeof cluster.$inferSelect;
+export type ClusterInstanceRow = typeof clusterInstance.$inferSelect;
+
+/** A cluster with all that the catalog knows of it. */
+export interface ClusterRecord {
+  readonly row: ClusterRow;
+  /** At least one. */
+  readonly instances: readonly ClusterInstanceRow[];
+  /** Oldest first. */
+  readonly incarnations: readonly (typeof clusterIncarnation.$inferSelect)[];
+  readonly databases: readonly (typeof clusterDatabase.$inferSelect)[];
+}
+
+/** The cluster of that name or id. */
+export async function findCluster(db: Database, reference: string): Promise<ClusterRecord | undefined> {
+  return (await complete(db, await db.select().from(cluster).where(isReferredBy(cluster, reference))))[0];
+}
+
+/** The same, locked until the transaction ends. */
+export async function lockCluster(db: Database, reference: string): Promise<ClusterRecord | undefined> {
+  const rows = await db.select().from(cluster).where(isReferredBy(cluster, reference)).for("update");
+  return (await complete(db, rows))[0];
+}
+
+/** At most `limit` clusters after the name, in order of their names; all without a limit. */
+export async function listClusters(
+  db: Database,
+  page: { after?: string | undefined; limit?: number } = {},
+): Promise<ClusterRecord[]> {
+  const query = db
+    .select()
+    .from(cluster)
+    .where(page.after === undefined ? undefined : gt(cluster.name, page.after))
+    .orderBy(asc(cluster.name));
+  return complete(db, await (page.limit === undefined ? query : query.limit(page.limit)));
+}
+
+/** Servers of all clusters. */
+export function listClusterInstances(db: Database): Promise<ClusterInstanceRow[]> {
+  return db.select().from(clusterInstance).orderBy(asc(clusterInstance.id));
+}
+
+/** Names of clusters by their ids. */
+export async function clusterNames(db: Database, ids: readonly string[]): Promise<Map<string, string>> {
+  if (ids.length === 0) return new Map();
+  const rows = await db
+    .select({ id: cluster.id, name: cluster.name })
+    .from(cluster)
+    .where(inArray(cluster.id, [...new Set(ids)]));
+  return new Map(rows.map(({ id, name }) => [id, name]));
+}
+
+/** A new cluster with its one server. Fails with NAME_TAKEN, when in a catalog transaction. */
+export async function insertCluster(
+  db: Database,
+  row: { id: string; name: string; labels: Record<string, string> },
+  instance: typeof clusterInstance.$inferInsert,
+): Promise<void> {
+  await db.insert(cluster).values(row);
+  await db.insert(clusterInstance).values(instance);
+}
+
+/** Changes what is given, and the version. Fails with NAME_TAKEN, when in a catalog transaction. */
+export async function updateCluster(
+  db: Database,
+  id: string,
+  change: { name?: string; labels?: Record<string, string>; updateTime: Date },
+): Promise<void> {
+  await db
+    .update(cluster)
+    .set({ ...change, version: sql`${cluster.version} + 1` })
+    .where(eq(cluster.id, id));
+}
+
+/** Changes where a server is reached, or the secret of its password; a new endpoint is another, unchecked place. */
+export async function updateInstance(
+  db: Database,
+  id: string,
+  change: { endpoint?: JsonValue; dataDirectory?: string; passwordSecretId?: string | null },
+): Promise<void> {
+  await db.update(clusterInstance).set(change).where(eq(clusterInstance.id, id));
+}
+
+/** Forgets a cluster. Fails with CLUSTER_IN_USE while it has backups, when in a catalog transaction. */
+export async function deleteCluster(db: Database, id: string): Promise<void> {
+  await db.delete(cluster).where(eq(cluster.id, id));
+}
+
+async function complete(db: Database, rows: readonly ClusterRow[]): Promise<ClusterRecord[]> {
+  if (rows.length === 0) return [];
+  const ids = rows.map(({ id }) => id);
+  // One after the other: inside a transaction they share a connection anyway.
+  const instances = await db
+    .select()
+    .from(clusterInstance)
+    .where(inArray(clusterInstance.clusterId, ids))
+    .orderBy(asc(clusterInstance.id));
+  const incarnations = await db
+    .select()
+    .from(clusterIncarnation)
+    .where(inArray(clusterIncarnation.clusterId, ids))
+    .orderBy(asc(clusterIncarnation.firstSeenTime), asc(clusterIncarnation.major));
+  const databases = await db
+    .select()
+    .from(clusterDatabase)
+    .where(inArray(clusterDatabase.clusterId, ids))
+    .orderBy(asc(clusterDatabase.name));
+  return rows.map((row) => ({
+    row,
+    instances: instances.filter(({ clusterId }) => clusterId === row.id),
+    incarnations: incarnations.filter(({ clusterId }) => clusterId === row.id),
+    databases: databases.filter(({ clusterId }) => clusterId === row.id),
+  }));
+}

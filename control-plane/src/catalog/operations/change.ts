@@ -1,0 +1,94 @@
+import { and, asc, eq, inArray, isNull, sql } from "drizzle-orm";
+import type { Database } from "../catalog.ts";
+import { type OperationStateName, operation } from "../schema/operation.ts";
+import { notifyOperation } from "./notify.ts";
+import type { FenceValue, OperationRow } from "./row.ts";
+
+/** Columns that a change may set; the revision is set by each. */
+export type OperationChange = Partial<
+  Pick<
+    typeof operation.$inferInsert,
+    | "state"
+    | "stateReason"
+    | "result"
+    | "failure"
+    | "fenceIncarnation"
+    | "fenceNumber"
+    | "attempt"
+    | "commandId"
+    | "command"
+    | "progress"
+    | "leavings"
+    | "startTime"
+    | "endTime"
+    | "retryAt"
+    | "cancelTime"
+  >
+>;
+
+/** What must still be true of the operation. */
+export interface OperationExpectation {
+  readonly id: string;
+  readonly states: readonly OperationStateName[];
+  /** Of the host whose agent does the work; left out where no agent asks. */
+  readonly hostId?: string | undefined;
+  /** Of its present attempt; left out where no attempt is meant. */
+  readonly fence?: FenceValue | undefined;
+}
+
+/**
+ * Changes an operation by one compare-and-set, tells those who watch it, and gives it as it is now; undefined when it
+ * was no longer as expected: then nothing has changed.
+ */
+export async function changeOperation(
+  db: Database,
+  { id, states, hostId, fence }: OperationExpectation,
+  change: OperationChange,
+): Promise<OperationRow | undefined> {
+  const [changed] = await db
+    .update(operation)
+    .set({ ...change, revision: sql`nextval('operation_revision')` })
+    .where(
+      and(
+        eq(operation.id, id),
+        inArray(operation.state, [...states]),
+        hostId === undefined ? undefined : eq(operation.hostId, hostId),
+        fence && eq(operation.fenceIncarnation, fence.incarnation),
+        fence && eq(operation.fenceNumber, fence.number),
+      ),
+    )
+    .returning();
+  if (changed !== undefined) await notifyOperation(db, id);
+  return changed;
+}
+
+/** Operations of a host that have not ended look different when its agent comes or goes: those who watch are told. */
+export async function touchOperationsOfHost(tx: Database, hostId: string): Promise<void> {
+  const active = await tx
+    .select({ id: operation.id })
+    .from(operation)
+    .where(and(eq(operation.hostId, hostId), isNull(operation.endTime)))
+    // Whoever locks several does it in this order.
+    .orderBy(asc(operation.id))
+    .for("update");
+  for (const { id } of active) {
+    await tx
+      .update(operation)
+      .set({ revision: sql`nextval('operation_revision')` })
+      .where(eq(operation.id, id));
+    await notifyOperation(tx, id);
+  }
+}
+
+/** The operation, locked until the transaction ends. */
+export async function lockOperation(tx: Database, id: string): Promise<OperationRow | undefined> {
+  const [row] = await tx.select().from(operation).where(eq(operation.id, id)).for("update");
+  return row;
+}
+
+/** The next number for a fence; each is given once. */
+export async function nextFenceNumber(db: Database): Promise<bigint> {
+  const [row] = await db.execute<{ number: string }>(sql`select nextval('fence_number')::text as number`);
+  if (row === undefined) throw new Error("the sequence gave no number");
+  return BigInt(row.number);
+}

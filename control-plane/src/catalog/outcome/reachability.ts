@@ -1,0 +1,26 @@
+import { eq, sql } from "drizzle-orm";
+import type { Database } from "../catalog.ts";
+import { cluster } from "../schema/cluster.ts";
+import { repository } from "../schema/repository.ts";
+
+/** Notes whether a cluster was reached just now; `problem` says what was in the way. */
+export async function noteClusterTried(tx: Database, id: string, problem: string | undefined): Promise<void> {
+  await tx.update(cluster).set(tried(cluster, problem)).where(eq(cluster.id, id));
+}
+
+/** Notes whether a repository was reached just now; `problem` says what was in the way. */
+export async function noteRepositoryTried(tx: Database, id: string, problem: string | undefined): Promise<void> {
+  await tx.update(repository).set(tried(repository, problem)).where(eq(repository.id, id));
+}
+
+function tried({ unreachableSince }: typeof cluster | typeof repository, problem: string | undefined) {
+  return problem === undefined
+    ? { reachable: true, reachableTime: new Date(), unreachableSince: null, problem: "" }
+    : {
+        reachable: false,
+        reachableTime: new Date(),
+        // Since when it is away, not when it was tried last.
+        unreachableSince: sql`coalesce(${unreachableSince}, now())`,
+        problem,
+      };
+}

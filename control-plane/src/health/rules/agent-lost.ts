@@ -1,0 +1,28 @@
+import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
+import { formatDuration } from "@coppice/proto/kit/duration";
+import type { Rule } from "./facts.ts";
+
+/** An agent that restarts is away for some seconds; that alone wakes nobody. */
+const patienceMs = 60_000;
+
+/** A host whose agent is away: nothing on it is backed up until it is back. */
+export const agentLost: Rule = ({ hosts }, now) =>
+  hosts
+    .filter(({ state }) => state === "UNKNOWN" || state === "STOPPED")
+    .map(({ id, name, state, stateTime, clusters }) => {
+      const awayMs = Math.max(0, now.getTime() - stateTime.getTime());
+      const isUrgent = clusters > 0 && state === "UNKNOWN" && awayMs >= patienceMs;
+      const away = formatDuration(Math.floor(awayMs / 1000) * 1000);
+      return {
+        rule: "agent-lost",
+        subject: id,
+        subjectName: name,
+        severity: isUrgent ? Severity.CRITICAL : clusters > 0 ? Severity.WARNING : Severity.NOTICE,
+        since: stateTime,
+        message:
+          state === "STOPPED"
+            ? `the agent of ${name} was stopped ${away} ago`
+            : `the agent of ${name} was lost ${away} ago; nobody knows how the host is`,
+        fix: `systemctl restart coppice-agent    # on ${name}`,
+      };
+    });

@@ -1,0 +1,19 @@
+import { agentLost } from "./agent-lost.ts";
+import { clusterUnreachable } from "./cluster-unreachable.ts";
+import type { Finding, HealthFacts, Rule } from "./facts.ts";
+import { noGoodBackup } from "./no-good-backup.ts";
+import { repositoryUnreachable } from "./repository-unreachable.ts";
+
+const rules: readonly Rule[] = [agentLost, clusterUnreachable, noGoodBackup, repositoryUnreachable];
+
+/** Everything that is wrong now by any rule, worst first, then oldest. */
+export function findWhatIsWrong(facts: HealthFacts, now: Date): Finding[] {
+  return rules
+    .flatMap((rule) => rule(facts, now))
+    .sort(
+      (a, b) =>
+        b.severity - a.severity ||
+        a.since.getTime() - b.since.getTime() ||
+        (`${a.rule} ${a.subject}` < `${b.rule} ${b.subject}` ? -1 : 1),
+    );
+}

@@ -1,0 +1,56 @@
+import type { KeyObject } from "node:crypto";
+import { toJson } from "@bufbuild/protobuf";
+import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
+import type { UpdateClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Database } from "../catalog/catalog.ts";
+import { type ClusterRecord, updateCluster, updateInstance } from "../catalog/cluster.ts";
+import { deleteSecret } from "../catalog/secret.ts";
+import { requireAddress, sealPassword } from "./protect-cluster.ts";
+
+const changeable = ["name", "labels", "endpoint", "password"] as const;
+
+/** Changes the fields that the mask names. Errors: INVALID_FIELD, NAME_TAKEN. */
+export async function changeCluster(
+  tx: Database,
+  masterKey: KeyObject,
+  { row, instances }: ClusterRecord,
+  request: UpdateClusterRequest,
+): Promise<void> {
+  const mask = parseMask(request.updateMask?.paths ?? []);
+  if (mask.has("name") && request.name === "") refuse("name", "a name");
+  const [instance] = instances;
+  if (instance === undefined) throw new Error(`cluster ${row.id} has no instance`);
+  await updateCluster(tx, row.id, {
+    ...(mask.has("name") ? { name: request.name } : {}),
+    ...(mask.has("labels") ? { labels: request.labels } : {}),
+    updateTime: new Date(),
+  });
+  if (mask.has("endpoint")) {
+    // Where the data lies there is for the next check to say.
+    const endpoint = toJson(EndpointSchema, requireAddress(request.endpoint));
+    await updateInstance(tx, instance.id, { endpoint, dataDirectory: "" });
+  }
+  if (mask.has("password")) {
+    const passwordSecretId = await sealPassword(tx, masterKey, row.name, request.password);
+    await updateInstance(tx, instance.id, { passwordSecretId });
+    if (instance.passwordSecretId !== null) await deleteSecret(tx, instance.passwordSecretId);
+  }
+}
+
+function parseMask(paths: readonly string[]): ReadonlySet<(typeof changeable)[number]> {
+  if (paths.length === 0) refuse("update_mask", `at least one of ${changeable.join(", ")}`);
+  return new Set(
+    paths.map(
+      (path) =>
+        changeable.find((known) => known === path) ??
+        refuse("update_mask", `nothing but ${changeable.join(", ")}`, path.slice(0, 100)),
+    ),
+  );
+}
+
+function refuse(field: string, expected: string, value?: string): never {
+  return fail("INVALID_FIELD", `${field}: expected ${expected}`, {
+    fields: [{ field, expected, ...(value === undefined ? {} : { value }) }],
+  });
+}

@@ -1,0 +1,82 @@
+import type { KeyObject } from "node:crypto";
+import { toJson } from "@bufbuild/protobuf";
+import { type Endpoint, EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
+import type { CreateClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
+import type { Database } from "../catalog/catalog.ts";
+import { insertCluster, listClusterInstances } from "../catalog/cluster.ts";
+import { type FoundClusterRow, type HostRow, listFoundClusters } from "../catalog/host.ts";
+import { insertSecret } from "../catalog/secret.ts";
+import { seal } from "../secrets/seal.ts";
+import { endpointOf, findProtection } from "./protection.ts";
+import { requireHost } from "./require.ts";
+
+/**
+ * Puts a cluster under protection; nothing is sent to it. `claim` gives the id of the cluster that the same request
+ * made before, if it did. Errors: HOST_NOT_FOUND, NAME_TAKEN, CLUSTER_AMBIGUOUS, INVALID_FIELD.
+ */
+export async function protectCluster(
+  tx: Database,
+  masterKey: KeyObject,
+  request: CreateClusterRequest,
+  claim: (id: string) => Promise<string | undefined>,
+): Promise<{ id: string; isNew: boolean }> {
+  const id = newId("cls");
+  const earlier = await claim(id);
+  if (earlier !== undefined) return { id: earlier, isNew: false };
+  const host = await requireHost(tx, request.host);
+  const found = await listFoundClusters(tx, [host.id]);
+  const chosen = request.endpoint === undefined ? await chooseFound(tx, host, found) : undefined;
+  const endpoint = chosen === undefined ? requireAddress(request.endpoint) : endpointOf(chosen);
+  const json = toJson(EndpointSchema, endpoint);
+  const instance = { id: newId("ins"), clusterId: id, hostId: host.id, endpoint: json };
+  const same = chosen ?? found.find((one) => findProtection(one, [{ ...instance, ...unknown }]) !== undefined);
+  await insertCluster(
+    tx,
+    { id, name: request.name, labels: request.labels },
+    {
+      ...instance,
+      dataDirectory: same?.dataDirectory ?? "",
+      passwordSecretId: await sealPassword(tx, masterKey, request.name, request.password),
+    },
+  );
+  return { id, isNew: true };
+}
+
+const unknown = { role: "UNSPECIFIED", dataDirectory: "", passwordSecretId: null } as const;
+
+/** Stores a password sealed; gives its id, null for none. */
+export async function sealPassword(
+  tx: Database,
+  masterKey: KeyObject,
+  cluster: string,
+  password: string,
+): Promise<string | null> {
+  if (password === "") return null;
+  const id = newId("sec");
+  await insertSecret(tx, { id, purpose: `password of cluster ${cluster}`, sealed: seal(masterKey, id, password) });
+  return id;
+}
+
+/** Refuses an endpoint that names no place. Errors: INVALID_FIELD. */
+export function requireAddress(endpoint: Endpoint | undefined): Endpoint {
+  if (endpoint !== undefined && (endpoint.address.case !== undefined || endpoint.service !== "")) return endpoint;
+  return fail("INVALID_FIELD", "endpoint names neither a socket, nor a host, nor a service", {
+    fields: [{ field: "endpoint", expected: "one of socket_directory, host or service" }],
+  });
+}
+
+async function chooseFound(tx: Database, host: HostRow, found: readonly FoundClusterRow[]): Promise<FoundClusterRow> {
+  const instances = await listClusterInstances(tx);
+  const free = found.filter((one) => one.running && findProtection(one, instances) === undefined);
+  const [only, ...others] = free;
+  if (only === undefined) {
+    return fail("CLUSTER_AMBIGUOUS", `no unprotected cluster runs on ${host.name}, as far as its agent has seen`);
+  }
+  if (others.length === 0) return only;
+  const places = free.map(({ socketDirectory, port }) => `${socketDirectory || "127.0.0.1"} port ${port}`).join(", ");
+  return fail("CLUSTER_AMBIGUOUS", `several unprotected clusters run on ${host.name}: ${places}`, {
+    metadata: { clusters: places },
+  });
+}

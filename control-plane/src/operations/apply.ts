@@ -1,0 +1,80 @@
+import { toJson } from "@bufbuild/protobuf";
+import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { Database } from "../catalog/catalog.ts";
+import { deleteCopy, insertBackup, markDeleting, noteVerification } from "../catalog/outcome/backup.ts";
+import { noteClusterSeen } from "../catalog/outcome/cluster.ts";
+import { noteClusterTried, noteRepositoryTried } from "../catalog/outcome/reachability.ts";
+import type { CatalogChange, StoredBackup } from "./kinds/catalog-change.ts";
+
+/** Writes what an operation has brought to light, within the transaction of its new state. */
+export async function applyChanges(
+  tx: Database,
+  operationId: string,
+  changes: readonly CatalogChange[],
+): Promise<void> {
+  for (const change of changes) await applyChange(tx, operationId, change);
+}
+
+async function applyChange(tx: Database, operationId: string, change: CatalogChange): Promise<void> {
+  switch (change.is) {
+    case "backupStored":
+      return await storeBackup(tx, operationId, change.backup);
+    case "copyVerified":
+      return await noteVerification(tx, change);
+    case "copyDeleting":
+      return await markDeleting(tx, change.backupId, change.repositoryId);
+    case "copyDeleted":
+      return await deleteCopy(tx, change.backupId, change.repositoryId);
+    case "clusterSeen":
+      return await noteClusterSeen(tx, { clusterId: change.clusterId, ...seen(change.facts) });
+    case "clusterTried":
+      return await noteClusterTried(tx, change.clusterId, change.problem);
+    case "repositoryTried":
+      return await noteRepositoryTried(tx, change.repositoryId, change.problem);
+  }
+}
+
+async function storeBackup(tx: Database, operationId: string, stored: StoredBackup): Promise<void> {
+  const { id, clusterId, repositoryId, folder, manifest, manifestSha256, storedBytes, recipe } = stored;
+  const databases = manifest.content.case === "dump" ? manifest.content.value.databases : [];
+  await insertBackup(
+    tx,
+    {
+      id,
+      clusterId,
+      kind: "DUMP",
+      complete: manifest.complete,
+      defaultDatabases: stored.defaultDatabases,
+      startTime: dateOf(manifest.startTime),
+      endTime: dateOf(manifest.endTime),
+      databaseBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),
+      storedBytes,
+      serverVersionNum: manifest.serverVersionNum,
+      operationId,
+      manifest: toJson(BackupManifestSchema, manifest),
+      recipe,
+    },
+    { backupId: id, repositoryId, folder, state: "STORED", manifestSha256 },
+  );
+}
+
+function dateOf(time: Timestamp | undefined): Date {
+  if (time === undefined) throw new TypeError("a manifest lacks its times");
+  return timestampDate(time);
+}
+
+function seen(facts: ClusterFacts) {
+  return {
+    systemIdentifier: facts.systemIdentifier,
+    serverVersionNum: facts.serverVersionNum,
+    role: facts.inRecovery ? "STANDBY" : "PRIMARY",
+    dataDirectory: facts.isLocal ? facts.dataDirectory : "",
+    databases: facts.databases.map(({ name, sizeBytes, allowConnections }) => ({
+      name,
+      sizeBytes: sizeBytes ?? null,
+      allowConnections,
+    })),
+  } as const;
+}

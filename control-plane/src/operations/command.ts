@@ -1,0 +1,53 @@
+import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { type Command, CommandSchema, SecretValueSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import { FenceSchema } from "@coppice/proto/gen/coppice/common/v1/fence";
+import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
+import { redactMessage } from "@coppice/proto/kit/log";
+import type { KeyObject } from "node:crypto";
+import type { Database } from "../catalog/catalog.ts";
+import type { FenceValue } from "../catalog/operations/row.ts";
+import { findSecret } from "../catalog/secret.ts";
+import { openSealed } from "../secrets/seal.ts";
+import type { CommandSpec, Facts } from "./kinds/kind.ts";
+
+/** A command for the next attempt of an operation, its secrets opened. Errors: SECRET_UNREADABLE. */
+export async function buildCommand(
+  db: Database,
+  masterKey: KeyObject,
+  command: {
+    readonly operationId: string;
+    readonly attempt: number;
+    readonly fence: FenceValue;
+    readonly spec: CommandSpec;
+    readonly facts: Facts;
+  },
+): Promise<Command> {
+  const { operationId, attempt, fence, spec, facts } = command;
+  const secretId = facts.cluster?.connection.passwordSecret ?? "";
+  const secrets = secretId === "" ? [] : [{ id: secretId, value: await openSecret(db, masterKey, secretId) }];
+  return create(CommandSchema, {
+    commandId: newId("cmd"),
+    operationId,
+    attempt,
+    fence: create(FenceSchema, fence),
+    spec,
+    secrets: secrets.map((secret) => create(SecretValueSchema, secret)),
+  });
+}
+
+/** The command as the catalog keeps it: without its secrets. */
+export function commandToJson(command: Command): JsonValue {
+  return toJson(CommandSchema, redactMessage(CommandSchema, command));
+}
+
+/** The command that the catalog keeps. */
+export function parseCommand(json: JsonValue): Command {
+  return fromJson(CommandSchema, json, { ignoreUnknownFields: true });
+}
+
+async function openSecret(db: Database, masterKey: KeyObject, id: string): Promise<string> {
+  const sealed = await findSecret(db, id);
+  if (sealed === undefined) return fail("SECRET_UNREADABLE", `the secret ${id} is no longer in the catalog`);
+  return openSealed(masterKey, id, sealed).toString("utf8");
+}

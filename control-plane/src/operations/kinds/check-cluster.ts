@@ -1,0 +1,31 @@
+import { create } from "@bufbuild/protobuf";
+import { CheckClusterCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { CheckOutcomeSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { defineKind, required } from "./kind.ts";
+import { reachability } from "./reachability.ts";
+
+/** A look at a cluster. It succeeds also when what it saw is bad; without facts no connection came about. */
+export const checkCluster = defineKind({
+  spec: "checkCluster",
+  command: "checkCluster",
+  retriesAfterLoss: 2,
+  settle: "repeat",
+  references: ({ cluster }) => ({ clusterId: cluster }),
+  plan: (_spec, facts) => create(CheckClusterCommandSchema, { connection: required(facts.cluster).connection }),
+  apply({ cluster: clusterId }, { result, failure }) {
+    if (result === undefined) return { failure, changes: reachability({ clusterId }, failure) };
+    const { facts, items } = result;
+    const trouble = items.find(({ status }) => status === CheckStatus.FAILED)?.message ?? "no connection came about";
+    return {
+      result: { case: "checkedCluster", value: create(CheckOutcomeSchema, { items }) },
+      failure,
+      changes: facts
+        ? [
+            { is: "clusterTried", clusterId, problem: undefined },
+            { is: "clusterSeen", clusterId, facts },
+          ]
+        : [{ is: "clusterTried", clusterId, problem: failure?.message ?? trouble }],
+    };
+  },
+});

@@ -1,0 +1,119 @@
+import { create } from "@bufbuild/protobuf";
+import { BackupDumpCommandSchema, type BackupDumpResult } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import { BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { CreatedBackupSchema, type CreateBackupSpec } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { type BackupManifest, MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
+import type { CatalogChange } from "./catalog-change.ts";
+import { defineKind, invalidAnswer, required } from "./kind.ts";
+import { reachability } from "./reachability.ts";
+
+/** A dump. It has succeeded when its manifest is stored and says that everything asked for is in it. */
+export const createBackup = defineKind({
+  spec: "createBackup",
+  command: "backupDump",
+  retriesAfterLoss: 2,
+  settle: "look",
+  references: ({ cluster, repository }) => ({ clusterId: cluster, repositoryId: repository }),
+  plan(spec, facts) {
+    const { connection, name, systemIdentifier } = required(facts.cluster);
+    return create(BackupDumpCommandSchema, {
+      connection,
+      backup: create(BackupAddressSchema, {
+        repository: required(facts.repository),
+        clusterId: spec.cluster,
+        backupId: spec.backup,
+        folder: spec.folder,
+      }),
+      clusterName: name,
+      expectedSystemIdentifier: systemIdentifier,
+      ...(spec.dump ? { options: spec.dump } : {}),
+    });
+  },
+  apply(spec, { result, failure }) {
+    const places = { clusterId: spec.cluster, repositoryId: spec.repository };
+    if (result === undefined) return { failure, changes: reachability(places, failure) };
+    const { manifest, manifestSha256, storedBytes, recipe, facts } = result;
+    const problem = findProblem(spec, result);
+    if (manifest === undefined || problem !== undefined) {
+      return invalidAnswer(`the agent reported a backup that cannot be the one that was asked for: ${problem}`);
+    }
+    const databaseBytes = databasesOf(manifest).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
+    const changes: CatalogChange[] = [
+      // A database that failed says nothing against the connection and the repository that the others went through.
+      ...reachability(places, undefined),
+      ...(facts ? [{ is: "clusterSeen", clusterId: spec.cluster, facts } as const] : []),
+      {
+        is: "backupStored",
+        backup: {
+          id: spec.backup,
+          clusterId: spec.cluster,
+          repositoryId: spec.repository,
+          folder: spec.folder,
+          manifest,
+          manifestSha256,
+          storedBytes,
+          recipe,
+          defaultDatabases: isDefaultSet(spec, result),
+        },
+      },
+    ];
+    return {
+      result: {
+        case: "createdBackup",
+        value: create(CreatedBackupSchema, {
+          backup: spec.backup,
+          databases: databasesOf(manifest).length,
+          databaseBytes,
+          storedBytes,
+          complete: manifest.complete,
+        }),
+      },
+      failure: failure ?? (manifest.complete ? undefined : incomplete(manifest)),
+      changes,
+    };
+  },
+});
+
+function databasesOf({ content }: BackupManifest) {
+  return content.case === "dump" ? content.value.databases : [];
+}
+
+function findProblem(spec: CreateBackupSpec, { manifest, manifestSha256 }: BackupDumpResult): string | undefined {
+  if (manifest === undefined) return "it has no manifest";
+  if (manifest.backupId !== spec.backup) return `its manifest is that of ${manifest.backupId}`;
+  if (manifest.clusterId !== spec.cluster) return `its manifest is of the cluster ${manifest.clusterId}`;
+  if (manifest.kind !== BackupKind.DUMP || manifest.content.case !== "dump")
+    return "its manifest is not that of a dump";
+  if (!manifest.startTime || !manifest.endTime) return "its manifest lacks its times";
+  const lacks = manifest.content.value.missing.find(({ reason }) => isLack(reason));
+  if (manifest.complete && lacks)
+    return `its manifest says that it is complete and lacks ${JSON.stringify(lacks.name)}`;
+  return /^[0-9a-f]{64}$/.test(manifestSha256) ? undefined : "its manifest has no digest";
+}
+
+/** What was left out on request, or dropped meanwhile, is not lacking. */
+function isLack(reason: MissingReason): boolean {
+  return reason !== MissingReason.EXCLUDED && reason !== MissingReason.DROPPED;
+}
+
+function incomplete({ content }: BackupManifest) {
+  const missing = content.case === "dump" ? content.value.missing.filter(({ reason }) => isLack(reason)) : [];
+  const which = missing.length === 0 ? "" : `: ${missing.map(({ name }) => JSON.stringify(name)).join(", ")}`;
+  return failureToDetail(
+    new Failure("BACKUP_INCOMPLETE", `the backup is stored and lacks databases${which}`, {
+      hint: "mend what kept them out, or leave them out by name, and take another backup; what is stored can be restored",
+    }),
+  );
+}
+
+/** Leaving out by name what forbids connections is no selection: nothing could dump it. */
+function isDefaultSet({ dump }: CreateBackupSpec, { facts }: BackupDumpResult): boolean {
+  if (dump === undefined) return true;
+  if (dump.databases.length > 0) return false;
+  if (dump.excludeDatabases.length === 0) return true;
+  if (facts === undefined) return false;
+  const connectable = new Set(facts.databases.filter((one) => one.allowConnections).map(({ name }) => name));
+  return !dump.excludeDatabases.some((name) => connectable.has(name));
+}

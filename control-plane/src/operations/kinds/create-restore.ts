@@ -1,0 +1,45 @@
+import { create } from "@bufbuild/protobuf";
+import { RestoredDatabaseSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { defineKind, invalidAnswer } from "./kind.ts";
+import { reachability } from "./reachability.ts";
+import { restoreCommand, restoreReferences } from "./restore-command.ts";
+
+/**
+ * A restore. It is not tried again by itself once it has run: whoever wanted a database put in place at one time may
+ * not want it at another.
+ */
+export const createRestore = defineKind({
+  spec: "createRestore",
+  command: "restoreDatabase",
+  retriesAfterLoss: 0,
+  settle: "look",
+  references: restoreReferences,
+  plan: restoreCommand,
+  apply(spec, { result, failure }) {
+    const { targetCluster: clusterId, repository: repositoryId, targetDatabase } = spec;
+    const changes = reachability({ clusterId, repositoryId }, failure);
+    if (result === undefined) return { failure, changes };
+    const { database, keptAs, objects, tables, rows, warnings } = result;
+    if (database !== targetDatabase) {
+      return invalidAnswer(
+        `the agent restored ${JSON.stringify(database)} instead of ${JSON.stringify(targetDatabase)}`,
+      );
+    }
+    return {
+      result: {
+        case: "restoredDatabase",
+        value: create(RestoredDatabaseSchema, {
+          cluster: clusterId,
+          database,
+          keptAs,
+          objects,
+          tables,
+          rows,
+          warnings,
+        }),
+      },
+      failure,
+      changes,
+    };
+  },
+});

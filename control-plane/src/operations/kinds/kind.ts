@@ -1,0 +1,130 @@
+import type { Command, Result } from "@coppice/proto/gen/coppice/agent/v1/command";
+import type { BackupAddress, RepositoryTarget } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import type { SettleCommand } from "@coppice/proto/gen/coppice/agent/v1/settle";
+import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
+import type { FailureDetail } from "@coppice/proto/gen/coppice/common/v1/failure";
+import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { Failure, fail, failureToDetail } from "@coppice/proto/kit/failure";
+import type { CatalogChange } from "./catalog-change.ts";
+
+/** What was asked for: one case of Operation.spec. */
+export type OperationSpec = Exclude<Operation["spec"], { case: undefined }>;
+/** The kinds of operations, as generated code names them. */
+export type SpecCase = OperationSpec["case"];
+/** What came of it: one case of Operation.result. */
+export type OperationResult = Exclude<Operation["result"], { case: undefined }>;
+/** One case of Command.spec. */
+export type CommandSpec = Exclude<Command["spec"], { case: undefined }>;
+/** The kinds of commands, as generated code names them; also the capabilities that agents name. */
+export type CommandCase = CommandSpec["case"];
+
+type SpecOf<S extends SpecCase> = Extract<OperationSpec, { case: S }>["value"];
+type CommandOf<C extends CommandCase> = Extract<CommandSpec, { case: C }>["value"];
+type ResultOf<C extends CommandCase> = Extract<Result["result"], { case: C }>["value"];
+type LookableCase = NonNullable<SettleCommand["lost"]["case"]>;
+
+/** What a spec names and what has to be looked up before its command can be made. */
+export interface References {
+  readonly clusterId?: string;
+  readonly repositoryId?: string;
+  readonly backup?: { readonly backupId: string; readonly repositoryId: string };
+}
+
+/** What was looked up. */
+export interface Facts {
+  readonly cluster?: ClusterFact;
+  readonly repository?: RepositoryTarget;
+  readonly backup?: BackupFact;
+}
+
+/** A cluster as its agent reaches it. */
+export interface ClusterFact {
+  readonly name: string;
+  readonly connection: Connection;
+  /** The newest system identifier that was seen; empty before the first check. */
+  readonly systemIdentifier: string;
+}
+
+/** A copy of a backup. */
+export interface BackupFact {
+  readonly address: BackupAddress;
+  /** Keys of its objects below its folder, manifest.json left out. */
+  readonly keys: readonly string[];
+}
+
+/** How a command ended, seen from its kind: with a result, a failure, or both. */
+export interface Outcome<R> {
+  readonly result?: R | undefined;
+  readonly failure?: FailureDetail | undefined;
+}
+
+/** What becomes of the operation and of the catalog. It succeeded exactly when there is a result and no failure. */
+export interface Applied {
+  readonly result?: OperationResult | undefined;
+  readonly failure?: FailureDetail | undefined;
+  readonly changes: readonly CatalogChange[];
+}
+
+interface KindDefinition<S extends SpecCase, C extends CommandCase> {
+  readonly spec: S;
+  readonly command: C;
+  /** How often it is tried again by itself after its agent was lost and nothing came of the attempt. */
+  readonly retriesAfterLoss: number;
+  /** How an unknown outcome is settled: by a look, where the agent can look; what changes nothing is repeated. */
+  readonly settle: C extends LookableCase ? "look" : "repeat";
+  readonly references: (spec: SpecOf<S>) => References;
+  readonly plan: (spec: SpecOf<S>, facts: Facts) => CommandOf<C>;
+  /** What is true as soon as the command is sent. */
+  readonly begin?: (spec: SpecOf<S>) => readonly CatalogChange[];
+  /** A failure or result that does not fit the spec never becomes a success: it comes out as a failure. */
+  readonly apply: (spec: SpecOf<S>, outcome: Outcome<ResultOf<C>>) => Applied;
+}
+
+/** A kind of operation: all that is particular to it, pure. */
+export interface Kind<S extends SpecCase = SpecCase> {
+  readonly spec: S;
+  readonly command: CommandCase;
+  readonly retriesAfterLoss: number;
+  readonly settle: "look" | "repeat";
+  references(spec: OperationSpec): References;
+  plan(spec: OperationSpec, facts: Facts): CommandSpec;
+  begin(spec: OperationSpec): readonly CatalogChange[];
+  apply(spec: OperationSpec, outcome: Outcome<Result["result"]>): Applied;
+}
+
+/** Makes a kind that takes any spec and any result, and refuses those of another kind. */
+export function defineKind<S extends SpecCase, C extends CommandCase>(kind: KindDefinition<S, C>): Kind<S> {
+  const narrow = (spec: OperationSpec): SpecOf<S> => {
+    if (spec.case !== kind.spec) throw new TypeError(`a ${spec.case} is not a ${kind.spec}`);
+    return spec.value as SpecOf<S>;
+  };
+  return {
+    spec: kind.spec,
+    command: kind.command,
+    retriesAfterLoss: kind.retriesAfterLoss,
+    settle: kind.settle,
+    references: (spec) => kind.references(narrow(spec)),
+    plan: (spec, facts) => ({ case: kind.command, value: kind.plan(narrow(spec), facts) }) as CommandSpec,
+    begin: (spec) => kind.begin?.(narrow(spec)) ?? [],
+    apply(spec, { result, failure }) {
+      if (result?.case !== undefined && result.case !== kind.command) {
+        return invalidAnswer(`the agent answered ${kind.command} with ${result.case}`);
+      }
+      if (result?.case === undefined && failure === undefined) {
+        return invalidAnswer("the agent answered with neither a result nor a failure");
+      }
+      const value = result?.case === undefined ? undefined : (result.value as ResultOf<C>);
+      return kind.apply(narrow(spec), { result: value, failure });
+    },
+  };
+}
+
+/** The end of an operation whose agent said what cannot be believed. */
+export function invalidAnswer(message: string): Applied {
+  return { failure: failureToDetail(new Failure("AGENT_ANSWER_INVALID", message)), changes: [] };
+}
+
+/** A fact that the kind's references asked for. */
+export function required<T>(fact: T | undefined): T {
+  return fact ?? fail("INTERNAL", "a fact that the command needs was not looked up");
+}

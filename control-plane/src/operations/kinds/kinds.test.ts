@@ -1,0 +1,165 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { BackupDumpResultSchema } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
+import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { expect, test } from "vitest";
+import { createBackup } from "./create-backup.ts";
+import type { OperationSpec } from "./kind.ts";
+import { kinds } from "./registry.ts";
+
+const time = timestampFromDate(new Date("2026-11-20T12:00:00Z"));
+const ids = { backup: "bkp_a", cluster: "cls_a", repository: "rep_a" };
+
+function spec(init: NonNullable<MessageInitShape<typeof OperationSchema>["spec"]>): OperationSpec {
+  const made = create(OperationSchema, { spec: init }).spec;
+  if (made.case === undefined) throw new Error("a spec has a case");
+  return made;
+}
+
+function answer(init: NonNullable<MessageInitShape<typeof ResultSchema>["result"]>): Result["result"] {
+  return create(ResultSchema, { result: init }).result;
+}
+
+const specs: Record<keyof typeof kinds, OperationSpec> = {
+  checkCluster: spec({ case: "checkCluster", value: ids }),
+  checkRepository: spec({ case: "checkRepository", value: ids }),
+  createBackup: spec({ case: "createBackup", value: { ...ids, folder: "f" } }),
+  verifyBackup: spec({ case: "verifyBackup", value: ids }),
+  planRestore: spec({ case: "planRestore", value: { restore: ids } }),
+  createRestore: spec({ case: "createRestore", value: { ...ids, targetCluster: "cls_b", targetDatabase: "copy" } }),
+  deleteBackup: spec({ case: "deleteBackup", value: ids }),
+};
+
+const dump = (manifest: MessageInitShape<typeof BackupDumpResultSchema>["manifest"] = {}) =>
+  answer({
+    case: "backupDump",
+    value: {
+      manifest: {
+        backupId: "bkp_a",
+        clusterId: "cls_a",
+        kind: BackupKind.DUMP,
+        complete: true,
+        startTime: time,
+        endTime: time,
+        content: { case: "dump", value: {} },
+        ...manifest,
+      } as NonNullable<typeof manifest>,
+      manifestSha256: "0".repeat(64),
+    },
+  });
+
+const all = Object.values(kinds);
+
+test.for(all.map((kind) => [kind.spec, kind] as const))(
+  "%s never succeeds without a result of its own",
+  ([name, kind]) => {
+    for (const other of [undefined, ...all.map(({ command }) => command), "settle" as const]) {
+      if (other === kind.command) continue;
+      const result = other === undefined ? create(ResultSchema).result : answer({ case: other, value: {} });
+      const { failure, changes } = kind.apply(specs[name], { result });
+      expect(failure?.reason).toBe("AGENT_ANSWER_INVALID");
+      expect(changes).toEqual([]);
+    }
+  },
+);
+
+test.for(all.map((kind) => [kind.spec, kind] as const))("%s fails with its agent's failure", ([name, kind]) => {
+  const failure = create(FailureDetailSchema, { reason: "REPOSITORY_FULL", message: "full" });
+  const applied = kind.apply(specs[name], { result: create(ResultSchema).result, failure });
+  expect(applied.failure).toBe(failure);
+  expect(applied.result).toBeUndefined();
+  expect(applied.changes.every(({ is }) => is === "repositoryTried" || is === "clusterTried")).toBe(true);
+});
+
+test("a kind refuses the spec of another one", () => {
+  expect(() => kinds.checkCluster.plan(specs.deleteBackup, {})).toThrow("a deleteBackup is not a checkCluster");
+});
+
+test("exactly the kinds whose commands change something are settled by a look", () => {
+  expect(all.filter(({ settle }) => settle === "look").map(({ spec: name }) => name)).toEqual([
+    "createBackup",
+    "createRestore",
+    "deleteBackup",
+  ]);
+});
+
+test("a backup that lacks what was excluded or dropped is complete", () => {
+  const missing = [
+    { name: "left-out", reason: MissingReason.EXCLUDED },
+    { name: "gone", reason: MissingReason.DROPPED },
+  ];
+  const applied = createBackup.apply(specs.createBackup, {
+    result: dump({ content: { case: "dump", value: { missing } } } as object),
+  });
+  expect(applied.failure).toBeUndefined();
+});
+
+test("a manifest that says it is complete and lacks a database is not believed", () => {
+  const missing = [{ name: "closed", reason: MissingReason.CONNECTIONS_FORBIDDEN }];
+  const applied = createBackup.apply(specs.createBackup, {
+    result: dump({ content: { case: "dump", value: { missing } } } as object),
+  });
+  expect(applied.failure?.reason).toBe("AGENT_ANSWER_INVALID");
+  expect(applied.failure?.message).toContain('lacks "closed"');
+});
+
+test("an incomplete backup is stored, and the failure names what it lacks", () => {
+  const missing = [
+    { name: 'a "quoted" one', reason: MissingReason.FAILED },
+    { name: "left-out", reason: MissingReason.EXCLUDED },
+  ];
+  const { failure, changes } = createBackup.apply(specs.createBackup, {
+    result: dump({ complete: false, content: { case: "dump", value: { missing } } } as object),
+  });
+  expect(failure?.message).toBe('the backup is stored and lacks databases: "a \\"quoted\\" one"');
+  expect(changes.map(({ is }) => is)).toContain("backupStored");
+});
+
+test.for([
+  ["no selection", {}, true],
+  ["some databases", { databases: ["orders"] }, false],
+  ["one left out that could be dumped", { excludeDatabases: ["orders"] }, false],
+  ["one left out that forbids connections", { excludeDatabases: ["closed"] }, true],
+] as const)("with %s the default set is %o: %s", ([, options, expected]) => {
+  const chosen = spec({
+    case: "createBackup",
+    value: { ...ids, dump: { databases: [], excludeDatabases: [], ...options } as object },
+  });
+  const result = dump();
+  if (result.case === "backupDump") {
+    result.value.facts = create(BackupDumpResultSchema, {
+      facts: {
+        databases: [
+          { name: "orders", allowConnections: true },
+          { name: "closed", allowConnections: false },
+        ],
+      },
+    }).facts;
+  }
+  const stored = createBackup.apply(chosen, { result }).changes.find(({ is }) => is === "backupStored");
+  expect(stored?.is === "backupStored" && stored.backup.defaultDatabases).toBe(expected);
+});
+
+test("a verification without objects proves nothing, and one that could not read says nothing about the bytes", () => {
+  const empty = kinds.verifyBackup.apply(specs.verifyBackup, { result: answer({ case: "verifyBackup", value: {} }) });
+  expect(empty.failure?.reason).toBe("AGENT_ANSWER_INVALID");
+  const failure = create(FailureDetailSchema, { reason: "REPOSITORY_UNREACHABLE", message: "away" });
+  const away = kinds.verifyBackup.apply(specs.verifyBackup, { result: create(ResultSchema).result, failure });
+  expect(away.changes.map(({ is }) => is)).toEqual(["repositoryTried"]);
+});
+
+test("a restore under another name than asked for is not believed", () => {
+  const result = answer({ case: "restoreDatabase", value: { database: "other" } });
+  expect(kinds.createRestore.apply(specs.createRestore, { result }).failure?.reason).toBe("AGENT_ANSWER_INVALID");
+});
+
+test("a copy is being deleted from the moment its deletion is sent, and forgotten when it is done", () => {
+  expect(kinds.deleteBackup.begin(specs.deleteBackup).map(({ is }) => is)).toEqual(["copyDeleting"]);
+  const result = answer({ case: "deleteBackup", value: { objects: 3 } });
+  const { changes } = kinds.deleteBackup.apply(specs.deleteBackup, { result });
+  expect(changes.map(({ is }) => is)).toEqual(["repositoryTried", "copyDeleted"]);
+});

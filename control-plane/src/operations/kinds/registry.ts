@@ -1,0 +1,19 @@
+import { checkCluster } from "./check-cluster.ts";
+import { checkRepository } from "./check-repository.ts";
+import { createBackup } from "./create-backup.ts";
+import { createRestore } from "./create-restore.ts";
+import { deleteBackup } from "./delete-backup.ts";
+import type { Kind, SpecCase } from "./kind.ts";
+import { planRestore } from "./plan-restore.ts";
+import { verifyBackup } from "./verify-backup.ts";
+
+/** Every kind of operation; one that is missing here does not compile. */
+export const kinds = {
+  checkCluster,
+  checkRepository,
+  createBackup,
+  verifyBackup,
+  planRestore,
+  createRestore,
+  deleteBackup,
+} satisfies { readonly [S in SpecCase]: Kind<S> };

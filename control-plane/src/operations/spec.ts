@@ -1,0 +1,39 @@
+import { create, fromJson, toJson, type JsonValue } from "@bufbuild/protobuf";
+import { type Operation, OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { Kind, OperationResult, OperationSpec, SpecCase } from "./kinds/kind.ts";
+import { kinds } from "./kinds/registry.ts";
+
+/** The spec as the catalog keeps it. */
+export function specToJson(spec: OperationSpec): JsonValue {
+  return toJson(OperationSchema, create(OperationSchema, { spec }));
+}
+
+/** The result as the catalog keeps it. */
+export function resultToJson(result: OperationResult): JsonValue {
+  return toJson(OperationSchema, create(OperationSchema, { result }));
+}
+
+/** An operation with nothing but its spec or its result. */
+export function parseStored(json: JsonValue): Operation {
+  // A replica of an older version may read what a newer one has written.
+  return fromJson(OperationSchema, json, { ignoreUnknownFields: true });
+}
+
+/** The spec that the catalog keeps, with its kind. */
+export function parseSpec(json: JsonValue): { spec: OperationSpec; kind: Kind } {
+  const { spec } = parseStored(json);
+  if (spec.case === undefined) throw new TypeError("an operation is of a kind that this version does not know");
+  return { spec, kind: kindOf(spec.case) };
+}
+
+/** The kind of that case. */
+export function kindOf(specCase: SpecCase): Kind {
+  return kinds[specCase];
+}
+
+/** Name of a kind as people see it: the proto's name of the case, such as create_backup. */
+export function kindName(specCase: SpecCase): string {
+  const field = OperationSchema.fields.find(({ localName }) => localName === specCase);
+  if (field === undefined) throw new TypeError(`${specCase} is no kind of operation`);
+  return field.name;
+}

@@ -1,0 +1,65 @@
+import { create } from "@bufbuild/protobuf";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import type { CreateBackupRequest } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { CreateBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
+import type { Database } from "../catalog/catalog.ts";
+import { findHost } from "../catalog/host.ts";
+import { listRepositories } from "../catalog/repository.ts";
+import { requireCluster, requireHost, requireRepository } from "../inventory/require.ts";
+import { formatBackupFolder } from "./backup-folder.ts";
+import { chooseRepository, requireReachable } from "./choose-repository.ts";
+import type { Prepared } from "./prepared.ts";
+import { primaryInstance } from "./primary-instance.ts";
+
+/**
+ * Resolves a request for a backup. Errors: CLUSTER_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS,
+ * REPOSITORY_WRONG_HOST, NOT_SUPPORTED, INVALID_FIELD.
+ */
+export async function prepareBackup(db: Database, request: CreateBackupRequest, now: Date): Promise<Prepared> {
+  if (request.kind !== BackupKind.UNSPECIFIED && request.kind !== BackupKind.DUMP) {
+    fail("NOT_SUPPORTED", `backups of the kind ${BackupKind[request.kind].toLowerCase()} are not supported yet`, {
+      hint: "take a dump: --kind dump",
+    });
+  }
+  refuseContradiction(request);
+  const cluster = await requireCluster(db, request.cluster);
+  const host = await requireHost(db, primaryInstance(cluster).hostId);
+  const repository =
+    request.repository === ""
+      ? chooseRepository(await listRepositories(db), host)
+      : await requireRepository(db, request.repository);
+  requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
+  const backup = newId("bkp");
+  return {
+    operationId: newId("op"),
+    spec: {
+      case: "createBackup",
+      value: create(CreateBackupSpecSchema, {
+        cluster: cluster.row.id,
+        clusterName: cluster.row.name,
+        kind: BackupKind.DUMP,
+        repository: repository.id,
+        repositoryName: repository.name,
+        ...(request.dump === undefined ? {} : { dump: request.dump }),
+        backup,
+        folder: formatBackupFolder(now, "dump", backup),
+      }),
+    },
+    hostId: host.id,
+    clusterId: cluster.row.id,
+    repositoryId: repository.id,
+    subject: cluster.row,
+    backups: [],
+  };
+}
+
+function refuseContradiction({ dump }: CreateBackupRequest): void {
+  const excluded = new Set(dump?.excludeDatabases);
+  const both = dump?.databases.find((name) => excluded.has(name));
+  if (both === undefined) return;
+  fail("INVALID_FIELD", `database ${JSON.stringify(both)} is both asked for and left out`, {
+    fields: [{ field: "dump.exclude_databases", expected: "none of dump.databases", value: both }],
+  });
+}

@@ -1,0 +1,56 @@
+import { create } from "@bufbuild/protobuf";
+import type { CheckClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { CheckClusterSpecSchema, CheckRepositorySpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { CheckRepositoryRequest } from "@coppice/proto/gen/coppice/control/v1/repository";
+import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
+import type { Database } from "../catalog/catalog.ts";
+import { findHost } from "../catalog/host.ts";
+import { requireCluster, requireHost, requireRepository } from "../inventory/require.ts";
+import { requireReachable } from "./choose-repository.ts";
+import type { Prepared } from "./prepared.ts";
+import { primaryInstance } from "./primary-instance.ts";
+
+/** Resolves a request for a check of a cluster. Errors: CLUSTER_NOT_FOUND. */
+export async function prepareClusterCheck(db: Database, request: CheckClusterRequest): Promise<Prepared> {
+  const cluster = await requireCluster(db, request.cluster);
+  const { id, name } = cluster.row;
+  return {
+    operationId: newId("op"),
+    spec: { case: "checkCluster", value: create(CheckClusterSpecSchema, { cluster: id, clusterName: name }) },
+    hostId: primaryInstance(cluster).hostId,
+    clusterId: id,
+    repositoryId: undefined,
+    subject: cluster.row,
+    backups: [],
+  };
+}
+
+/**
+ * Resolves a request for a check of a repository, from its home host or the one given. Errors: REPOSITORY_NOT_FOUND,
+ * HOST_NOT_FOUND, REPOSITORY_WRONG_HOST.
+ */
+export async function prepareRepositoryCheck(db: Database, request: CheckRepositoryRequest): Promise<Prepared> {
+  const repository = await requireRepository(db, request.repository);
+  const home = await findHost(db, repository.homeHostId ?? "");
+  const host = request.host === "" ? home : await requireHost(db, request.host);
+  if (host === undefined) {
+    return fail("INVALID_FIELD", `repository ${repository.name} has no home host`, {
+      fields: [{ field: "host", expected: "the host to try it from" }],
+    });
+  }
+  requireReachable(repository, home, host);
+  const { id, name } = repository;
+  return {
+    operationId: newId("op"),
+    spec: {
+      case: "checkRepository",
+      value: create(CheckRepositorySpecSchema, { repository: id, repositoryName: name }),
+    },
+    hostId: host.id,
+    clusterId: undefined,
+    repositoryId: id,
+    subject: repository,
+    backups: [],
+  };
+}

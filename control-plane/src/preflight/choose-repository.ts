@@ -1,0 +1,48 @@
+import { fail } from "@coppice/proto/kit/failure";
+import type { RepositoryRow } from "../catalog/repository.ts";
+
+/** A host, as messages name it. */
+export interface NamedHost {
+  readonly id: string;
+  readonly name: string;
+}
+
+/** Whether the host's agent reaches the repository: a folder is reached by that of its home host alone. */
+export function isReachable({ homeHostId }: RepositoryRow, hostId: string): boolean {
+  return homeHostId === null || homeHostId === hostId;
+}
+
+/**
+ * The only repository that the host can reach. Errors: REPOSITORY_AMBIGUOUS, which lists them when there are several
+ * and says how to add one when there is none.
+ */
+export function chooseRepository(repositories: readonly RepositoryRow[], host: NamedHost): RepositoryRow {
+  const reachable = repositories.filter((repository) => isReachable(repository, host.id));
+  const [only, ...others] = reachable;
+  if (only === undefined) {
+    return fail("REPOSITORY_AMBIGUOUS", `no repository can be reached from host ${host.name}`, {
+      hint: `add one: coppice repo add NAME ${host.name}:/path`,
+    });
+  }
+  if (others.length === 0) return only;
+  const names = reachable.map(({ name }) => name).join(", ");
+  return fail("REPOSITORY_AMBIGUOUS", `host ${host.name} can reach several repositories: ${names}`, {
+    hint: `name one of them: --to ${only.name}`,
+    metadata: { repositories: names },
+  });
+}
+
+/** Refuses a repository that the host cannot reach; `hint` says what to do instead. Errors: REPOSITORY_WRONG_HOST. */
+export function requireReachable(
+  repository: RepositoryRow,
+  home: NamedHost | undefined,
+  host: NamedHost,
+  hint = `use a repository that ${host.name} reaches, such as a folder of its own: coppice repo add NAME ${host.name}:/path`,
+): void {
+  if (isReachable(repository, host.id)) return;
+  const homeName = home?.name ?? repository.homeHostId ?? "another host";
+  fail("REPOSITORY_WRONG_HOST", `repository ${repository.name} is a folder of host ${homeName}, not of ${host.name}`, {
+    hint,
+    metadata: { repository: repository.name, home_host: homeName, host: host.name },
+  });
+}

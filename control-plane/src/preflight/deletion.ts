@@ -1,0 +1,43 @@
+import { create } from "@bufbuild/protobuf";
+import type { DeleteBackupRequest } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { DeleteBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
+import { lastGoodDumps, operationsUsing } from "../catalog/backup.ts";
+import type { Database } from "../catalog/catalog.ts";
+import { requireBackup } from "../inventory/require.ts";
+import { chooseCopy, requireHome } from "./choose-copy.ts";
+import type { Prepared } from "./prepared.ts";
+
+/**
+ * Resolves a request for a deletion. Errors: BACKUP_NOT_FOUND, BACKUP_IN_USE naming the operations, LAST_GOOD_BACKUP
+ * unless that is allowed.
+ */
+export async function prepareDeletion(db: Database, request: DeleteBackupRequest): Promise<Prepared> {
+  const backup = await requireBackup(db, request.backup);
+  const { id, clusterId } = backup.row;
+  const [user] = await operationsUsing(db, id);
+  if (user !== undefined) {
+    fail("BACKUP_IN_USE", `operation ${user} uses backup ${id}`, {
+      hint: `wait for it: coppice op watch ${user}`,
+      metadata: { operation: user },
+    });
+  }
+  const last = (await lastGoodDumps(db, [clusterId])).get(clusterId);
+  if (last?.backupId === id && !request.allowLast) {
+    fail("LAST_GOOD_BACKUP", `backup ${id} is the last good one of its cluster`);
+  }
+  const { copy, repository } = await chooseCopy(db, backup, "");
+  return {
+    operationId: newId("op"),
+    spec: {
+      case: "deleteBackup",
+      value: create(DeleteBackupSpecSchema, { backup: id, repository: repository.id, cluster: clusterId }),
+    },
+    hostId: await requireHome(db, repository),
+    clusterId,
+    repositoryId: repository.id,
+    subject: { id, name: copy.folder },
+    backups: [id],
+  };
+}

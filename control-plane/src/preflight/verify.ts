@@ -1,0 +1,29 @@
+import { create } from "@bufbuild/protobuf";
+import type { VerifyBackupRequest } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { VerifyBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
+import type { Database } from "../catalog/catalog.ts";
+import { requireBackup } from "../inventory/require.ts";
+import { chooseCopy, requireHome } from "./choose-copy.ts";
+import type { Prepared } from "./prepared.ts";
+
+/** Resolves a request for a verification. Errors: BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS. */
+export async function prepareVerification(db: Database, request: VerifyBackupRequest): Promise<Prepared> {
+  const backup = await requireBackup(db, request.backup);
+  const { copy, repository } = await chooseCopy(db, backup, request.repository);
+  const { id, clusterId } = backup.row;
+  if (copy.state === "DELETING") fail("BACKUP_NOT_FOUND", `backup ${id} is being deleted`);
+  return {
+    operationId: newId("op"),
+    spec: {
+      case: "verifyBackup",
+      value: create(VerifyBackupSpecSchema, { backup: id, repository: repository.id, cluster: clusterId }),
+    },
+    hostId: await requireHome(db, repository),
+    clusterId,
+    repositoryId: repository.id,
+    subject: { id, name: copy.folder },
+    backups: [id],
+  };
+}

@@ -1,0 +1,78 @@
+import { create } from "@bufbuild/protobuf";
+import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import { AckSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
+import { Failure, failureToDetail, isFailure } from "@coppice/proto/kit/failure";
+import type { Logger } from "pino";
+import type { Catalog } from "../catalog/catalog.ts";
+import { isDriverFailure, isRefusedData } from "../catalog/driver-error.ts";
+import { takeAccepted } from "../operations/intake/accepted.ts";
+import { takeLog } from "../operations/intake/log.ts";
+import { openProgressKeeper } from "../operations/intake/progress-keeper.ts";
+import { takeResult } from "../operations/intake/result.ts";
+import type { AgentSession } from "../fleet/agent-session.ts";
+import type { AgentReport } from "../fleet/fleet.ts";
+import { openInventories } from "./inventory.ts";
+
+/** Takes in what agents tell, one report of a session after the other. */
+export type Receive = (session: AgentSession, report: AgentReport) => Promise<void>;
+
+/**
+ * Makes the one that takes in what agents tell. It fails when the catalog is away, which ends the session: the agent
+ * tells everything that matters again. What cannot be stored at all would come again for ever: it is logged and dropped,
+ * and of a result it is noted that it could not be used.
+ */
+export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger }): Receive {
+  const inventories = openInventories(catalog);
+  const progress = openProgressKeeper(catalog);
+  const takeEnd = async (session: AgentSession, result: Result) => {
+    const { hostId } = session;
+    const { commandId, operationId } = result;
+    const take = (told: Result) => catalog.transaction((tx) => takeResult(tx, hostId, told));
+    const taken = await take(result).catch((error: unknown) => {
+      if (!isHopeless(error)) throw error;
+      log.error({ err: error, host: hostId, operation: operationId }, "result cannot be stored");
+      return take(unusable(result));
+    });
+    if (taken === "old") log.info({ host: hostId, operation: operationId, command: commandId }, "stale result ignored");
+    progress.forget(operationId);
+    // Only now, when it is committed: until then the agent keeps it and tells it again.
+    await session.send({ case: "ack", value: create(AckSchema, { commandId }) });
+  };
+  const take = async (session: AgentSession, report: Exclude<AgentReport, { case: "result" }>) => {
+    switch (report.case) {
+      case "inventory":
+        return await inventories.take(session, report.value);
+      case "accepted":
+        return await takeAccepted(catalog, session.hostId, report.value);
+      case "progress":
+        return await progress.take(session.hostId, report.value);
+      case "logChunk":
+        return await takeLog(catalog, session.hostId, report.value);
+    }
+  };
+  return async (session, report) => {
+    if (report.case === "result") return await takeEnd(session, report.value);
+    try {
+      await take(session, report);
+    } catch (error) {
+      if (!isHopeless(error)) throw error;
+      log.error({ err: error, host: session.hostId, report: report.case }, "report cannot be stored");
+    }
+  };
+}
+
+function isHopeless(error: unknown): boolean {
+  return isRefusedData(error) || !(isFailure(error) || isDriverFailure(error));
+}
+
+/** The same end without what could not be stored: it counts as failed, whatever the agent did. */
+function unusable({ commandId, operationId, attempt, fence }: Result): Result {
+  const failure = new Failure("AGENT_ANSWER_INVALID", "the agent's answer cannot be stored");
+  return create(ResultSchema, {
+    commandId,
+    operationId,
+    attempt,
+    failure: failureToDetail(failure),
+    ...(fence ? { fence } : {}),
+  });
+}

@@ -1,0 +1,133 @@
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Cluster, ClusterService, DeleteClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { fail } from "@coppice/proto/kit/failure";
+import type { KeyObject } from "node:crypto";
+import { writeAudit } from "../audit/audit.ts";
+import { hasActiveOperations } from "../catalog/active-operations.ts";
+import { lastGoodDumps } from "../catalog/backup.ts";
+import type { Catalog, Database } from "../catalog/catalog.ts";
+import {
+  type ClusterRecord,
+  deleteCluster,
+  listClusterInstances,
+  listClusters,
+  lockCluster,
+} from "../catalog/cluster.ts";
+import { hostNames, listFoundClusters } from "../catalog/host.ts";
+import { deleteSecret } from "../catalog/secret.ts";
+import { endpointOf, findProtection } from "../inventory/protection.ts";
+import { requireCluster, requireHost } from "../inventory/require.ts";
+import { prepareClusterCheck } from "../preflight/check.ts";
+import { auditedCall } from "./audited-call.ts";
+import { claimCreate } from "./claim-create.ts";
+import { clusterMessage } from "./convert/cluster.ts";
+import { requireEtag } from "./etag.ts";
+import { cutPage, parsePage } from "./page.ts";
+import { changeCluster } from "../inventory/change-cluster.ts";
+import { protectCluster } from "../inventory/protect-cluster.ts";
+import type { Start } from "./start.ts";
+
+export function clusterService(options: {
+  catalog: Catalog;
+  masterKey: KeyObject;
+  start: Start;
+}): ServiceImpl<typeof ClusterService> {
+  const { catalog, masterKey, start } = options;
+  return {
+    async createCluster(request, context) {
+      const id = await catalog.transaction(async (tx) => {
+        const made = await protectCluster(tx, masterKey, request, (resourceId) =>
+          claimCreate(tx, context, { requestId: request.requestId, resourceId }),
+        );
+        if (made.isNew) await writeAudit(tx, auditedCall(context, request), { id: made.id, name: request.name });
+        return made.id;
+      });
+      return describe(catalog.db, await requireCluster(catalog.db, id));
+    },
+    async getCluster(request) {
+      return describe(catalog.db, await requireCluster(catalog.db, request.cluster));
+    },
+    async listClusters(request) {
+      const page = parsePage(request.page, 1);
+      const records = await listClusters(catalog.db, { after: page.after?.[0], limit: page.size + 1 });
+      const { items, nextPageToken } = cutPage(records, page, ({ row }) => [row.name]);
+      return { clusters: await describeAll(catalog.db, items), nextPageToken };
+    },
+    async updateCluster(request, context) {
+      const id = await catalog.transaction(async (tx) => {
+        const record = await lockCluster(tx, request.cluster);
+        if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
+        requireEtag(request.etag, record.row);
+        await changeCluster(tx, masterKey, record, request);
+        await writeAudit(tx, auditedCall(context, request), record.row);
+        return record.row.id;
+      });
+      return describe(catalog.db, await requireCluster(catalog.db, id));
+    },
+    checkCluster: (request, context) => start(request, context, (tx) => prepareClusterCheck(tx, request)),
+    async discoverClusters(request) {
+      return { hosts: await discover(catalog.db, request.host) };
+    },
+    async deleteCluster(request, context) {
+      await catalog.transaction((tx) => forget(tx, request, context));
+      return {};
+    },
+  };
+}
+
+async function discover(db: Database, reference: string) {
+  const only = reference === "" ? undefined : [(await requireHost(db, reference)).id];
+  const instances = await listClusterInstances(db);
+  const found = (await listFoundClusters(db, only)).filter((one) => findProtection(one, instances) === undefined);
+  const names = await hostNames(
+    db,
+    found.map(({ hostId }) => hostId),
+  );
+  return [...names].map(([host, hostName]) => ({
+    host,
+    hostName,
+    clusters: found
+      .filter(({ hostId }) => hostId === host)
+      .map((one) => ({
+        endpoint: endpointOf(one),
+        major: one.major,
+        dataDirectory: one.dataDirectory,
+        running: one.running,
+      })),
+  }));
+}
+
+async function forget(tx: Database, request: DeleteClusterRequest, context: HandlerContext): Promise<void> {
+  const { cluster: reference, etag } = request;
+  const record = await lockCluster(tx, reference);
+  if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${reference}`);
+  requireEtag(etag, record.row);
+  if (await hasActiveOperations(tx, { clusterId: record.row.id })) {
+    fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${record.row.name}`);
+  }
+  await deleteCluster(tx, record.row.id);
+  for (const { passwordSecretId } of record.instances) {
+    if (passwordSecretId !== null) await deleteSecret(tx, passwordSecretId);
+  }
+  await writeAudit(tx, auditedCall(context, request), record.row);
+}
+
+async function describe(db: Database, record: ClusterRecord): Promise<Cluster> {
+  const [message] = await describeAll(db, [record]);
+  if (message === undefined) throw new Error("a cluster has no description");
+  return message;
+}
+
+async function describeAll(db: Database, records: readonly ClusterRecord[]): Promise<Cluster[]> {
+  const facts = {
+    hostNames: await hostNames(
+      db,
+      records.flatMap(({ instances }) => instances.map(({ hostId }) => hostId)),
+    ),
+    lastGoodDumps: await lastGoodDumps(
+      db,
+      records.map(({ row }) => row.id),
+    ),
+  };
+  return records.map((record) => clusterMessage(record, facts));
+}

@@ -1,0 +1,55 @@
+import { create, fromJson } from "@bufbuild/protobuf";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { type Backup, BackupSchema, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { BackupRecord } from "../../catalog/backup.ts";
+import { formatEtag } from "../etag.ts";
+import { times } from "./times.ts";
+
+/** What the catalog knows about backups besides their records: names by id. */
+export interface BackupFacts {
+  readonly clusterNames: ReadonlyMap<string, string>;
+  readonly repositoryNames: ReadonlyMap<string, string>;
+}
+
+export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts): Backup {
+  const manifest = fromJson(BackupManifestSchema, row.manifest, { ignoreUnknownFields: true });
+  const dump = manifest.content.case === "dump" ? manifest.content.value : undefined;
+  return create(BackupSchema, {
+    id: row.id,
+    etag: formatEtag(row.version),
+    cluster: row.clusterId,
+    clusterName: facts.clusterNames.get(row.clusterId) ?? "",
+    kind: BackupKind[row.kind],
+    complete: row.complete,
+    copies: copies.map((copy) => ({
+      repository: copy.repositoryId,
+      repositoryName: facts.repositoryNames.get(copy.repositoryId) ?? "",
+      state: CopyState[copy.state],
+      folder: copy.folder,
+      problem: copy.problem,
+      retentionReason: copy.retentionReason,
+      ...times({ verifyTime: copy.verifyTime }),
+      ...(copy.pinReason === null ? {} : { pin: { reason: copy.pinReason, ...times({ untilTime: copy.pinUntil }) } }),
+    })),
+    databaseBytes: row.databaseBytes,
+    storedBytes: row.storedBytes,
+    databases: databases(manifest),
+    missing: dump?.missing ?? [],
+    operation: row.operationId,
+    serverVersionNum: row.serverVersionNum,
+    parent: row.parentId ?? "",
+    ...times({ createTime: row.createTime, startTime: row.startTime, endTime: row.endTime }),
+  });
+}
+
+function databases({ content }: BackupManifest) {
+  if (content.case !== "dump") return [];
+  return content.value.databases.map(({ name, sizeBytes, stream, snapshotLsn, snapshotTime }) => ({
+    name,
+    sizeBytes,
+    storedBytes: (stream?.objects ?? []).reduce((sum, object) => sum + object.sizeBytes, 0n),
+    snapshotLsn,
+    ...(snapshotTime === undefined ? {} : { snapshotTime }),
+  }));
+}

@@ -1,0 +1,53 @@
+import { create, fromJson } from "@bufbuild/protobuf";
+import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
+import { type Cluster, ClusterSchema, InstanceRole } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import type { LastGoodDump } from "../../catalog/backup.ts";
+import type { ClusterRecord } from "../../catalog/cluster.ts";
+import { formatEtag } from "../etag.ts";
+import { times } from "./times.ts";
+
+/** What the catalog knows about clusters besides their records. */
+export interface ClusterFacts {
+  /** By host id. */
+  readonly hostNames: ReadonlyMap<string, string>;
+  /** By cluster id. */
+  readonly lastGoodDumps: ReadonlyMap<string, LastGoodDump>;
+}
+
+export function clusterMessage(
+  { row, instances, incarnations, databases }: ClusterRecord,
+  facts: ClusterFacts,
+): Cluster {
+  const last = facts.lastGoodDumps.get(row.id);
+  return create(ClusterSchema, {
+    id: row.id,
+    name: row.name,
+    labels: row.labels,
+    etag: formatEtag(row.version),
+    instances: instances.map((instance) => ({
+      id: instance.id,
+      endpoint: fromJson(EndpointSchema, instance.endpoint),
+      role: InstanceRole[instance.role],
+      host: instance.hostId,
+      hostName: facts.hostNames.get(instance.hostId) ?? "",
+      dataDirectory: instance.dataDirectory,
+    })),
+    incarnations: incarnations.map((incarnation) => ({
+      systemIdentifier: incarnation.systemIdentifier,
+      major: incarnation.major,
+      serverVersionNum: incarnation.serverVersionNum,
+      ...times({ firstSeenTime: incarnation.firstSeenTime }),
+    })),
+    databases: databases.map(({ name, sizeBytes, allowConnections }) => ({
+      name,
+      allowConnections,
+      ...(sizeBytes === null ? {} : { sizeBytes }),
+    })),
+    ...(last === undefined
+      ? {}
+      : { lastGoodDump: { backup: last.backupId, ...times({ time: last.startTime, verifyTime: last.verifyTime }) } }),
+    ...(row.reachable === null ? {} : { reachable: row.reachable }),
+    hasPassword: instances.some(({ passwordSecretId }) => passwordSecretId !== null),
+    ...times({ createTime: row.createTime, updateTime: row.updateTime, reachableTime: row.reachableTime }),
+  });
+}

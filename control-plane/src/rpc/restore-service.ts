@@ -1,0 +1,26 @@
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { PlanRestoreSpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { RestoreRequest, RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Database } from "../catalog/catalog.ts";
+import { prepareRestore } from "../preflight/restore.ts";
+import type { Start } from "./start.ts";
+
+export function restoreService({ start }: { start: Start }): ServiceImpl<typeof RestoreService> {
+  const prepare = (tx: Database, request: RestoreRequest | undefined) =>
+    prepareRestore(tx, request ?? fail("INVALID_FIELD", "restore: a restore is expected"), new Date());
+  return {
+    planRestore: (request, context) =>
+      start(request, context, async (tx) => {
+        const { restore, ...prepared } = await prepare(tx, request.restore);
+        return { ...prepared, spec: { case: "planRestore", value: create(PlanRestoreSpecSchema, { restore }) } };
+      }),
+    createRestore: (request, context) =>
+      start(request, context, async (tx) => {
+        const { restore, ...prepared } = await prepare(tx, request.restore);
+        const exclusiveKey = `restore ${restore.targetCluster} ${restore.targetDatabase}`;
+        return { ...prepared, exclusiveKey, spec: { case: "createRestore", value: restore } };
+      }),
+  };
+}

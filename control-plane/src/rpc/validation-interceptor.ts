@@ -1,0 +1,138 @@
+import type { DescField, DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { pathToString, reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
+import { createValidator, type Validator, type Violation } from "@bufbuild/protovalidate";
+import type { Interceptor } from "@connectrpc/connect";
+import { Failure, type RefusedField } from "@coppice/proto/kit/failure";
+
+/** Longest value that is repeated in a failure. */
+const shownLength = 200;
+
+/**
+ * Holds a request, and the first message of a stream, against the rules in the protos, before a handler sees it.
+ * Errors: INVALID_FIELD with the fields and what was expected; the value of a secret field is never repeated.
+ */
+export function validationInterceptor(): Interceptor {
+  const validator = createValidator();
+  return (next) => async (request) => {
+    if (!request.stream) {
+      check(validator, request.method.input, request.message);
+      return next(request);
+    }
+    return next({ ...request, message: checkFirst(validator, request.method.input, request.message) });
+  };
+}
+
+/**
+ * Only agents send streams. Whoever takes their reports in refuses them one by one: a stream that ended at one which
+ * breaks a rule would be opened again, and end at the same one, for ever.
+ */
+async function* checkFirst<Desc extends DescMessage>(
+  validator: Validator,
+  schema: Desc,
+  messages: AsyncIterable<MessageShape<Desc>>,
+): AsyncGenerator<MessageShape<Desc>> {
+  let isFirst = true;
+  for await (const message of messages) {
+    if (isFirst) check(validator, schema, message);
+    isFirst = false;
+    yield message;
+  }
+}
+
+function check<Desc extends DescMessage>(validator: Validator, schema: Desc, message: MessageShape<Desc>): void {
+  const result = validator.validate(schema, message);
+  if (result.kind === "error") throw result.error;
+  const root = reflect(schema, message);
+  const violations = result.kind === "invalid" ? result.violations : [];
+  const broken = violations.map((violation) => refusedField(root, violation));
+  const known = new Set(broken.map(({ field }) => field));
+  const fields = [...broken, ...findZeroBytes(root, "").filter(({ field }) => !known.has(field))];
+  if (fields.length === 0) return;
+  const names = [...new Set(fields.map(({ field }) => field))];
+  const [first] = fields;
+  throw new Failure(
+    "INVALID_FIELD",
+    fields.length === 1 && first !== undefined
+      ? `${first.field}: ${first.description ?? first.expected}`
+      : `${names.length === 1 ? "a field is" : `${names.length} fields are`} not as expected: ${names.join(", ")}`,
+    { fields },
+  );
+}
+
+function refusedField(root: ReflectMessage, violation: Violation): RefusedField {
+  const value = violation.forKey ? undefined : givenValue(root, violation.field);
+  return {
+    field: pathToString(violation.field),
+    description: violation.message || `it breaks the rule ${violation.ruleId}`,
+    expected: expectation(violation),
+    ...(value === undefined ? {} : { value }),
+  };
+}
+
+/** PostgreSQL keeps no text with a zero byte, and nobody means one: no rule in the protos has to say so. */
+function findZeroBytes(message: ReflectMessage, prefix: string): RefusedField[] {
+  return message.fields.flatMap((field): RefusedField[] => {
+    if (!message.isSet(field)) return [];
+    const path = `${prefix}${field.name}`;
+    const refuse = (...values: unknown[]): RefusedField[] =>
+      values.some((value) => typeof value === "string" && value.includes("\0"))
+        ? [{ field: path, description: "holds a zero byte", expected: "text without zero bytes" }]
+        : [];
+    switch (field.fieldKind) {
+      case "scalar":
+        return refuse(message.get(field));
+      case "message":
+        return findZeroBytes(message.get(field), `${path}.`);
+      case "map":
+        return [...message.get(field)].flatMap(([key, value]) => refuse(key, value));
+      case "list":
+        return [...message.get(field)].flatMap((item) =>
+          isReflectMessage(item) ? findZeroBytes(item, `${path}.`) : refuse(item),
+        );
+      case "enum":
+        return [];
+    }
+  });
+}
+
+/** The library says what is wrong; what was expected is the same, turned round. */
+function expectation({ message, ruleId }: Violation): string {
+  const pattern = /^does not match regex pattern (.*)$/s.exec(message)?.[1];
+  if (pattern !== undefined) return `text that matches ${pattern}`;
+  return message.replace(/^(value )?(must|should) (be )?/, "") || ruleId;
+}
+
+/** The refused value as text; undefined for messages, absent ones, and anything at or below a secret field. */
+function givenValue(root: ReflectMessage, path: Violation["field"]): string | undefined {
+  let value: unknown = root;
+  for (const step of path) {
+    if (step.kind === "field") {
+      if (isSecret(step) || !isReflectMessage(value)) return undefined;
+      if (!value.isSet(step)) return undefined;
+      value = value.get(step);
+    } else if (step.kind === "list_sub") {
+      if (!isGettable(value)) return undefined;
+      value = value.get(step.index);
+    } else if (step.kind === "map_sub") {
+      if (!isGettable(value)) return undefined;
+      value = value.get(step.key);
+    } else {
+      return undefined;
+    }
+  }
+  if (typeof value !== "string" && typeof value !== "number" && typeof value !== "bigint") return undefined;
+  const text = String(value);
+  return text.length > shownLength ? `${text.slice(0, shownLength)}…` : text;
+}
+
+function isSecret(field: DescField): boolean {
+  return field.proto.options?.debugRedact ?? false;
+}
+
+function isReflectMessage(value: unknown): value is ReflectMessage {
+  return typeof value === "object" && value !== null && "isSet" in value;
+}
+
+function isGettable(value: unknown): value is { get(key: string | number | bigint | boolean): unknown } {
+  return typeof value === "object" && value !== null && "get" in value && typeof value.get === "function";
+}

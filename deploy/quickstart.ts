@@ -1,0 +1,152 @@
+import { access, chmod, constants, mkdir, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { openInstallation } from "../tests/support/installation.ts";
+import { openPostgresServer, type PostgresServer } from "../tests/support/postgres-servers.ts";
+import { findPrograms } from "../tests/support/programs.ts";
+import { runProgram } from "../tests/support/run-program.ts";
+
+// The demonstration, from the installed tree. Every line that claims something is printed after it was checked.
+const root = dirname(import.meta.dirname);
+const startedAt = Number(process.argv[2] ?? Date.now() / 1000) * 1000;
+const demoRows = { customers: 1_000, orders: 20_000, items: 60_000 };
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function claim(holds: boolean, text: string): void {
+  if (!holds) throw new Error(`this did not hold: ${text}`);
+  say(`  ✓ ${text}`);
+}
+
+/** Whether the database server's user can enter the clone; root's servers run as another user. */
+async function isReachable(folder: string): Promise<boolean> {
+  if (process.getuid?.() !== 0) return true;
+  const { code } = await runProgram(
+    "setpriv",
+    ["--reuid=postgres", "--regid=postgres", "--init-groups", "test", "-x", folder],
+    {
+      env: process.env,
+    },
+  );
+  return code === 0;
+}
+
+/** One line a table: rows, and a digest over every row as text. */
+async function digest(server: PostgresServer, database: string): Promise<string[]> {
+  const script = Object.keys(demoRows)
+    .map((table) => `select '${table}', count(*), md5(string_agg(md5(t::text), '' order by t::text)) from ${table} t;`)
+    .join("\n");
+  return (await server.sql(database, script)).trim().split("\n");
+}
+
+const local = join(root, ".coppice/quickstart");
+const folder = (await isReachable(root)) ? local : "/var/lib/coppice-quickstart";
+await rm(folder, { recursive: true, force: true });
+await mkdir(folder, { recursive: true });
+await chmod(folder, 0o755);
+await access(folder, constants.W_OK);
+if (folder !== local) say(`work      ${folder}, since the user postgres cannot enter ${root}; removed at the end`);
+process.env["TMPDIR"] = folder;
+
+process.once("uncaughtException", (error) => {
+  process.stderr.write(`✗ ${error.message}\n  next: npm run quickstart again; what was left is in ${folder}\n`);
+  process.exit(1);
+});
+await using stack = new AsyncDisposableStack();
+stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+const { coppice: program } = findPrograms();
+const { stdout: version } = await runProgram(program, ["--version"], { env: process.env });
+say(`programs  ${version.trim()}, from the package's tree build/tree`);
+
+await mkdir(join(folder, "coppice"));
+const cop = stack.use(await openInstallation({ folder: join(folder, "coppice") }));
+say(`control   ${cop.address}, catalog in an embedded PostgreSQL 18`);
+await cop.addAgent("db7");
+await cop.addAgent("db8");
+const { hosts = [] } = await cop.json<{ hosts?: { name: string; state: string }[] }>(["host", "list"]);
+claim(
+  hosts.length === 2 && hosts.every(({ state }) => state === "HOST_STATE_CONNECTED"),
+  "2 agents, db7 and db8, enrolled by single-use tokens and connected over mutual TLS",
+);
+
+const server = stack.use(await openPostgresServer({ major: 15 }));
+await server.sql("postgres", "create role app login; create database shop owner app;");
+await server.sql(
+  "shop",
+  `create table customers (id int primary key, name text not null);
+   create table orders (id int primary key, customer int not null references customers, made timestamptz not null);
+   create table items (id int primary key, order_id int not null references orders, sku text, price numeric(10,2), extra jsonb);
+   create view turnover as select customer, sum(price) from orders join items on order_id = orders.id group by customer;
+   insert into customers select i, 'customer ' || i from generate_series(1, ${demoRows.customers}) i;
+   insert into orders select i, 1 + i % ${demoRows.customers}, now() - i * interval '1 minute' from generate_series(1, ${demoRows.orders}) i;
+   insert into items select i, 1 + i % ${demoRows.orders}, md5(i::text), i % 1000 / 7.0, jsonb_build_object('n', i) from generate_series(1, ${demoRows.items}) i;
+   alter table customers owner to app; alter table orders owner to app; alter table items owner to app;
+   alter database shop set work_mem = '8MB'; revoke connect on database shop from public; grant connect on database shop to app;`,
+);
+const before = await digest(server, "shop");
+const { stdout: serverVersion } = { stdout: await server.sql("postgres", "show server_version") };
+const rows = Object.values(demoRows).reduce((sum, count) => sum + count, 0);
+say(`cluster   PostgreSQL ${serverVersion.trim()} on port ${server.port}, database shop with ${rows} rows in 3 tables`);
+
+/** Runs a command as a person would, shows it and what it says. */
+async function show(args: readonly string[], input?: string): Promise<string> {
+  say(`$ coppice ${args.join(" ")}`);
+  const { code, stdout, stderr } = await cop.coppice(args, input === undefined ? {} : { input });
+  const said = `${stdout}${stderr}`.trimEnd();
+  // Every event of the work has its line here, where no terminal lets one line change; the last ones tell enough.
+  say(
+    said
+      .replaceAll(/^op_\w+ .*\n?/gm, "")
+      .trimEnd()
+      .replaceAll(/^/gm, "  "),
+  );
+  if (code !== 0) throw new Error(`coppice ${args[0]} ${args[1]} ended with ${code}`);
+  return said;
+}
+
+await mkdir(join(folder, "backups"), { mode: 0o700 });
+await show(["repository", "add", "main", `db7:${join(folder, "backups")}`, "--check"]);
+await show(
+  ["cluster", "add", "demo", "--host", "db7", "--endpoint", `127.0.0.1:${server.port}`, "--password-stdin"],
+  server.password,
+);
+await show(["backup", "create", "demo"]);
+const { backups = [] } = await cop.json<{
+  backups?: { id: string; complete?: boolean; storedBytes: string; copies: { state: string }[] }[];
+}>(["backup", "list"]);
+const [backup] = backups;
+if (!backup) throw new Error("the catalog lists no backup");
+claim(
+  backups.length === 1 && backup.complete === true && backup.copies[0]?.state === "COPY_STATE_STORED",
+  `1 complete backup in the catalog, ${backup.storedBytes} bytes stored`,
+);
+await show(["backup", "verify", backup.id]);
+await show(["restore", "create", "demo", "--database", "shop", "--as", "shop-copy"]);
+const copy = await digest(server, "shop-copy");
+claim(isDeepStrictEqual(copy, before), `shop-copy equals shop: ${rows} rows in 3 tables, compared row by row`);
+
+await server.sql("shop", "delete from items where id % 2 = 0; drop view turnover;");
+claim(
+  !isDeepStrictEqual(await digest(server, "shop"), before),
+  "an accident: half of the items deleted, a view dropped",
+);
+await show(["restore", "create", "demo", "--database", "shop", "--replace", "--yes"]);
+claim(isDeepStrictEqual(await digest(server, "shop"), before), `shop is as it was: ${rows} rows, compared row by row`);
+const kept = (
+  await server.sql("postgres", "select datname from pg_database where datname like 'shop\\_before\\_%'")
+).trim();
+claim(kept !== "", `the damaged database is kept as ${kept}`);
+
+const refused = await cop.coppice(["repository", "check", "main", "--host", "db8"]);
+say("$ coppice repository check main --host db8");
+say(`${refused.stdout}${refused.stderr}`.trimEnd().replaceAll(/^/gm, "  "));
+claim(
+  refused.code === 4 && refused.stderr.includes("next:"),
+  "the folder on db7 is refused from db8, and the refusal says what to do",
+);
+await show(["status"]);
+const seconds = Math.round((Date.now() - startedAt) / 1000);
+await stack.disposeAsync();
+say(`done      every claim above was checked; ${seconds} s in all. Next: README.md, "Five minutes"`);

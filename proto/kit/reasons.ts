@@ -1,0 +1,137 @@
+// The one table of what can go wrong; it is long because it is a list, and it is one thing because clients, hints and
+// docs/errors.md must never disagree.
+
+/** Names of the status codes of gRPC and Connect, as the Connect protocol spells them. */
+export type StatusCode =
+  | "canceled"
+  | "unknown"
+  | "invalid_argument"
+  | "deadline_exceeded"
+  | "not_found"
+  | "already_exists"
+  | "permission_denied"
+  | "resource_exhausted"
+  | "failed_precondition"
+  | "aborted"
+  | "out_of_range"
+  | "unimplemented"
+  | "internal"
+  | "unavailable"
+  | "data_loss"
+  | "unauthenticated";
+
+/** What is known about a reason: its code, the hint that is given when none more precise is known, one line of documentation. */
+export interface ReasonInfo {
+  readonly code: StatusCode;
+  readonly hint: string;
+  readonly doc: string;
+  /** The same call may succeed later without anybody changing anything. */
+  readonly retryable: boolean;
+}
+
+/** Every reason a failure of Coppice can carry, sorted; docs/errors.md is made from it by `npm run errors-doc`. */
+// oxfmt-ignore
+export const reasons = {
+  AGENT_ANSWER_INVALID: { code: "internal", retryable: false, hint: "upgrade the agent on that host, then look at what it did before trying again", doc: "The agent's answer does not fit what it was asked for, so it does not count as done." },
+  AGENT_CLONED: { code: "failed_precondition", retryable: true, hint: "remove the agent's data folder on the copied machine and enrol it as a host of its own", doc: "Another agent with the same certificate is connected: the machine was copied." },
+  AGENT_LOST: { code: "unavailable", retryable: true, hint: "look at the agent with `coppice host get HOST`; the operation goes on or is settled when it is back", doc: "The connection to the agent ended while it was working." },
+  AGENT_RUNNING: { code: "failed_precondition", retryable: false, hint: "stop the other agent, or give this one its own `--data-dir`", doc: "Another agent uses the same folder." },
+  AGENT_STOPPED: { code: "unavailable", retryable: true, hint: "try again when the agent runs again", doc: "The agent was stopped while it worked on it." },
+  ALREADY_ENROLLED: { code: "already_exists", retryable: false, hint: "use `--replace` to give up the present enrolment, or another `--data-dir`", doc: "The agent's folder holds an enrolment already." },
+  ARCHIVE_DIFFERS: { code: "data_loss", retryable: false, hint: "nothing was swapped; verify the backup with `coppice backup verify`, then restore it under another name to compare", doc: "The restored database lacks something that the archive lists." },
+  BACKUP_INCOMPLETE: { code: "failed_precondition", retryable: false, hint: "choose a complete backup with `coppice backup list`, or name the databases that this one holds", doc: "The backup misses databases that were asked for." },
+  BACKUP_IN_USE: { code: "failed_precondition", retryable: true, hint: "wait for the operation that uses it, or cancel it", doc: "A running operation uses the backup." },
+  BACKUP_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the backups with `coppice backup list`", doc: "There is no such backup." },
+  CANCELLED: { code: "canceled", retryable: false, hint: "start it again when you want it done", doc: "It was cancelled on request." },
+  CAPABILITY_MISSING: { code: "failed_precondition", retryable: false, hint: "upgrade the agent on that host", doc: "The agent does not know this kind of command." },
+  CATALOG_UNREACHABLE: { code: "unavailable", retryable: true, hint: "check that the catalog's PostgreSQL runs and accepts connections", doc: "The control plane cannot reach its catalog." },
+  CERTIFICATE_REFUSED: { code: "unauthenticated", retryable: false, hint: "enrol the host again with `coppice host add`", doc: "The agent's certificate is unknown, expired or revoked." },
+  CERTIFICATE_UNTRUSTED: { code: "unauthenticated", retryable: false, hint: "compare the fingerprint with the one that the control plane prints, then log in or enrol again", doc: "The server's certificate does not belong to the expected authority." },
+  CLUSTER_AMBIGUOUS: { code: "failed_precondition", retryable: false, hint: "name the endpoint with `--socket` or `--address`", doc: "Several clusters, or none, answer the description." },
+  CLUSTER_CHANGED: { code: "failed_precondition", retryable: false, hint: "run `coppice cluster check`; if the server was replaced on purpose, add it as a new cluster", doc: "Another PostgreSQL cluster answers at the address than before." },
+  CLUSTER_IN_USE: { code: "failed_precondition", retryable: false, hint: "wait for its running operations or cancel them", doc: "The cluster still has running operations." },
+  CLUSTER_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the clusters with `coppice cluster list`", doc: "There is no such cluster." },
+  CLUSTER_READ_ONLY: { code: "failed_precondition", retryable: false, hint: "use the primary", doc: "The PostgreSQL cluster is a standby, and the work has to write." },
+  CLUSTER_UNREACHABLE: { code: "unavailable", retryable: true, hint: "run `coppice cluster check` and see that PostgreSQL accepts connections at that address", doc: "The agent cannot connect to the PostgreSQL cluster." },
+  CONFIGURATION_INVALID: { code: "invalid_argument", retryable: false, hint: "mend the named settings and start again", doc: "A setting of the program is missing or wrong." },
+  CONFIRMATION_NEEDED: { code: "invalid_argument", retryable: false, hint: "repeat it with `--yes` after reading what it would do", doc: "The request destroys something and was not confirmed." },
+  CONNECTION_SERVICE_INVALID: { code: "failed_precondition", retryable: false, hint: "mend the service in the host's pg_service.conf, or give host and port", doc: "The connection service file lacks the service or holds what cannot be used." },
+  CONTROL_PLANE_UNREACHABLE: { code: "unavailable", retryable: true, hint: "check the address with `coppice context list` and that the control plane runs", doc: "The control plane does not answer." },
+  DATABASE_EXISTS: { code: "already_exists", retryable: false, hint: "choose another name with `--as`", doc: "A database of that name exists already." },
+  DATABASE_IN_USE: { code: "failed_precondition", retryable: false, hint: "end its prepared transactions and replication slots, or restore under another name", doc: "The database cannot be replaced while something holds it." },
+  DATABASE_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the databases with `coppice cluster get CLUSTER`", doc: "There is no such database in the cluster." },
+  DATABASE_NOT_IN_BACKUP: { code: "not_found", retryable: false, hint: "list what it holds with `coppice backup get BACKUP`", doc: "The backup does not hold that database." },
+  DATA_FOLDER_UNUSABLE: { code: "failed_precondition", retryable: false, hint: "let the agent's user read and write its folder", doc: "The agent cannot use its own folder." },
+  DEADLINE_EXCEEDED: { code: "deadline_exceeded", retryable: true, hint: "try again, or allow more time", doc: "It took longer than was allowed." },
+  DIGEST_MISMATCH: { code: "data_loss", retryable: false, hint: "do not use this backup; take another with `coppice backup create`", doc: "Stored bytes are not the bytes that were written." },
+  ETAG_MISMATCH: { code: "aborted", retryable: true, hint: "read it again and repeat the change", doc: "The resource changed after it was read." },
+  FEATURE_UNKNOWN: { code: "failed_precondition", retryable: false, hint: "use a newer Coppice to read it", doc: "The backup needs a feature that this version does not know." },
+  HOST_ENROLLED: { code: "already_exists", retryable: false, hint: "remove the host first with `coppice host remove`, or choose another name", doc: "An agent of that name is enrolled already." },
+  HOST_IN_USE: { code: "failed_precondition", retryable: false, hint: "remove its clusters and repositories first", doc: "Clusters, repositories or running operations still belong to the host." },
+  HOST_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the hosts with `coppice host list`", doc: "There is no such host." },
+  INTERNAL: { code: "internal", retryable: false, hint: "give the reference to whoever runs the control plane: its log has the details", doc: "Something unexpected happened; the details are in the log under the reference." },
+  INVALID_FIELD: { code: "invalid_argument", retryable: false, hint: "mend the named fields", doc: "A field of the request is missing or wrong." },
+  JOURNAL_DAMAGED: { code: "data_loss", retryable: false, hint: "move the named file away and start again; what was under way is settled by looking", doc: "The agent's journal cannot be read." },
+  LAST_ADMIN_TOKEN: { code: "failed_precondition", retryable: false, hint: "make another admin token first", doc: "Without this token nobody could administer the control plane." },
+  LAST_GOOD_BACKUP: { code: "failed_precondition", retryable: false, hint: "take a new backup first, or repeat it with `--allow-last`", doc: "The backup is the last good one of its cluster." },
+  LOGIN_REFUSED: { code: "failed_precondition", retryable: false, hint: "let the role in by a line in pg_hba.conf (for peer also pg_ident.conf), reload, then `coppice cluster check`", doc: "pg_hba.conf does not let this role in from this place." },
+  MANIFEST_MISSING: { code: "not_found", retryable: false, hint: "list the backups with `coppice backup list`; one that was never finished has no manifest", doc: "The repository holds no finished backup at that place." },
+  MANIFEST_UNREADABLE: { code: "data_loss", retryable: false, hint: "check the repository with `coppice repository check`", doc: "The manifest of a backup cannot be read." },
+  MESSAGE_TOO_LARGE: { code: "resource_exhausted", retryable: false, hint: "send less in one request", doc: "The request is larger than is accepted." },
+  METHOD_UNKNOWN: { code: "unimplemented", retryable: false, hint: "upgrade the control plane, or use a client of its version", doc: "The server does not know this call." },
+  NAME_TAKEN: { code: "already_exists", retryable: false, hint: "choose another name", doc: "Another resource of the kind has that name." },
+  NOT_ENROLLED: { code: "failed_precondition", retryable: false, hint: "run `coppice host add NAME` and paste its line on this host", doc: "The agent has no enrolment." },
+  NOT_SUPPORTED: { code: "unimplemented", retryable: false, hint: "ask for something that this version can do", doc: "This version of Coppice cannot do that yet." },
+  OBJECT_EXISTS: { code: "already_exists", retryable: false, hint: "check whether another operation writes the same backup", doc: "An object of that key is in the repository already." },
+  OBJECT_KEY_REFUSED: { code: "invalid_argument", retryable: false, hint: "look at the named path in the repository: Coppice makes no such keys and no symbolic links", doc: "A key leads out of the repository or cannot be stored in it." },
+  OBJECT_MISSING: { code: "data_loss", retryable: false, hint: "do not use this backup; take another with `coppice backup create`", doc: "An object that the manifest names is not in the repository." },
+  OPERATION_CONFLICT: { code: "failed_precondition", retryable: true, hint: "wait for the other operation, or cancel it: `coppice operation list`", doc: "Another operation that has not ended does the same thing to the same place." },
+  OPERATION_NOT_CANCELLABLE: { code: "failed_precondition", retryable: false, hint: "look at it with `coppice operation get`", doc: "The operation has ended or can no longer be stopped." },
+  OPERATION_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the operations with `coppice operation list`", doc: "There is no such operation." },
+  OS_USER_NOT_FOUND: { code: "failed_precondition", retryable: false, hint: "create the user on that host, or name another", doc: "The host has no such user." },
+  OS_USER_NOT_USABLE: { code: "failed_precondition", retryable: false, hint: "run the agent as that user or as root", doc: "The agent may not run programs as that user." },
+  OUTCOME_UNKNOWN: { code: "unknown", retryable: false, hint: "wait: it is settled by looking at what is there when the agent is back", doc: "Nobody can say yet whether it was done." },
+  PASSWORD_MISSING: { code: "failed_precondition", retryable: false, hint: "give a password with `coppice cluster update`, or put it into the .pgpass (mode 0600) of the agent's user", doc: "PostgreSQL asks for a password and none is known." },
+  PASSWORD_REFUSED: { code: "failed_precondition", retryable: false, hint: "give the right password with `coppice cluster update`, or put it into the host's .pgpass", doc: "PostgreSQL refused the login." },
+  PERMISSION_DENIED: { code: "permission_denied", retryable: false, hint: "use a token with the needed role", doc: "The token's role does not allow this." },
+  POSTGRES_REFUSED: { code: "failed_precondition", retryable: false, hint: "look into the server's log", doc: "PostgreSQL refused a statement of the agent." },
+  PRIVILEGE_MISSING: { code: "failed_precondition", retryable: false, hint: "grant the named privilege to the role that the agent uses", doc: "A privilege in PostgreSQL is missing." },
+  PROGRAM_FAILED: { code: "failed_precondition", retryable: false, hint: "read the operation's log with `coppice operation logs`", doc: "A program that the agent ran ended with an error." },
+  PROGRAM_MISSING: { code: "failed_precondition", retryable: false, hint: "install the named program on that host", doc: "A program that the agent needs is not on the host." },
+  RATE_LIMITED: { code: "resource_exhausted", retryable: true, hint: "wait a moment and try again", doc: "Too many requests at once." },
+  REPOSITORY_AMBIGUOUS: { code: "failed_precondition", retryable: false, hint: "name one of them with `--to`", doc: "Several repositories, or none, could be meant." },
+  REPOSITORY_EXISTS: { code: "already_exists", retryable: false, hint: "use the repository that is there: `coppice repository list`", doc: "A repository at that place is registered already." },
+  REPOSITORY_FULL: { code: "resource_exhausted", retryable: true, hint: "make room in the repository or delete backups that are not needed", doc: "The repository has no room left." },
+  REPOSITORY_IN_USE: { code: "failed_precondition", retryable: false, hint: "delete its backups or wait for the operations that use it", doc: "Backups or running operations still need the repository." },
+  REPOSITORY_IO_ERROR: { code: "unavailable", retryable: true, hint: "look at the disk and the kernel's log of that host", doc: "The storage under the repository reported an error." },
+  REPOSITORY_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the repositories with `coppice repository list`", doc: "There is no such repository." },
+  REPOSITORY_NOT_READABLE: { code: "failed_precondition", retryable: false, hint: "let the agent's user read the folder, then `coppice repository check`", doc: "The agent may not read the repository." },
+  REPOSITORY_NOT_WRITABLE: { code: "failed_precondition", retryable: false, hint: "let the agent's user write the folder, then `coppice repository check`", doc: "The agent may not write the repository." },
+  REPOSITORY_UNREACHABLE: { code: "unavailable", retryable: true, hint: "see that the folder exists and is mounted, then `coppice repository check`", doc: "The repository is not there." },
+  REPOSITORY_WRONG_HOST: { code: "failed_precondition", retryable: false, hint: "copy the backup to that host, or use a repository that both hosts reach", doc: "The repository is a folder of another host." },
+  REQUEST_ID_REUSED: { code: "already_exists", retryable: false, hint: "use a new request id for a new request", doc: "The request id belongs to another request." },
+  ROLE_MISSING: { code: "failed_precondition", retryable: false, hint: "create the named roles first; `coppice backup recipe BACKUP` shows how to get them out of the backup", doc: "A role that is needed does not exist in the cluster." },
+  SCHEMA_TOO_NEW: { code: "failed_precondition", retryable: false, hint: "start the version that made the catalog, or a newer one", doc: "The catalog was made by a newer Coppice." },
+  SECRET_UNREADABLE: { code: "failed_precondition", retryable: false, hint: "start the control plane with the master key that sealed it", doc: "A sealed secret cannot be opened." },
+  SERVER_UNSUPPORTED: { code: "failed_precondition", retryable: false, hint: "use PostgreSQL 15 or newer, and restore into the major version of the backup or a newer one", doc: "The server's major version is too old for this." },
+  SPACE_MISSING: { code: "resource_exhausted", retryable: true, hint: "make room on that host and try again", doc: "There is too little room on the host." },
+  STALE_FENCE: { code: "aborted", retryable: false, hint: "nothing to do: a newer attempt has taken over", doc: "The report belongs to an attempt that is no longer the current one." },
+  TLS_REFUSED: { code: "failed_precondition", retryable: false, hint: "check the sslmode and the root certificate of the cluster with `coppice cluster get`", doc: "No TLS connection to PostgreSQL that satisfies the sslmode came about." },
+  TOKEN_EXPIRED: { code: "unauthenticated", retryable: false, hint: "ask for a new token", doc: "The token's time is over." },
+  TOKEN_MALFORMED: { code: "invalid_argument", retryable: false, hint: "paste the whole line that `coppice host add` printed", doc: "The text is not an enrolment token." },
+  TOKEN_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the tokens with `coppice token list`", doc: "There is no such token." },
+  TOKEN_UNKNOWN: { code: "unauthenticated", retryable: false, hint: "ask for a new one with `coppice host add`", doc: "The control plane has made no such enrolment token." },
+  TOKEN_USED: { code: "unauthenticated", retryable: false, hint: "ask for a new one with `coppice host add`", doc: "The enrolment token was used already." },
+  TOKEN_WRONG_HOST: { code: "unauthenticated", retryable: false, hint: "use the token that was made for this host", doc: "The enrolment token was made for another host." },
+  TOOLS_MISSING: { code: "failed_precondition", retryable: false, hint: "install PostgreSQL's client programs of the server's major version on that host", doc: "PostgreSQL's client programs are not on the host." },
+  TOOLS_TOO_OLD: { code: "failed_precondition", retryable: false, hint: "install PostgreSQL's client programs of the server's major version on that host", doc: "PostgreSQL's client programs are older than the server." },
+  UNAUTHENTICATED: { code: "unauthenticated", retryable: false, hint: "log in with `coppice login`", doc: "The request carries no valid token." },
+} as const satisfies Record<string, ReasonInfo>;
+
+/** A reason out of the table. */
+export type Reason = keyof typeof reasons;
+
+/** What the table says of a reason; undefined for one that a newer peer sent. */
+export function reasonInfo(reason: string): ReasonInfo | undefined {
+  return Object.hasOwn(reasons, reason) ? reasons[reason as Reason] : undefined;
+}

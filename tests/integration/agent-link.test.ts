@@ -1,0 +1,217 @@
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { create } from "@bufbuild/protobuf";
+import { DeleteBackupResultSchema } from "@coppice/proto/gen/coppice/agent/v1/delete_backup";
+import { FoundClusterSchema } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
+import type { SessionRequest } from "@coppice/proto/gen/coppice/agent/v1/session";
+import { formatEnrolmentToken, parseEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
+import { fail } from "@coppice/proto/kit/failure";
+import { openLog } from "@coppice/proto/kit/log";
+import { sleep } from "@coppice/proto/kit/sleep";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Handlers } from "../../agent/src/commands/handler.ts";
+import { openRunner } from "../../agent/src/commands/runner.ts";
+import { enrolAgent } from "../../agent/src/enroll.ts";
+import { openJournal } from "../../agent/src/journal/journal.ts";
+import { readIdentity } from "../../agent/src/session/identity.ts";
+import { keepLink } from "../../agent/src/session/link.ts";
+import type { Outbox } from "../../agent/src/session/outbox.ts";
+import { makeTestAuthority, type TestAuthority } from "../support/agent-authority.ts";
+import { type ServedAgentService, type ServedSession, serveAgentService } from "../support/agent-service.ts";
+
+const heartbeatMs = 200;
+const patient = { timeout: 10_000, interval: 10 };
+const never = async (): Promise<never> => fail("INTERNAL", "not part of this test");
+
+let authority: TestAuthority;
+let service: ServedAgentService;
+let folder: string;
+let stack: AsyncDisposableStack;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  folder = await mkdtemp(join(tmpdir(), "coppice-link-"));
+  stack.defer(() => rm(folder, { recursive: true }));
+  authority = await makeTestAuthority();
+  service = stack.use(await serveAgentService(authority, { heartbeatMs }));
+});
+
+afterEach(async () => {
+  await stack.disposeAsync();
+});
+
+function enrol(token: string, replace = false) {
+  const config = { dataDirectory: join(folder, "agent"), logLevel: "silent" } as const;
+  return enrolAgent({ config, replace, input: Readable.from([`${token}\n`]) }, AbortSignal.timeout(10_000));
+}
+
+/** Runs an agent of one handler until `stop` or the end of the test. */
+async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
+  const identity = await readIdentity(join(folder, "agent"));
+  const journal = stack.use(await openJournal(join(folder, "agent")));
+  const log = openLog({ level: "silent", name: "agent" });
+  let outbox: Outbox | undefined;
+  const runner = openRunner({
+    handlers: {
+      checkCluster: never,
+      checkRepository: never,
+      backupDump: never,
+      verifyBackup: never,
+      planRestore: never,
+      restoreDatabase: never,
+      deleteBackup,
+      settle: never,
+    },
+    journal,
+    report: (message) => outbox?.put(message),
+    workFolder: folder,
+    agentVersion: "0.0.1",
+    clientFiles: { home: "/nonexistent" },
+    log,
+  });
+  const leaving = new AbortController();
+  const link = keepLink(
+    {
+      identity,
+      agentVersion: "0.0.1",
+      bootId: "boot",
+      capabilities: ["deleteBackup"],
+      runner,
+      discover: async () => [create(FoundClusterSchema, { port: 5432, running: true })],
+      onOutbox: (opened) => (outbox = opened),
+      log,
+    },
+    leaving.signal,
+  );
+  const stop = async () => {
+    await runner.stop();
+    leaving.abort();
+    await link;
+  };
+  stack.defer(stop);
+  return { stop };
+}
+
+const deleteOne: Handlers["deleteBackup"] = async () => ({ result: create(DeleteBackupResultSchema, { objects: 1 }) });
+
+async function session(index: number): Promise<ServedSession> {
+  return await vi.waitFor(() => service.sessions[index] ?? fail("INTERNAL", "no such session yet"), patient);
+}
+
+async function message(from: ServedSession, name: SessionRequest["message"]["case"]) {
+  return await vi.waitFor(() => {
+    const found = from.received.find((request) => request.message.case === name);
+    if (!found) throw new Error(`no ${name} yet`);
+    return found;
+  }, patient);
+}
+
+const deleteCommand = {
+  case: "command",
+  value: {
+    commandId: "cmd_1",
+    operationId: "op_1",
+    attempt: 1,
+    fence: { incarnation: 1n, number: 1n },
+    spec: { case: "deleteBackup", value: {} },
+  },
+} as const;
+
+describe("enrolment", () => {
+  test("keeps key, certificate, roots and addresses in one file for its owner alone", async () => {
+    const identity = await enrol(service.token);
+    expect(identity).toMatchObject({ hostId: "hst_test", hostName: "db7", addresses: [service.address] });
+    const file = join(folder, "agent/identity.json");
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect(await readIdentity(join(folder, "agent"))).toEqual(identity);
+    expect(await readFile(file, "utf8")).not.toContain(parseEnrolmentToken(service.token).secret);
+  });
+
+  test("is not overwritten unless that is asked for", async () => {
+    const first = await enrol(service.token);
+    await expect(enrol(service.token)).rejects.toMatchObject({ reason: "ALREADY_ENROLLED" });
+    expect(await readIdentity(join(folder, "agent"))).toEqual(first);
+    expect((await enrol(service.token, true)).privateKeyPem).not.toBe(first.privateKeyPem);
+  });
+
+  test("sends nothing to a server whose chain lacks the token's root", async () => {
+    const token = formatEnrolmentToken({ ...parseEnrolmentToken(service.token), ca: `sha256:${"0".repeat(64)}` });
+    await expect(enrol(token)).rejects.toMatchObject({ reason: "CERTIFICATE_UNTRUSTED" });
+  });
+
+  test("goes on to the next address when one does not answer, and remembers first the one that did", async () => {
+    const token = parseEnrolmentToken(service.token);
+    const dead = "https://127.0.0.1:1";
+    const identity = await enrol(formatEnrolmentToken({ ...token, addresses: [dead, ...token.addresses] }));
+    expect(identity.addresses).toEqual([service.address, dead]);
+    const all = formatEnrolmentToken({ ...token, addresses: [dead] });
+    await expect(enrol(all, true)).rejects.toMatchObject({ reason: "CONTROL_PLANE_UNREACHABLE" });
+  });
+});
+
+describe("a session", () => {
+  beforeEach(async () => {
+    await enrol(service.token);
+  });
+
+  test("begins with Hello, tells the inventory, and then gives signs of life", async () => {
+    await startAgent(deleteOne);
+    const first = await session(0);
+    const { message: hello, sequence } = await message(first, "hello");
+    expect(sequence).toBe(1n);
+    expect(hello.value).toMatchObject({ bootId: "boot", capabilities: ["deleteBackup"], inFlight: [] });
+    const { message: inventory, sessionEpoch } = await message(first, "inventory");
+    expect(sessionEpoch).toBe(1n);
+    expect(inventory.value).toMatchObject({ last: true, resources: { value: { clusters: [{ port: 5432 }] } } });
+    await message(first, "heartbeat");
+    expect(first.received.map((request) => request.sequence)).toEqual(
+      first.received.map((_, index) => BigInt(index + 1)),
+    );
+  });
+
+  test("is given up after two missed heartbeats and made anew", async () => {
+    await startAgent(deleteOne);
+    const first = await session(0);
+    // The test's server sends no heartbeat at all.
+    await session(1);
+    await vi.waitFor(() => expect(first.hasEnded()).toBe(true), patient);
+  });
+
+  test("tells a result again after a reconnect until it is acknowledged", async () => {
+    await startAgent(deleteOne);
+    const first = await session(0);
+    await message(first, "hello");
+    first.send(deleteCommand);
+    await message(first, "result");
+    first.cut();
+    const second = await session(1);
+    const { message: hello } = await message(second, "hello");
+    expect(hello.value).toMatchObject({ inFlight: [{ commandId: "cmd_1", hasResult: true }] });
+    await message(second, "result");
+    second.send({ case: "ack", value: { commandId: "cmd_1" } });
+    second.send({ case: "inventoryRequest", value: {} });
+    await vi.waitFor(
+      () => expect(second.received.filter((request) => request.message.case === "inventory")).toHaveLength(2),
+      patient,
+    );
+    second.cut();
+    const { message: last } = await message(await session(2), "hello");
+    expect(last.value).toMatchObject({ inFlight: [] });
+  });
+
+  test("ends with the results of what was stopped and a Goodbye", async () => {
+    const agent = await startAgent(async (_spec, { signal }) => {
+      await sleep(60_000, signal);
+      return {};
+    });
+    const first = await session(0);
+    first.send(deleteCommand);
+    await message(first, "accepted");
+    await agent.stop();
+    await vi.waitFor(() => expect(first.received.at(-1)?.message.case).toBe("goodbye"), patient);
+    const { message: result } = await message(first, "result");
+    expect(result.value).toMatchObject({ failure: { reason: "AGENT_STOPPED" } });
+  });
+});

@@ -1,0 +1,204 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { Client } from "pg";
+import type { Dumped } from "../../agent/src/logical/dump.ts";
+import { settleDump } from "../../agent/src/logical/settle.ts";
+import { openStorage } from "../../agent/src/storage/open.ts";
+import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+
+const dumpOf = ({ result }: Dumped) => result.manifest?.content.value;
+const namesIn = (dumped: Dumped) => dumpOf(dumped)?.databases.map(({ name }) => name);
+const missingIn = (dumped: Dumped) => dumpOf(dumped)?.missing.map(({ name, reason }) => [name, reason]);
+
+describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
+  let server: PostgresServer;
+  let lab: DumpLab;
+  beforeAll(async () => {
+    server = await openPostgresServer({ major });
+    await server.sql("postgres", "create database first; create database second; create database third");
+    for (const name of ["first", "second", "third"])
+      await server.sql(name, "create table t as select generate_series(1, 10) as id");
+  });
+  beforeAll(async () => {
+    lab = await openDumpLab(server);
+  });
+  afterAll(async () => {
+    await lab?.[Symbol.asyncDispose]();
+    await server?.[Symbol.asyncDispose]();
+  });
+
+  const clients: Client[] = [];
+  afterEach(async () => {
+    for (const client of clients.splice(0)) await client.end();
+  });
+
+  /** Holds a lock that pg_dump has to wait for, and tells when it does. */
+  async function lockTable(
+    database: string,
+  ): Promise<{ waited: () => Promise<void>; release: () => Promise<unknown> }> {
+    const client = new Client({
+      host: "127.0.0.1",
+      port: server.port,
+      user: "postgres",
+      password: server.password,
+      database,
+    });
+    await client.connect();
+    clients.push(client);
+    await client.query("begin; lock table t in access exclusive mode");
+    const waiting =
+      "select count(*) from pg_locks l join pg_database d on d.oid = l.database where not granted and datname = ";
+    return {
+      waited: () => expect.poll(() => server.sql("postgres", `${waiting}'${database}'`), { timeout: 10_000 }).toBe("1"),
+      release: () => client.query("rollback"),
+    };
+  }
+
+  /** Files below the folder of a backup. */
+  const stored = async (folder: string | undefined) => {
+    const below = join(lab.repository, "cls_test", "backups", folder ?? "");
+    const entries = await readdir(below, { recursive: true, withFileTypes: true }).catch(() => []);
+    return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+  };
+
+  test("a dump holds every database but template0, with positions, digests and the tools that made it", async () => {
+    const dumped = await lab.dump(lab.dumpCommand());
+    expect(dumped.failure).toBeUndefined();
+    expect(namesIn(dumped)).toEqual(["template1", "first", "postgres", "second", "third"]);
+    expect(dumped.result.manifest).toMatchObject({
+      complete: true,
+      clusterName: "shop",
+      recipe: { key: "RECOVER.txt" },
+    });
+    expect(dumped.result.facts).toMatchObject({ superuser: true, isLocal: true, inRecovery: false });
+    expect(dumpOf(dumped)).toMatchObject({ hasRolePasswords: true, rolesChanged: false, missing: [] });
+    for (const { snapshotLsn, sizeBytes, stream } of dumpOf(dumped)?.databases ?? []) {
+      expect(snapshotLsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
+      expect(sizeBytes).toBeGreaterThan(1_000_000n);
+      expect(stream?.objects[0]?.sha256).toMatch(/^[0-9a-f]{64}$/);
+    }
+    expect(JSON.stringify([dumped.result.recipe, lab.log])).not.toContain(server.password);
+  });
+
+  test("a database that forbids connections makes the backup incomplete, unless it is left out by name", async () => {
+    await server.sql("postgres", "create database closed allow_connections false");
+    const dumped = await lab.dump(lab.dumpCommand({ databases: ["first", "closed"] }));
+    expect(dumped.failure).toMatchObject({
+      reason: "BACKUP_INCOMPLETE",
+      message: expect.stringContaining('"closed"') as unknown,
+    });
+    expect(dumped.result.manifest?.complete).toBe(false);
+    expect([namesIn(dumped), missingIn(dumped)]).toEqual([
+      ["first"],
+      [["closed", MissingReason.CONNECTIONS_FORBIDDEN]],
+    ]);
+    const without = await lab.dump(lab.dumpCommand({ excludeDatabases: ["closed", "third"] }));
+    expect(without.failure).toBeUndefined();
+    expect(missingIn(without)).toEqual([
+      ["closed", MissingReason.EXCLUDED],
+      ["third", MissingReason.EXCLUDED],
+    ]);
+    await server.sql("postgres", "drop database closed");
+  });
+
+  test("a database dropped while the backup runs is named and the backup complete; changed roles are noticed", async () => {
+    await server.sql("postgres", "create database gone");
+    const lock = await lockTable("first");
+    const running = lab.dump(lab.dumpCommand({ jobs: 1, excludeDatabases: ["postgres", "second"] }));
+    await lock.waited();
+    await server.sql("postgres", "drop database gone; create role newcomer");
+    await lock.release();
+    const dumped = await running;
+    expect(dumped.failure).toBeUndefined();
+    expect(dumped.result.manifest?.complete).toBe(true);
+    expect(missingIn(dumped)).toContainEqual(["gone", MissingReason.DROPPED]);
+    expect(namesIn(dumped)).toEqual(["template1", "first", "third"]);
+    expect(dumpOf(dumped)?.rolesChanged).toBe(true);
+  });
+
+  test("a database whose dump fails does not stop the others, and nothing of it is stored", async () => {
+    const lock = await lockTable("second");
+    const command = lab.dumpCommand({ databases: ["first", "second", "third"], lockWaitTimeout: { seconds: 1n } });
+    const dumped = await lab.dump(command);
+    await lock.release();
+    expect(dumped.failure).toMatchObject({
+      reason: "BACKUP_INCOMPLETE",
+      message: expect.stringContaining('"second"') as unknown,
+    });
+    expect(dumped.failure?.message).toContain("pg_dump waited longer than 1s for the lock of a table");
+    expect([namesIn(dumped), missingIn(dumped)]).toEqual([["first", "third"], [["second", MissingReason.FAILED]]]);
+    // The tools repeat statements in what they say; none of it gets into logs or messages.
+    expect(JSON.stringify([dumped.failure?.message, lab.log])).not.toMatch(/LOCK TABLE|query was/i);
+    const keys = await stored(command.backup?.folder);
+    expect(keys.filter((key) => key.includes("/db/")).length).toBe(2);
+    // It is listed and can be restored.
+    expect(await lab.restore(lab.restoreCommand(dumped, "third", "third-again"))).toMatchObject({ rows: 10n });
+    await server.sql("postgres", 'drop database "third-again"');
+  });
+
+  test("a cancelled dump leaves neither objects nor sessions behind", async () => {
+    const lock = await lockTable("first");
+    const controller = new AbortController();
+    const command = lab.dumpCommand();
+    const running = lab.dump(command, { signal: controller.signal });
+    const cause = running.catch((error: unknown) => error);
+    await lock.waited();
+    const reason = new Error("told to stop");
+    controller.abort(reason);
+    expect(await cause).toBe(reason);
+    expect(await stored(command.backup?.folder)).toEqual([]);
+    const sessions = "select count(*) from pg_stat_activity where application_name in ('coppice', 'pg_dump')";
+    await expect.poll(() => server.sql("postgres", sessions), { timeout: 5_000 }).toBe("0");
+    await lock.release();
+    // The next try works.
+    expect((await lab.dump(lab.dumpCommand())).failure).toBeUndefined();
+  });
+
+  test("what is wrong is said before anything of the backup is stored", async () => {
+    const unknown = lab.dumpCommand({ databases: ["frist"] });
+    await expect(lab.dump(unknown)).rejects.toMatchObject({ reason: "DATABASE_NOT_FOUND" });
+    const other = { ...lab.dumpCommand(), expectedSystemIdentifier: "42" };
+    await expect(lab.dump(other)).rejects.toMatchObject({ reason: "CLUSTER_CHANGED" });
+    for (const command of [unknown, other]) expect(await stored(command.backup?.folder)).toEqual([]);
+  });
+
+  test("a role without the right to read passwords dumps the globals without them", async () => {
+    await server.sql(
+      "postgres",
+      "create role dumper login password 'secret-of-dumper'; create database own owner dumper",
+    );
+    const command = lab.dumpCommand({ databases: ["own"] });
+    if (command.connection?.endpoint) command.connection.endpoint.user = "dumper";
+    const dumped = await lab.dump(command, { password: "secret-of-dumper" });
+    expect(dumped.failure).toBeUndefined();
+    expect(dumpOf(dumped)?.hasRolePasswords).toBe(false);
+    expect(dumped.result.recipe).toContain("Passwords are NOT in it");
+    await server.sql("postgres", "drop database own; drop role dumper");
+  });
+
+  test("settling finds a committed dump again, and removes what an uncommitted one has left", async () => {
+    const signal = AbortSignal.timeout(30_000);
+    const command = lab.dumpCommand({ databases: ["first"] });
+    const dumped = await lab.dump(command);
+    const location = command.backup?.repository?.location;
+    if (!location) throw new Error("no repository");
+    await using storage = await openStorage(location, { operationId: "op_settle", signal });
+    const settle = (lost: typeof command) =>
+      settleDump(storage, { command: lost, operationId: "op_lost", signal, onProgress: () => {} });
+    const found = await settle(command);
+    expect(found).toMatchObject({ removed: [], outcome: { manifestSha256: dumped.result.manifestSha256 } });
+    expect(found.outcome?.recipe).toBe(dumped.result.recipe);
+
+    const lost = lab.dumpCommand();
+    const key = `cls_test/backups/${lost.backup?.folder}/db/1.dump.zst.0000`;
+    await storage.put(key, Readable.from([Buffer.from("left")]), { signal, ifAbsent: true });
+    const cleared = await settle(lost);
+    expect(cleared.outcome).toBeUndefined();
+    expect(cleared.removed.length).toBe(1);
+    expect(await stored(lost.backup?.folder)).toEqual([]);
+  });
+});

@@ -1,0 +1,182 @@
+import { toJsonString } from "@bufbuild/protobuf";
+import {
+  type RestoreDatabaseCommand,
+  RestoreDatabaseCommandSchema,
+  RestoreMode,
+} from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { Client } from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Dumped } from "../../agent/src/logical/dump.ts";
+import { planRestore, type RestoreToPlan } from "../../agent/src/logical/plan.ts";
+import { settleRestore } from "../../agent/src/logical/settle.ts";
+import { openStorage } from "../../agent/src/storage/open.ts";
+import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { runProgram } from "../support/run-program.ts";
+
+const dyingRestore = new URL("../support/dumps/restore-and-die.ts", import.meta.url).pathname;
+
+describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
+  let server: PostgresServer;
+  let lab: DumpLab;
+  let dumped: Dumped;
+
+  beforeAll(async () => {
+    server = await openPostgresServer({ major, settings: { wal_level: "logical", max_prepared_transactions: "5" } });
+    lab = await openDumpLab(server);
+    await server.sql("postgres", "create role keeper; create database shop owner keeper");
+    await server.sql("shop", "create table t as select generate_series(1, 100) as id; alter table t owner to keeper");
+    dumped = await lab.dump(lab.dumpCommand({ databases: ["shop"] }));
+  });
+  afterAll(async () => {
+    await lab?.[Symbol.asyncDispose]();
+    await server?.[Symbol.asyncDispose]();
+  });
+  /** Each test finds an original without rows, and nothing else. */
+  beforeEach(async () => {
+    for (const name of await names()) await server.sql("postgres", `drop database "${name}" with (force)`);
+    await server.sql("postgres", "create database shop owner keeper");
+    await server.sql("shop", "create table t (id int); alter table t owner to keeper");
+  });
+
+  const rows = (database: string) => server.sql(database, "select count(*) from t");
+  const names = async () =>
+    (await server.sql("postgres", "select datname from pg_database where oid > 16383 order by 1"))
+      .split("\n")
+      .filter(Boolean);
+  const replacing = () => lab.restoreCommand(dumped, "shop", "shop", RestoreMode.REPLACE);
+
+  async function withStorage<T>(
+    command: RestoreDatabaseCommand,
+    work: (request: RestoreToPlan) => Promise<T>,
+  ): Promise<T> {
+    const location = command.backup?.repository?.location;
+    if (!location) throw new Error("no repository");
+    const signal = AbortSignal.timeout(30_000);
+    await using storage = await openStorage(location, { operationId: "op_look", signal });
+    return await work({
+      command,
+      password: server.password,
+      files: lab.files,
+      storage,
+      workFolder: lab.workFolder,
+      signal,
+    });
+  }
+
+  test("a database is swapped under clients that connect all the time, at once for all of them", async () => {
+    const stop = new AbortController();
+    const seen: string[] = [];
+    const client = async () => {
+      while (!stop.signal.aborted) {
+        const session = new Client({
+          host: "127.0.0.1",
+          port: server.port,
+          user: "postgres",
+          password: server.password,
+          database: "shop",
+        });
+        session.on("error", () => {});
+        try {
+          await session.connect();
+          const result = await session.query<{ n: number }>("select count(*)::int as n from t");
+          seen.push(String(result.rows[0]?.n));
+          await session.query("select pg_sleep(0.02)");
+        } catch (error) {
+          seen.push(error instanceof Error && "code" in error ? String(error.code) : "broken");
+        } finally {
+          await session.end().catch(() => {});
+        }
+      }
+    };
+    const clients = Array.from({ length: 4 }, client);
+    const command = replacing();
+    await lab.restore(command);
+    await expect.poll(() => seen.at(-1)).toBe("100");
+    stop.abort();
+    await Promise.all(clients);
+    // 57P01: ended by an administrator. 3D000: "seems to have just been renamed", for who was on his way in at that moment.
+    const moment = seen.filter((each) => each === "3D000");
+    expect(moment.length).toBeLessThanOrEqual(clients.length);
+    expect(new Set(seen).difference(new Set(["0", "100", "57P01", "3D000", "broken"]))).toEqual(new Set());
+    expect(seen).toContain("0");
+    expect(await rows(command.keptDatabase)).toBe("0");
+  });
+
+  test("a database that a prepared transaction or a replication slot holds is not replaced, and the plan says so", async () => {
+    await server.sql("shop", "begin; insert into t values (1); prepare transaction 'held'");
+    await expect(lab.restore(replacing())).rejects.toMatchObject({
+      reason: "DATABASE_IN_USE",
+      message: expect.stringContaining("held") as unknown,
+    });
+    await server.sql(
+      "shop",
+      "rollback prepared 'held'; select pg_create_logical_replication_slot('slot_here', 'pgoutput')",
+    );
+    const plan = await withStorage(replacing(), planRestore);
+    expect(plan.items.find(({ name }) => name === "target")).toMatchObject({
+      status: CheckStatus.FAILED,
+      message: expect.stringContaining("slot_here") as unknown,
+    });
+    await server.sql("shop", "select pg_drop_replication_slot('slot_here')");
+    expect(await names()).toEqual(["shop"]);
+  });
+
+  test("an aborted restore drops what it staged and leaves the original open", async () => {
+    for (const phase of ["restoring", "comparing", "swapping"]) {
+      const controller = new AbortController();
+      const reason = new Error(`cancelled while ${phase}`);
+      const onProgress = (work: { phase: string }) => {
+        if (work.phase === phase) controller.abort(reason);
+      };
+      await expect(lab.restore(replacing(), { signal: controller.signal, onProgress })).rejects.toBe(reason);
+      expect(await names()).toEqual(["shop"]);
+      expect(await rows("shop")).toBe("0");
+    }
+    expect(lab.log.filter((line) => line.startsWith("leaving"))).toEqual([]);
+  });
+
+  /** Restores in a process of its own, which kills itself at the step; gives the staged database's oid, if it came so far. */
+  async function restoreAndDie(step: string, command: RestoreDatabaseCommand): Promise<number | undefined> {
+    const ended = await runProgram(process.execPath, [dyingRestore, step, lab.workFolder, lab.files.home], {
+      env: { PATH: "/usr/bin:/bin", PGTESTPASSWORD: server.password },
+      input: toJsonString(RestoreDatabaseCommandSchema, command),
+    });
+    if (ended.signal !== "SIGKILL") throw new Error(`the restore was not killed: ${ended.stderr}`);
+    return ended.stdout === "" ? undefined : Number(ended.stdout);
+  }
+
+  // On one major every step, on the other the one before something changes.
+  const steps = major === 18 ? ["preflight", "staged", "restoring", "comparing"] : [];
+  test.each([...steps, "swapping"])(
+    "after a kill -9 at the step %s the original is there, and settling clears away what was staged",
+    async (step) => {
+      const command = replacing();
+      const stagedOid = await restoreAndDie(step, command);
+      expect(await rows("shop")).toBe("0");
+      const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid }));
+      const removed = step === "preflight" ? [] : [`the database ${command.stagedDatabase}`];
+      expect(settled).toEqual({ outcome: undefined, removed });
+      expect(await names()).toEqual(["shop"]);
+    },
+  );
+
+  test("after a kill -9 behind the swap settling finds the restored database in place, and the original beside it", async () => {
+    const command = replacing();
+    const stagedOid = await restoreAndDie("done", command);
+    expect(await rows(command.keptDatabase)).toBe("0");
+    const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid }));
+    const outcome = { database: "shop", oid: stagedOid, rows: 100n, keptAs: command.keptDatabase };
+    expect(settled).toMatchObject({ removed: [], outcome });
+    expect(await names()).toEqual([command.keptDatabase, "shop"].sort());
+  });
+
+  test("a database restored by somebody else under the name is not taken for the lost restore's own", async () => {
+    await server.sql("postgres", "create database other");
+    const command = lab.restoreCommand(dumped, "shop", "other");
+    const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid: 4711 }));
+    expect(settled).toEqual({ outcome: undefined, removed: [] });
+    expect(await names()).toEqual(["other", "shop"]);
+  });
+});

@@ -1,0 +1,37 @@
+import { argv, pid, stdin } from "node:process";
+import { text } from "node:stream/consumers";
+import { fromJsonString } from "@bufbuild/protobuf";
+import { RestoreDatabaseCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { restoreDatabase } from "../../../agent/src/logical/restore.ts";
+import { openStorage } from "../../../agent/src/storage/open.ts";
+
+// A program: carries out the restore on its stdin and kills itself, as kill -9 does, when it gets to the named step.
+// Arguments: step, work folder, home. The password is in PGTESTPASSWORD. It prints the staged database's oid.
+const [, , step = "", workFolder = "", home = ""] = argv;
+const signal = AbortSignal.timeout(60_000);
+const command = fromJsonString(RestoreDatabaseCommandSchema, await text(stdin));
+const location = command.backup?.repository?.location;
+if (!location) throw new Error("the command names no repository");
+
+function reach(name: string): void {
+  if (name === step) process.kill(pid, "SIGKILL");
+}
+
+await using storage = await openStorage(location, { operationId: "op_killed", signal });
+await restoreDatabase({
+  command,
+  password: process.env.PGTESTPASSWORD,
+  files: { home },
+  storage,
+  workFolder,
+  signal,
+  onProgress: ({ phase }) => reach(phase),
+  log: () => {},
+  onLeaving: () => {},
+  onStaged: (oid) => {
+    process.stdout.write(String(oid));
+    reach("staged");
+    return Promise.resolve();
+  },
+});
+reach("done");

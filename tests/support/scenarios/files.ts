@@ -1,0 +1,11 @@
+import { readdir } from "node:fs/promises";
+import { join, relative } from "node:path";
+
+/** Every file below a folder, by its path in it, sorted; those that are still being written too. */
+export async function listFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .toSorted();
+}

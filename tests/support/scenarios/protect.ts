@@ -1,0 +1,24 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Installation } from "../installation.ts";
+import type { PostgresServer } from "../postgres-servers.ts";
+
+/** Makes a folder and registers it as a repository of the host; gives the folder. */
+export async function addRepository(installation: Installation, name: string, host: string): Promise<string> {
+  const folder = join(installation.folder, `repository-${name}`);
+  await mkdir(folder);
+  await installation.must(["repo", "add", name, `${host}:${folder}`]);
+  return folder;
+}
+
+/** Registers a server, reached over TCP with its superuser's password, as a cluster that the host's agent protects. */
+export async function addCluster(
+  installation: Installation,
+  name: string,
+  { host, server }: { readonly host: string; readonly server: PostgresServer },
+): Promise<void> {
+  const endpoint = `127.0.0.1:${server.port}`;
+  await installation.must(["cluster", "add", name, "--host", host, "--endpoint", endpoint, "--password-stdin"], {
+    input: server.password,
+  });
+}
