@@ -141,7 +141,7 @@ export const purePlaces: readonly string[] = [
 export const pureTypes: readonly string[] = ["agent/src/host/program"];
 export const purePackages = /^(croner|@bufbuild\/protobuf(\/.*)?|@coppice\/proto\/(kit|gen)\/.+)$/;
 /** The kit's own files that wait or do I/O are not for pure places. */
-export const impureKit = /^@coppice\/proto\/kit\/(log|race|sleep|tls)$/;
+export const impureKit = /^@coppice\/proto\/kit\/(log|race|settings|sleep|tls)$/;
 export const impureUses = ["Date.now", "new Date()", "Math.random", "process", "performance.now", "crypto"] as const;
 
 /** Nowhere: tests that do not run, mocks of our own modules, casts that tell the checker to be quiet. */

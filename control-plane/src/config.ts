@@ -1,10 +1,8 @@
-import { readFileSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 import { parseDuration } from "@coppice/proto/kit/duration";
-import { fail, isFailure, type RefusedField } from "@coppice/proto/kit/failure";
-import { parse, stringify } from "yaml";
-
-const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+import { isFailure } from "@coppice/proto/kit/failure";
+import { logLevelSetting, type logLevels, resolveSettings, type Setting } from "@coppice/proto/kit/settings";
+import { stringify } from "yaml";
 
 /** An address to listen on. */
 export interface ListenAddress {
@@ -42,14 +40,6 @@ export interface ConfigSources {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-interface Setting<Value> {
-  readonly initial: Value;
-  readonly expected: string;
-  readonly secret?: true;
-  /** Undefined when the text is not what is expected. */
-  readonly read: (text: string) => Value | undefined;
-}
-
 const settings = {
   data_dir: {
     initial: "/var/lib/coppice",
@@ -78,68 +68,41 @@ const settings = {
     secret: true,
     read: (text) => (/^[A-Za-z0-9+/]{43}=$/.test(text) ? text : undefined),
   } satisfies Setting<string | undefined>,
-  log_level: {
-    initial: "info",
-    expected: `one of ${logLevels.join(", ")}`,
-    read: (text) => logLevels.find((level) => level === text),
-  } satisfies Setting<(typeof logLevels)[number]>,
+  log_level: logLevelSetting,
   heartbeat_interval: {
     initial: 10_000,
     expected: "a duration from 100ms to 5m",
     read: readHeartbeat,
   } satisfies Setting<number>,
 };
-type Name = keyof typeof settings;
-
-const defaultFile = "/etc/coppice/control.yaml";
-/** The environment is shared with the other programs on a machine, so that foreign names in it are not refused. */
-const environmentPrefix = "COPPICE_";
 
 /** Reads and checks all settings. Fails with CONFIGURATION_INVALID, whose fields are all problems at once. */
 export function loadConfig({ options, env }: ConfigSources): Config {
-  const problems: RefusedField[] = [];
-  const file = options.config ?? env["COPPICE_CONFIG"];
-  const fromFile = readSettings(file, problems);
-  function resolveSetting<Value>(name: Name, setting: Setting<Value>, option?: string): Value {
-    const variable = environmentPrefix + name.toUpperCase();
-    const candidates: [string, unknown][] = [
-      [`--${name.replace("_", "-")}`, option],
-      // An empty variable is how an environment file leaves a setting out.
-      [variable, env[variable] || undefined],
-      [`${file ?? defaultFile}: ${name}`, fromFile[name]],
-    ];
-    const given = candidates.find(([, value]) => value !== undefined && value !== null);
-    if (given === undefined) return setting.initial;
-    const [field, value] = given;
-    const text = Array.isArray(value) ? value.join(",") : String(value);
-    const read = setting.read(text);
-    if (read !== undefined) return read;
-    problems.push({ field, expected: setting.expected, ...(setting.secret ? {} : { value: JSON.stringify(text) }) });
-    return setting.initial;
-  }
-  const config: Config = {
+  const values = resolveSettings(settings, {
     // A path on the command line is meant from where the person stands.
-    dataDirectory: resolveSetting("data_dir", settings.data_dir, options.dataDir && resolve(options.dataDir)),
-    listen: resolveSetting("listen", settings.listen, options.listen),
-    addresses: resolveSetting("addresses", settings.addresses),
-    databaseUrl: resolveSetting<string | undefined>("database_url", settings.database_url),
-    masterKey: resolveSetting<string | undefined>("master_key", settings.master_key),
-    logLevel: resolveSetting("log_level", settings.log_level),
-    heartbeatMs: resolveSetting("heartbeat_interval", settings.heartbeat_interval),
+    options: { data_dir: options.dataDir && resolve(options.dataDir), listen: options.listen },
+    env,
+    prefix: "COPPICE_",
+    // The other programs on a machine have variables of this prefix too.
+    ownsPrefix: false,
+    file: options.config,
+    defaultFile: "/etc/coppice/control.yaml",
+  });
+  return {
+    dataDirectory: values.data_dir,
+    listen: values.listen,
+    addresses: values.addresses,
+    databaseUrl: values.database_url,
+    masterKey: values.master_key,
+    logLevel: values.log_level,
+    heartbeatMs: values.heartbeat_interval,
   };
-  if (problems.length > 0) {
-    const lines = problems.map(({ field, value, expected }) =>
-      value === undefined ? `${field}: expected ${expected}` : `${field} is ${value}: expected ${expected}`,
-    );
-    fail("CONFIGURATION_INVALID", lines.join("; "), { fields: problems });
-  }
-  return config;
 }
 
 /** The settings as the file would hold them, secrets hidden. */
 export function formatConfig(config: Config): string {
   const { host, port } = config.listen;
-  const shown: Record<Name, unknown> = {
+  const shown: Record<keyof typeof settings, unknown> = {
     data_dir: config.dataDirectory,
     listen: `${host.includes(":") ? `[${host}]` : host}:${port}`,
     addresses: config.addresses,
@@ -172,26 +135,4 @@ function readHeartbeat(text: string): number | undefined {
     if (isFailure(error, "INVALID_FIELD")) return undefined;
     throw error;
   }
-}
-
-function readSettings(file: string | undefined, problems: RefusedField[]): Readonly<Record<string, unknown>> {
-  const path = file ?? defaultFile;
-  let content: unknown;
-  try {
-    content = parse(readFileSync(path, "utf8")) ?? {};
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
-    if (file === undefined && code === "ENOENT") return {};
-    problems.push({ field: path, expected: `a readable file of YAML (${code})` });
-    return {};
-  }
-  if (typeof content !== "object" || content === null || Array.isArray(content)) {
-    problems.push({ field: path, expected: "settings, one `name: value` a line" });
-    return {};
-  }
-  for (const name of Object.keys(content)) {
-    if (Object.hasOwn(settings, name)) continue;
-    problems.push({ field: `${path}: ${name}`, expected: `one of ${Object.keys(settings).join(", ")}` });
-  }
-  return { ...content };
 }
