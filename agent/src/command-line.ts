@@ -28,7 +28,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   let exitCode = 0;
   const program = new Command("coppice-agent")
     .description("Protects the PostgreSQL clusters that this host can reach, as the control plane says.")
-    .version(agentVersion())
+    .version(`coppice-agent ${agentVersion()}`)
     .exitOverride()
     .addHelpText(
       "after",

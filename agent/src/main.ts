@@ -1,7 +1,7 @@
 // The version is asked for often and by scripts, so that nothing but it is loaded then.
 if (process.argv[2] === "--version") {
   const { agentVersion } = await import("./version.ts");
-  console.log(agentVersion());
+  console.log(`coppice-agent ${agentVersion()}`);
 } else {
   const { runCommandLine } = await import("./command-line.ts");
   process.exitCode = await runCommandLine(process.argv.slice(2));

@@ -26,7 +26,7 @@ export type Say = (line: string) => void;
 export async function runCommand(argv: readonly string[], say: Say): Promise<void> {
   const program = new Command("coppice-control")
     .description("The control plane of Coppice: catalog, agents' sessions, operations, API.")
-    .version(controlPlaneVersion());
+    .version(`coppice-control ${controlPlaneVersion()}`);
   withConfig(program.command("serve"))
     .description("run the control plane until SIGTERM or SIGINT")
     .option("--listen <address:port>", "address to listen on; port 0 lets the system choose")
@@ -56,14 +56,23 @@ async function serve(options: ServeOptions, say: Say): Promise<void> {
     say(formatConfig(config).trimEnd());
     return;
   }
-  // Loaded only now: whoever asks for help or the settings does not wait for it.
-  const { openApp } = await import("./app.ts");
   const ending = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => ending.abort(signal));
+  try {
+    await serveUntil(ending.signal, config, options, say);
+  } catch (error) {
+    // Asked to end while it was starting: what had been opened is closed again, and nothing is wrong.
+    if (!ending.signal.aborted || error !== ending.signal.reason) throw error;
+  }
+}
+
+async function serveUntil(signal: AbortSignal, config: Config, options: ServeOptions, say: Say): Promise<void> {
+  // Loaded only now: whoever asks for help or the settings does not wait for it.
+  const { openApp } = await import("./app.ts");
   await using app = await openApp(config, {
     log: openLog({ level: config.logLevel, name: "coppice-control" }),
     bootstrapTokenFile: options.bootstrapTokenFile,
-    signal: ending.signal,
+    signal,
   });
   say(`listening on ${app.address}`);
   say(`CA fingerprint ${app.caFingerprint}`);
@@ -71,8 +80,8 @@ async function serve(options: ServeOptions, say: Say): Promise<void> {
     const where = "file" in app.bootstrap ? `written to ${app.bootstrap.file}` : app.bootstrap.value;
     say(`first admin token, shown only now: ${where}`);
   }
-  if (ending.signal.aborted) return;
-  await new Promise((resolve) => ending.signal.addEventListener("abort", resolve, { once: true }));
+  if (signal.aborted) return;
+  await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
 }
 
 async function migrate(options: ConfigOptions, say: Say): Promise<void> {

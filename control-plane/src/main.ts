@@ -3,7 +3,7 @@ import { controlPlaneVersion } from "./version.ts";
 
 // `--version` must not wait for the modules that everything else needs.
 if (process.argv[2] === "--version" && process.argv.length === 3) {
-  console.log(controlPlaneVersion());
+  console.log(`coppice-control ${controlPlaneVersion()}`);
 } else {
   const { runCommand } = await import("./command-line.ts");
   try {
