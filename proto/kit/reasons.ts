@@ -66,7 +66,7 @@ export const reasons = {
   DIGEST_MISMATCH: { code: "data_loss", retryable: false, hint: "do not use this backup; take another with `coppice backup create`", doc: "Stored bytes are not the bytes that were written." },
   ETAG_MISMATCH: { code: "aborted", retryable: true, hint: "read it again and repeat the change", doc: "The resource changed after it was read." },
   FEATURE_UNKNOWN: { code: "failed_precondition", retryable: false, hint: "use a newer Coppice to read it", doc: "The backup needs a feature that this version does not know." },
-  HOST_ENROLLED: { code: "already_exists", retryable: false, hint: "remove the host first with `coppice host remove`, or choose another name", doc: "An agent of that name is enrolled already." },
+  HOST_ENROLLED: { code: "already_exists", retryable: false, hint: "stop that agent first when another one is to take its place, or choose another name", doc: "An agent of that name is enrolled and connected." },
   HOST_IN_USE: { code: "failed_precondition", retryable: false, hint: "remove its clusters and repositories first", doc: "Clusters, repositories or running operations still belong to the host." },
   HOST_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the hosts with `coppice host list`", doc: "There is no such host." },
   INTERNAL: { code: "internal", retryable: false, hint: "give the reference to whoever runs the control plane: its log has the details", doc: "Something unexpected happened; the details are in the log under the reference." },

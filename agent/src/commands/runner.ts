@@ -222,12 +222,14 @@ class Runner implements CommandRunner {
     try {
       signal.throwIfAborted();
       const outcome = await callHandler(this.#parts.handlers, command, context);
-      return toResult(key, { ...outcome, leavings, isCancelled: outcome.failure !== undefined && isCancel(signal) });
+      // What has a result has come to its end before the cancel did, and its failure is its own.
+      return toResult(key, { ...outcome, leavings });
     } catch (error) {
       // What an aborted work throws is a consequence; the reason says why it was aborted.
-      const failure = toFailure(signal.aborted ? signal.reason : error);
+      const isUnknown = isFailure(error, "OUTCOME_UNKNOWN");
+      const failure = toFailure(signal.aborted && !isUnknown ? signal.reason : error);
       this.#parts.log.warn({ err: error, commandId: key.commandId }, "command failed");
-      return toResult(key, { failure, leavings, isCancelled: isCancel(signal) });
+      return toResult(key, { failure, leavings, isCancelled: isCancel(signal) && !isUnknown });
     }
   }
 

@@ -63,11 +63,12 @@ async function loadFromFile(storage: Storage, archive: ArchiveToLoad, args: stri
   try {
     const input = openStoredStream(storage, { prefix, stream, signal, onBytes });
     const programs = decodePrograms(streamCodec(stream));
-    const sink = createWriteStream(file, { mode: 0o600, flags: "wx" });
-    if (programs.length === 0) await pipeline(input, sink, { signal });
+    // Made where it is read from at once: the error of a file that cannot be made has to have a listener.
+    const openSink = () => createWriteStream(file, { mode: 0o600, flags: "wx" });
+    if (programs.length === 0) await pipeline(input, openSink(), { signal });
     else {
       await using chain = await openChain(programs, { signal, input });
-      await pipeline(chain.output, sink, { signal });
+      await pipeline(chain.output, openSink(), { signal });
       await chain.done;
     }
     if (access.user) await chown(file, access.user.uid, access.user.gid);

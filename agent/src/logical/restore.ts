@@ -28,6 +28,7 @@ export interface RestoreRequest extends RestoreToPlan {
 }
 
 const cleanUpMs = 60_000;
+const swapMs = 60_000;
 
 interface Loaded {
   readonly compared: Compared;
@@ -97,25 +98,37 @@ async function fill(request: RestoreRequest, plan: RestorePlan): Promise<Loaded>
 async function swap(request: RestoreRequest, plan: RestorePlan, oid: number): Promise<void> {
   const { command, signal } = request;
   request.onProgress(create(WorkDoneSchema, { phase: "swapping", item: command.targetDatabase }));
-  const options = { database: plan.adminDatabase, signal };
+  // Not the operation's own signal: a COMMIT that was sent must be waited for.
+  const options = { database: plan.adminDatabase, signal: AbortSignal.timeout(swapMs) };
   try {
     await using renaming = await openConnection(plan.endpoint, options);
     await using ending = await openConnection(plan.endpoint, options);
-    await swapDatabase(renaming, ending, {
+    const names = {
       staged: command.stagedDatabase,
       target: command.targetDatabase,
       keptAs: plan.replaces ? command.keptDatabase : undefined,
       properties: propertiesOf(plan),
-    });
+    };
+    await swapDatabase(renaming, ending, names, signal);
   } catch (error) {
+    if (signal.aborted && error === signal.reason) throw error;
     if (!(await isInPlace(command, plan, oid))) throw error;
   }
 }
 
+/** Fails with OUTCOME_UNKNOWN when nobody can say. */
 async function isInPlace(command: RestoreDatabaseCommand, plan: RestorePlan, oid: number): Promise<boolean> {
-  const signal = AbortSignal.timeout(cleanUpMs);
-  await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
-  return (await findDatabase(connection, command.targetDatabase)) === oid;
+  try {
+    const signal = AbortSignal.timeout(cleanUpMs);
+    await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
+    // It waits for a COMMIT that is still under way on the server, and finds the name gone after it.
+    await dropStagedDatabase(connection, command.stagedDatabase);
+    return (await findDatabase(connection, command.targetDatabase)) === oid;
+  } catch (error) {
+    return fail("OUTCOME_UNKNOWN", "the server was lost while the restored database was put into place", {
+      cause: error,
+    });
+  }
 }
 
 async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<void> {
@@ -135,7 +148,8 @@ async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<vo
  * Restores one database of a dump: beside what is there, compared with the archive, given its properties, and only then
  * put into place in one transaction. When it fails or is aborted the staged database is dropped and nothing else has
  * been touched. Fails with the first item that the plan refuses, ARCHIVE_DIFFERS, DIGEST_MISMATCH, PROGRAM_FAILED,
- * DATABASE_IN_USE, as connections and the storage do, or with the signal's reason.
+ * DATABASE_IN_USE, as connections and the storage do, with the signal's reason, or with OUTCOME_UNKNOWN when the server
+ * was lost at the last step: then settleRestore finds out.
  */
 export async function restoreDatabase(request: RestoreRequest): Promise<RestoreDatabaseResult> {
   const { command } = request;

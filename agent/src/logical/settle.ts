@@ -13,12 +13,13 @@ import type { WorkDone } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
 import { resolveEndpoint } from "../postgres/endpoint.ts";
+import { deleteBackup } from "../repository/delete.ts";
 import { type ReadManifest, readManifest } from "../repository/get.ts";
 import { backupPrefix, objectKey, recipeName } from "../repository/layout.ts";
 import { findLeavings, removeLeavings } from "../repository/leavings.ts";
 import { verifyBackup } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
-import { compareDatabase } from "./compare.ts";
+import { type Compared, compareDatabase } from "./compare.ts";
 import { workFile } from "./load.ts";
 import { inspectRestore, type RestoreToPlan } from "./plan.ts";
 import { dropStagedDatabase, findDatabase } from "./staged-database.ts";
@@ -52,8 +53,9 @@ async function readRecipe(storage: Storage, prefix: string, signal: AbortSignal)
 
 /**
  * Finds out how a lost dump ended. It must not be running any more. Committed: everything is read and hashed again, and
- * its result comes back (its facts of the cluster are lost). Not committed: its objects are removed. Fails as the
- * storage does, or with what verifying found.
+ * its result comes back (its facts of the cluster are lost). Not committed, or committed and not what was written (a host
+ * that crashed): its objects are removed, since nobody was ever told of it. Fails as the storage does, or with what
+ * verifying found where that may pass.
  */
 export async function settleDump(
   storage: Storage,
@@ -75,6 +77,10 @@ export async function settleDump(
   const removed = await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
   if (!committed) return { outcome: undefined, removed };
   const { failure, result } = await verifyBackup(storage, address, { signal, onProgress });
+  if (isFailure(failure, "DIGEST_MISMATCH") || isFailure(failure, "OBJECT_MISSING")) {
+    const { objects } = await deleteBackup(storage, address, [], signal);
+    return { outcome: undefined, removed: [...removed, `${objects} objects of a damaged backup: ${failure.message}`] };
+  }
   if (failure) throw failure;
   const outcome = create(BackupDumpResultSchema, {
     manifest: committed.manifest,
@@ -99,8 +105,8 @@ async function dropStaged(connection: PostgresConnection, { command, workFolder 
 
 /**
  * Finds out how a lost restore ended. It must not be running any more. In place: the database with the staged one's oid
- * has the target's name; it is compared once more, since nobody knows what the lost comparison said. Otherwise the
- * staged database is dropped. Fails as connections and the storage do.
+ * has the target's name, which it got only after it was compared; it is compared once more for the numbers, and what
+ * differs now was changed since. Otherwise the staged database is dropped. Fails as connections and the storage do.
  */
 export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreDatabaseResult>> {
   const { command, stagedOid, signal } = lost;
@@ -119,6 +125,9 @@ export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreD
     database: target,
     signal,
     onTable: () => {},
+  }).catch((error: unknown): Compared => {
+    if (!isFailure(error, "ARCHIVE_DIFFERS")) throw error;
+    return { objects: 0, tables: 0, rows: 0n, warnings: [`it was changed since it was restored: ${error.message}`] };
   });
   const isKept = keptDatabase !== "" && (await findDatabase(connection, keptDatabase)) !== undefined;
   const outcome = create(RestoreDatabaseResultSchema, {

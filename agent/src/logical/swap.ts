@@ -1,4 +1,5 @@
 import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
+import { raceSignal } from "@coppice/proto/kit/race";
 import { sleep } from "@coppice/proto/kit/sleep";
 import type { PostgresConnection } from "../postgres/connect.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
@@ -36,27 +37,35 @@ async function endSessions(
  * Puts a staged database into the place of another in one transaction; until it commits nothing at all has changed, so
  * that an agent, or a server, that dies meanwhile leaves the original as it was, open and under its name. RENAME locks
  * the database against new sessions, then waits up to 5 s for the present ones to be gone: a second connection ends
- * them meanwhile. (CountOtherDBBackends in PostgreSQL's procarray.c.) Fails with DATABASE_IN_USE when sessions
- * remain, DATABASE_EXISTS, or as connections do.
+ * them meanwhile. (CountOtherDBBackends in PostgreSQL's procarray.c.) An abort counts until COMMIT is sent: what is
+ * thrown is the signal's reason, and the server rolls back when the connection is closed; afterwards it counts no more.
+ * Fails with DATABASE_IN_USE when sessions remain, DATABASE_EXISTS, or as connections do.
  */
 export async function swapDatabase(
   renaming: PostgresConnection,
   ending: PostgresConnection,
   { staged, target, keptAs, properties }: Swap,
+  signal: AbortSignal,
 ): Promise<void> {
+  const statements = [
+    "BEGIN",
+    ...(keptAs === undefined
+      ? []
+      : [`ALTER DATABASE ${quoteIdentifier(target)} RENAME TO ${quoteIdentifier(keptAs)}`]),
+    `ALTER DATABASE ${quoteIdentifier(staged)} RENAME TO ${quoteIdentifier(target)}`,
+    admissionStatement(target, properties),
+  ];
   const stop = new AbortController();
   const ended = endSessions(ending, keptAs === undefined ? [staged] : [staged, target], stop.signal);
   // What went wrong there shows as sessions that remain.
   ended.catch(() => {});
   try {
-    await renaming.query("BEGIN");
-    if (keptAs !== undefined)
-      await renaming.query(`ALTER DATABASE ${quoteIdentifier(target)} RENAME TO ${quoteIdentifier(keptAs)}`);
-    await renaming.query(`ALTER DATABASE ${quoteIdentifier(staged)} RENAME TO ${quoteIdentifier(target)}`);
-    await renaming.query(admissionStatement(target, properties));
+    for (const statement of statements) await raceSignal(renaming.query(statement), signal);
+    signal.throwIfAborted();
     await renaming.query("COMMIT");
   } catch (error) {
-    await renaming.query("ROLLBACK").catch(() => {});
+    // It would wait behind the statement that runs.
+    if (!signal.aborted) await renaming.query("ROLLBACK").catch(() => {});
     throw error;
   } finally {
     stop.abort();

@@ -36,6 +36,7 @@ export interface StreamToStore {
 
 const largestObjectBytes = 2 ** 39;
 const cleanupMs = 30_000;
+const readBackMs = 60_000;
 
 /**
  * Stores a stream as numbered objects, each digested on its way, and durable when it resolves. When it fails it deletes
@@ -87,8 +88,9 @@ export async function storeText(
 
 /**
  * Commits a backup: checks that every object of the manifest is there in its size, puts manifest.json and reads it
- * back. Repeating it with the same manifest is no error. Gives the manifest's own digest and size. Fails with
- * OBJECT_MISSING, DIGEST_MISMATCH, or OBJECT_EXISTS when another manifest is there.
+ * back. An abort counts until the manifest is there, and no more afterwards. Repeating it with the same manifest is no
+ * error. Gives the manifest's own digest and size. Fails with OBJECT_MISSING, DIGEST_MISMATCH, or OBJECT_EXISTS when
+ * another manifest is there.
  */
 export async function commitManifest(
   storage: Storage,
@@ -107,7 +109,8 @@ export async function commitManifest(
   // One that we could not read ourselves must not be committed.
   parseManifest(bytes, key);
   const clash = await putUnlessThere(storage, key, bytes, signal);
-  if (!(await readObject(storage, key, signal)).equals(bytes)) {
+  // From here on it is a backup: "cancelled" would be untrue, and nobody would know that it is there.
+  if (!(await readObject(storage, key, AbortSignal.timeout(readBackMs))).equals(bytes)) {
     if (clash) throw clash;
     fail("DIGEST_MISMATCH", `${key} reads back differently than it was written`);
   }

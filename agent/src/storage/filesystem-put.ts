@@ -7,7 +7,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { raceSignal } from "@coppice/proto/kit/race";
 import { parseFileKey } from "./file-key.ts";
 import { errorCode } from "./filesystem-failure.ts";
-import { checkRoot, type FilesystemRoot, makeFolder, syncNearest } from "./filesystem-root.ts";
+import { checkRoot, type FilesystemRoot, makeFolder, pruneFolders, syncNearest } from "./filesystem-root.ts";
 import type { Body, PutOptions } from "./storage.ts";
 import { formatTemporaryName } from "./temporary-name.ts";
 
@@ -62,7 +62,9 @@ async function writeAndPublish(
     await syncNearest(root, names.slice(0, -1));
     return { sizeBytes };
   } catch (error) {
-    for (const path of made) await removeQuietly(path);
+    for (const path of made) await quietly(() => unlink(path));
+    // Folders that were made for it alone; who makes a file in one of them meanwhile makes the folder once more.
+    await quietly(() => pruneFolders(root, names.slice(0, -1)));
     if (errorCode(error) === "EEXIST") {
       fail("OBJECT_EXISTS", `repository ${root.path}: ${names.join("/")} exists already`, { cause: error });
     }
@@ -86,9 +88,9 @@ async function openTemporary(root: FilesystemRoot, operationId: string, names: r
   }
 }
 
-async function removeQuietly(path: string): Promise<void> {
+async function quietly(clearAway: () => Promise<void>): Promise<void> {
   try {
-    await unlink(path);
+    await clearAway();
   } catch (error) {
     // The first error says more; a file that stays is found again by its name.
     if (errorCode(error) === undefined) throw error;

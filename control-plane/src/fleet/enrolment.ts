@@ -4,8 +4,9 @@ import { formatEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { hasValidCertificate, insertCertificate } from "../catalog/fleet/certificate.ts";
+import { hasValidCertificate, insertCertificate, revokeCertificates } from "../catalog/fleet/certificate.ts";
 import { ensureHost, findEnrolment, replaceEnrolment, useEnrolment } from "../catalog/fleet/enrolment.ts";
+import { endSessions } from "../catalog/fleet/session.ts";
 import type { HostRow } from "../catalog/host.ts";
 import type { Authority } from "./authority.ts";
 import { issueClientCertificate, readRequest } from "./certificates.ts";
@@ -24,8 +25,8 @@ export interface NewEnrolment {
 const validMs = 30 * 60_000;
 
 /**
- * Makes a token for the host of that name, and the host when there is none. Errors: HOST_ENROLLED when its agent has a
- * valid certificate.
+ * Makes a token for the host of that name, and the host when there is none. A host whose agent lost its folder may
+ * enrol again. Errors: HOST_ENROLLED while its agent is connected.
  */
 export async function createEnrolment(
   tx: Database,
@@ -40,8 +41,8 @@ export async function createEnrolment(
 ): Promise<NewEnrolment> {
   const { hostName, labels, addresses, authority, now } = options;
   const host = await ensureHost(tx, { id: newId("hst"), name: hostName, labels });
-  if (await hasValidCertificate(tx, host.id, now)) {
-    fail("HOST_ENROLLED", `an agent is enrolled as ${hostName} already`);
+  if (host.state === "CONNECTED" && (await hasValidCertificate(tx, host.id, now))) {
+    fail("HOST_ENROLLED", `an agent is enrolled as ${hostName} already, and is connected`);
   }
   const secret = randomBytes(32).toString("base64url");
   const id = newId("enr");
@@ -59,8 +60,9 @@ export interface AgentIdentity {
 }
 
 /**
- * Trades a token for a client certificate; the token is used up in the same transaction. Errors: TOKEN_UNKNOWN,
- * TOKEN_USED, TOKEN_EXPIRED, TOKEN_WRONG_HOST, INVALID_FIELD, none of which uses it up.
+ * Trades a token for a client certificate; in the same transaction the token is used up, certificates that the host had
+ * before are revoked and their sessions end. Errors: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED, TOKEN_WRONG_HOST,
+ * INVALID_FIELD, none of which uses it up.
  */
 export async function enroll(
   tx: Database,
@@ -82,6 +84,8 @@ export async function enroll(
   if (!(await useEnrolment(tx, enrolment.id))) fail("TOKEN_USED", "the enrolment token was used just now");
   const issued = await issueClientCertificate(authority.root, { publicKey, hostId, now });
   const { chainPem, fingerprint, serial, notBefore, notAfter } = issued;
+  await endSessions(tx, hostId);
+  await revokeCertificates(tx, hostId, now);
   await insertCertificate(tx, { fingerprint, hostId, serial, notBefore, notAfter });
   return { hostId, hostName, certificateChainPem: chainPem };
 }

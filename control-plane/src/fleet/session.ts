@@ -224,6 +224,7 @@ class Session {
       );
       if (acceptance === "accepted") return;
       if (acceptance === "removed") fail("CERTIFICATE_REFUSED", `${hostName} was removed`);
+      if (acceptance === "outdated") fail("CERTIFICATE_REFUSED", `${hostName} has a newer session or certificate`);
       if (acceptance === "cloned") {
         this.#log.warn({ bootId, machineName }, "a second live agent with the same certificate was refused");
         fail("AGENT_CLONED", `another agent that uses the certificate of ${hostName} is connected`);
@@ -251,8 +252,7 @@ class Session {
   async #take(session: AgentSession, message: SessionRequest["message"]): Promise<void> {
     switch (message.case) {
       case "heartbeat":
-        if (await noteAlive(this.#options.catalog.db, session.hostId, this.#epoch)) return;
-        throw new Ended({ is: "dismissed", reason: "replaced" });
+        return await this.#noteAlive(session.hostId);
       case "goodbye":
         throw new Ended({ is: "goodbye", reason: message.value.reason });
       case "hello":
@@ -265,6 +265,15 @@ class Session {
       default:
         return await this.#options.callbacks.onReport(session, message);
     }
+  }
+
+  async #noteAlive(hostId: string): Promise<void> {
+    const { catalog, callbacks } = this.#options;
+    const meaning = await noteAlive(catalog.db, hostId, this.#epoch);
+    if (meaning === "replaced") throw new Ended({ is: "dismissed", reason: "replaced" });
+    if (meaning === "known") return;
+    this.#log.warn("agent is back: its signs of life were late");
+    await callbacks.onStateChange(hostId);
   }
 
   /** Sends signs of life and misses those of the agent: two missed ones, and it is lost. */

@@ -84,14 +84,17 @@ function requireDatabase({ row }: BackupRecord, name: string): void {
   );
 }
 
-/** A copy that the target's host reaches, an undamaged one first. */
+/**
+ * A copy that the target's host reaches, an undamaged one first. One whose deletion did not come to its end may be whole
+ * still: its manifest, which goes first, says so. While a deletion runs its lease keeps others away.
+ */
 async function chooseSource(db: Database, backup: BackupRecord, host: NamedHost): Promise<RepositoryRow> {
-  const placed = (await placeCopies(db, backup)).filter(({ copy }) => copy.state !== "DELETING");
+  const placed = await placeCopies(db, backup);
   const reachable = placed.filter(({ repository }) => isReachable(repository, host.id));
   const chosen = reachable.find(({ copy }) => copy.state === "STORED") ?? reachable[0];
   if (chosen !== undefined) return chosen.repository;
   const [other] = placed;
-  if (other === undefined) return fail("BACKUP_NOT_FOUND", `backup ${backup.row.id} is being deleted`);
+  if (other === undefined) return fail("BACKUP_NOT_FOUND", `backup ${backup.row.id} has no copy`);
   const home = await findHost(db, other.repository.homeHostId ?? "");
   const homeName = home?.name ?? "its home host";
   requireReachable(

@@ -13,7 +13,6 @@ export async function prepareVerification(db: Database, request: VerifyBackupReq
   const backup = await requireBackup(db, request.backup);
   const { copy, repository } = await chooseCopy(db, backup, request.repository);
   const { id, clusterId } = backup.row;
-  if (copy.state === "DELETING") fail("BACKUP_NOT_FOUND", `backup ${id} is being deleted`);
   return {
     operationId: newId("op"),
     spec: {

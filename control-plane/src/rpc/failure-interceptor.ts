@@ -4,6 +4,7 @@ import { type Failure, toFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
 import { catalogFailure } from "../catalog/driver-error.ts";
 import { logFailure } from "./log-failure.ts";
+import { readRefusal } from "./refusal.ts";
 
 /**
  * Makes every error of a handler a failure that a client can read, and logs it once. What was not foreseen reaches
@@ -29,7 +30,7 @@ export function failureInterceptor(log: Logger): Interceptor {
 }
 
 function read(error: unknown, signal: AbortSignal): Failure {
-  if (error instanceof ConnectError) return failureFromConnectError(error, signal);
+  if (error instanceof ConnectError) return readRefusal(error, signal);
   // A handler that gave up because its call ended tells no more than why that was.
   if (signal.aborted && signal.reason instanceof ConnectError && isAbort(error)) {
     return failureFromConnectError(signal.reason, signal);

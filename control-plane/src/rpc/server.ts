@@ -9,10 +9,10 @@ import {
 } from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
 import { type ConnectRouter, createContextValues, type HandlerContext, type Interceptor } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { fail } from "@coppice/proto/kit/failure";
 import { minTlsVersion } from "@coppice/proto/kit/tls";
 import type { Logger } from "pino";
+import { openAdapter } from "./adapter.ts";
 import { peerKey, readPeer } from "./peer.ts";
 
 const readMaxBytes = 4 * 1024 * 1024;
@@ -52,16 +52,19 @@ type Response = Http2ServerResponse;
 export async function openServer(options: ServerOptions): Promise<Server> {
   const { host, port, tls, log } = options;
   const ending = new AbortController();
-  const serve = connectNodeAdapter({
-    routes: options.routes,
-    interceptors: [...options.interceptors],
-    requestGate: options.gate,
-    readMaxBytes,
-    // A misspelt field would be a wish that is silently not granted.
-    jsonOptions: { ignoreUnknownFields: false },
-    shutdownSignal: ending.signal,
-    contextValues: (request) => createContextValues().set(peerKey, readPeer(request)),
-  });
+  const serve = openAdapter(
+    {
+      routes: options.routes,
+      interceptors: [...options.interceptors],
+      requestGate: options.gate,
+      readMaxBytes,
+      // A misspelt field would be a wish that is silently not granted.
+      jsonOptions: { ignoreUnknownFields: false },
+      shutdownSignal: ending.signal,
+      contextValues: (request) => createContextValues().set(peerKey, readPeer(request)),
+    },
+    log,
+  );
   const server = createSecureServer({
     allowHTTP1: true,
     requestCert: true,

@@ -4,8 +4,12 @@ import { createValidator, type Validator, type Violation } from "@bufbuild/proto
 import type { Interceptor } from "@connectrpc/connect";
 import { Failure, type RefusedField } from "@coppice/proto/kit/failure";
 
-/** Longest value that is repeated in a failure. */
-const shownLength = 200;
+/**
+ * Longest value, and path (which names keys of maps), that is repeated in a failure, and most fields: in gRPC it travels
+ * in a trailer, and clients take 8 KiB of them.
+ */
+const shownLength = 100;
+const shownFields = 8;
 
 /**
  * Holds a request, and the first message of a stream, against the rules in the protos, before a handler sees it.
@@ -46,15 +50,17 @@ function check<Desc extends DescMessage>(validator: Validator, schema: Desc, mes
   const violations = result.kind === "invalid" ? result.violations : [];
   const broken = violations.map((violation) => refusedField(root, violation));
   const known = new Set(broken.map(({ field }) => field));
-  const fields = [...broken, ...findZeroBytes(root, "").filter(({ field }) => !known.has(field))];
-  if (fields.length === 0) return;
-  const names = [...new Set(fields.map(({ field }) => field))];
+  const all = [...broken, ...findZeroBytes(root, "").filter(({ field }) => !known.has(field))];
+  if (all.length === 0) return;
+  const names = [...new Set(all.map(({ field }) => field))];
+  const shownNames = [...names.slice(0, shownFields), ...(names.length > shownFields ? ["…"] : [])];
+  const fields = all.slice(0, shownFields);
   const [first] = fields;
   throw new Failure(
     "INVALID_FIELD",
     fields.length === 1 && first !== undefined
       ? `${first.field}: ${first.description ?? first.expected}`
-      : `${names.length === 1 ? "a field is" : `${names.length} fields are`} not as expected: ${names.join(", ")}`,
+      : `${names.length === 1 ? "a field is" : `${names.length} fields are`} not as expected: ${shownNames.join(", ")}`,
     { fields },
   );
 }
@@ -62,7 +68,7 @@ function check<Desc extends DescMessage>(validator: Validator, schema: Desc, mes
 function refusedField(root: ReflectMessage, violation: Violation): RefusedField {
   const value = violation.forKey ? undefined : givenValue(root, violation.field);
   return {
-    field: pathToString(violation.field),
+    field: shorten(pathToString(violation.field)),
     description: violation.message || `it breaks the rule ${violation.ruleId}`,
     expected: expectation(violation),
     ...(value === undefined ? {} : { value }),
@@ -121,7 +127,10 @@ function givenValue(root: ReflectMessage, path: Violation["field"]): string | un
     }
   }
   if (typeof value !== "string" && typeof value !== "number" && typeof value !== "bigint") return undefined;
-  const text = String(value);
+  return shorten(String(value));
+}
+
+function shorten(text: string): string {
   return text.length > shownLength ? `${text.slice(0, shownLength)}…` : text;
 }
 

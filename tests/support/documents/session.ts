@@ -21,7 +21,7 @@ export interface SessionPlace {
 
 /** The failed command with its line in the document; what runs in the background ends with the session. */
 const prelude = [
-  `set -Eeuo pipefail; trap 'echo "$0:$LINENO: this failed: $BASH_COMMAND" >&2' ERR; trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT`,
+  `set -Eeuo pipefail; trap 'echo "$0:$LINENO: this failed: $BASH_COMMAND" >&2' ERR; trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT`,
 ];
 
 /**

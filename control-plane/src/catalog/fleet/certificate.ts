@@ -38,3 +38,11 @@ export async function hasValidCertificate(tx: Database, hostId: string, now: Dat
     .where(and(eq(certificate.hostId, hostId), isNull(certificate.revokeTime)));
   return rows.some(({ notAfter }) => notAfter > now);
 }
+
+/** Revokes every certificate of the host that is not revoked yet. */
+export async function revokeCertificates(tx: Database, hostId: string, now: Date): Promise<void> {
+  await tx
+    .update(certificate)
+    .set({ revokeTime: now })
+    .where(and(eq(certificate.hostId, hostId), isNull(certificate.revokeTime)));
+}

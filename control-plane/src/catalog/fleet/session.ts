@@ -30,6 +30,8 @@ export type Acceptance =
   | "cloned"
   /** It may be alive, or gone without anybody having noticed yet: ask again. */
   | "undecided"
+  /** A newer session was there already, or its agent has enrolled again since. */
+  | "outdated"
   /** The host was removed. */
   | "removed";
 
@@ -43,11 +45,12 @@ export async function acceptSession(tx: Database, session: NewSession): Promise<
     sql<boolean>`${host.state} = 'CONNECTED'
       and ${host.lastSeenTime} > clock_timestamp() - ${ms}::float8 * interval '1 millisecond'`;
   const [row] = await tx
-    .select({ bootId: host.bootId, mayBeAlive: heardWithin(silentMs), isAlive: heardWithin(askedMs) })
+    .select({ bootId: host.bootId, epoch: host.sessionEpoch, mayBeAlive: heardWithin(silentMs), isAlive: heardWithin(askedMs) })
     .from(host)
     .where(eq(host.id, hostId))
     .for("update");
   if (row === undefined) return "removed";
+  if (row.epoch > epoch) return "outdated";
   if (row.bootId !== bootId && row.isAlive) return "cloned";
   if (row.bootId !== bootId && row.mayBeAlive) return "undecided";
   await tx
@@ -67,14 +70,22 @@ export async function acceptSession(tx: Database, session: NewSession): Promise<
   return "accepted";
 }
 
-/** Notes a sign of life; false when the session is no longer the host's present one. */
-export async function noteAlive(db: Database, hostId: string, epoch: bigint): Promise<boolean> {
-  const rows = await db
+/** What a sign of life meant: `back` when the host was taken for lost, `replaced` when it has a newer session. */
+export type SignOfLife = "known" | "back" | "replaced";
+
+/** Notes a sign of life of a session; a host that a sweep took for lost meanwhile is connected again. */
+export async function noteAlive(db: Database, hostId: string, epoch: bigint): Promise<SignOfLife> {
+  const [row] = await db
     .update(host)
-    .set({ lastSeenTime: sql`now()` })
+    .set({
+      state: "CONNECTED",
+      stateTime: sql`case when ${host.state} = 'CONNECTED' then ${host.stateTime} else now() end`,
+      lastSeenTime: sql`now()`,
+    })
     .where(and(eq(host.id, hostId), eq(host.sessionEpoch, epoch)))
-    .returning({ id: host.id });
-  return rows.length > 0;
+    .returning({ isBack: sql<boolean>`${host.stateTime} = now()` });
+  if (row === undefined) return "replaced";
+  return row.isBack ? "back" : "known";
 }
 
 /** Notes how the session ended; false when a newer one has replaced it or the host was removed. */
@@ -103,6 +114,19 @@ export async function noteSilentHosts(tx: Database, silentMs: number): Promise<s
     )
     .returning({ id: host.id });
   return rows.map(({ id }) => id);
+}
+
+/** Ends whatever session the host has, on any replica: no session's epoch is the host's any more. */
+export async function endSessions(tx: Database, hostId: string): Promise<void> {
+  await tx
+    .update(host)
+    .set({
+      sessionEpoch: sql`nextval('session_epoch')`,
+      state: sql`case when ${host.state} = 'CONNECTED' then 'UNKNOWN' else ${host.state} end`,
+      stateTime: sql`case when ${host.state} = 'CONNECTED' then now() else ${host.stateTime} end`,
+    })
+    .where(eq(host.id, hostId));
+  await notifyHost(tx, hostId);
 }
 
 /** Whether the session is still the host's present one, of a host that is still there. */

@@ -1,4 +1,4 @@
-import { and, eq, notExists, sql } from "drizzle-orm";
+import { and, eq, ne, notExists, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { backup, backupCopy } from "../schema/backup.ts";
 
@@ -12,7 +12,10 @@ export async function insertBackup(
   await tx.insert(backupCopy).values(copy).onConflictDoNothing();
 }
 
-/** Notes that every byte of a copy matched, or what is wrong with it. A copy that is being deleted stays so. */
+/**
+ * Notes that every byte of a copy matched, or what is wrong with it. No deletion runs beside it: a copy whose deletion
+ * came to nothing is a good one again, one that was deleted in part stays being deleted.
+ */
 export async function noteVerification(
   tx: Database,
   { backupId, repositoryId, problem }: { backupId: string; repositoryId: string; problem: string },
@@ -24,7 +27,7 @@ export async function noteVerification(
       and(
         eq(backupCopy.backupId, backupId),
         eq(backupCopy.repositoryId, repositoryId),
-        sql`${backupCopy.state} <> 'DELETING'`,
+        problem === "" ? undefined : ne(backupCopy.state, "DELETING"),
       ),
     );
   await touchBackup(tx, backupId);
