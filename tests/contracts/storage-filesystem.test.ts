@@ -51,6 +51,17 @@ describe("a folder of its own kind", () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
+  test("a put that fails leaves no folder that was made for it", async () => {
+    const storage = await openFilesystem(folder, "op_x");
+    await storage.put("a/d", body("x"), { signal, ifAbsent: true });
+    async function* broken(): AsyncGenerator<Uint8Array, void> {
+      yield Buffer.from("x");
+      throw new Error("the source broke");
+    }
+    await expect(storage.put("a/b/c", broken(), { signal, ifAbsent: true })).rejects.toThrow("the source broke");
+    expect(await readdir(join(folder, "a"))).toEqual(["d"]);
+  });
+
   test("a folder that is not there, or a file in its place, is unreachable and is not made", async () => {
     const unreachable = { reason: "REPOSITORY_UNREACHABLE" };
     await expect(openFilesystem(join(folder, "not"), "op_x")).rejects.toMatchObject(unreachable);

@@ -8,6 +8,7 @@ import { parseEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeCertificateRequest } from "../../agent/src/session/certificate-request.ts";
 import { enrol } from "../../agent/src/session/enrolment.ts";
+import { noteSilentHosts } from "../../control-plane/src/catalog/fleet/session.ts";
 import { makeTestAuthority } from "../support/agent-authority.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openSimulatedAgent } from "../support/simulated-agent.ts";
@@ -94,7 +95,37 @@ test("an enrolment token works once, for its own host, and a newer one replaces 
   const uses = await Promise.allSettled(Array.from({ length: 5 }, () => enrol(second, "0", signal)));
   expect(uses.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   expect(await refusal(enrol(second, "0", signal))).toBe("TOKEN_USED");
-  expect(await refusal(hosts().createEnrolment({ hostName: "once" }))).toBe("HOST_ENROLLED");
+});
+
+test("an agent that lost its folder enrols again once it is gone, and the old certificate is worth nothing then", async () => {
+  const old = await lab.enrol("reborn");
+  using first = await connect(old);
+  await waitForState("reborn", HostState.CONNECTED);
+  expect(await refusal(hosts().createEnrolment({ hostName: "reborn" }))).toBe("HOST_ENROLLED");
+  first.cut();
+  await waitForState("reborn", HostState.UNKNOWN);
+  const token = parseEnrolmentToken((await hosts().createEnrolment({ hostName: "reborn" })).token);
+  // The old one works until the token is used, and is cut off then.
+  using late = await connect(old);
+  await waitForState("reborn", HostState.CONNECTED);
+  const fresh = await enrol(token, "0", new AbortController().signal);
+  expect(fresh.hostId).toBe(old.hostId);
+  await late.next("goodbye");
+  using again = openSimulatedAgent({ identity: old, address: lab.app.address, heartbeatMs });
+  expect((await again.status).details).toContain("was revoked");
+  using second = await connect(fresh);
+  await second.next("heartbeat");
+  await waitForState("reborn", HostState.CONNECTED);
+});
+
+test("a host that was taken for lost is connected again with its agent's next sign of life", async () => {
+  using agent = await connect(await lab.enrol("late"));
+  await waitForState("late", HostState.CONNECTED);
+  // As when the catalog stood still for longer than three heartbeats, or its clock was put forward.
+  await lab.catalog.transaction((tx) => noteSilentHosts(tx, -60_000));
+  expect((await hosts().getHost({ host: "late" })).state).toBe(HostState.UNKNOWN);
+  await agent.next("heartbeat");
+  await waitForState("late", HostState.CONNECTED);
 });
 
 test("an agent that falls silent is UNKNOWN within two heartbeats and told so", async () => {

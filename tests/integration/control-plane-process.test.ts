@@ -144,6 +144,9 @@ test("the settings and the version are shown without starting anything", async (
   ]);
   expect(shown).toMatchObject({ code: 0, stdout: expect.stringContaining(`data_dir: ${dataDir}`) as string });
   expect(shown.stdout).not.toContain("hunter2");
-  expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^coppice-control \d+\.\d+\.\d+\n$/) as string });
+  expect(version).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^coppice-control \d+\.\d+\.\d+\n$/) as string,
+  });
   expect(await readdir(folder)).toEqual([]);
 });

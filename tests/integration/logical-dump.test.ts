@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { mkdir, readdir, rename, rmdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
@@ -166,6 +166,18 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     for (const command of [unknown, other]) expect(await stored(command.backup?.folder)).toEqual([]);
   });
 
+  test("an empty folder in the place of a repository that holds backups of the cluster is refused, and stays empty", async () => {
+    const command = lab.dumpCommand();
+    command.clusterFileExpected = true;
+    await rename(lab.repository, `${lab.repository}-away`);
+    await mkdir(lab.repository);
+    await expect(lab.dump(command)).rejects.toMatchObject({ reason: "REPOSITORY_UNREACHABLE" });
+    expect(await readdir(lab.repository)).toEqual([]);
+    await rmdir(lab.repository);
+    await rename(`${lab.repository}-away`, lab.repository);
+    expect((await lab.dump(command)).failure).toBeUndefined();
+  });
+
   test("a role without the right to read passwords dumps the globals without them", async () => {
     await server.sql(
       "postgres",
@@ -192,6 +204,13 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     const found = await settle(command);
     expect(found).toMatchObject({ removed: [], outcome: { manifestSha256: dumped.result.manifestSha256 } });
     expect(found.outcome?.recipe).toBe(dumped.result.recipe);
+
+    // As after a crash of the host that lost bytes: nobody was ever told of it, so that it is no backup.
+    await truncate(join(lab.repository, "cls_test/backups", command.backup?.folder ?? "", "globals.sql.zst.0000"), 1);
+    const damaged = await settle(command);
+    expect(damaged.outcome).toBeUndefined();
+    expect(damaged.removed).toEqual([expect.stringContaining("objects of a damaged backup") as unknown]);
+    expect(await stored(command.backup?.folder)).toEqual([]);
 
     const lost = lab.dumpCommand();
     const key = `cls_test/backups/${lost.backup?.folder}/db/1.dump.zst.0000`;

@@ -87,6 +87,14 @@ test("a restore stops before it touches anything when the name is taken, a role 
   expect(await names()).toEqual(["shop"]);
 });
 
+test("a restore by several jobs without a folder to work in fails clearly, and touches nothing", async () => {
+  const command = { ...replacing(), jobs: 2 };
+  await expect(lab.restore(command, { workFolder: join(lab.folder, "gone") })).rejects.toMatchObject({
+    reason: "DATA_FOLDER_UNUSABLE",
+  });
+  expect(await names()).toEqual(["shop"]);
+});
+
 test("an ordinary role that may create databases restores one of its own", async () => {
   await server.sql("postgres", "alter role keeper login createdb password 'keeper-of-t'");
   const command = replacing();

@@ -137,6 +137,21 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     expect(lab.log.filter((line) => line.startsWith("leaving"))).toEqual([]);
   });
 
+  test("a server that crashes under a restore is waited for, and keeps nothing of what was staged", async () => {
+    let crashed: Promise<void> | undefined;
+    const crash = async () => {
+      await server.stop("immediate");
+      await server.start();
+    };
+    const onProgress = ({ phase }: { phase: string }) => {
+      if (phase === "comparing") crashed ??= crash();
+    };
+    await expect(lab.restore(replacing(), { onProgress })).rejects.toBeDefined();
+    await crashed;
+    expect(await names()).toEqual(["shop"]);
+    expect(lab.log.filter((line) => line.startsWith("leaving"))).toEqual([]);
+  });
+
   /** Restores in a process of its own, which kills itself at the step; gives the staged database's oid, if it came so far. */
   async function restoreAndDie(step: string, command: RestoreDatabaseCommand): Promise<number | undefined> {
     const ended = await runProgram(process.execPath, [dyingRestore, step, lab.workFolder, lab.files.home], {
@@ -169,6 +184,10 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid }));
     const outcome = { database: "shop", oid: stagedOid, rows: 100n, keptAs: command.keptDatabase };
     expect(settled).toMatchObject({ removed: [], outcome });
+    // People may be at work in it already.
+    await server.sql("shop", "drop table t");
+    const changed = await withStorage(command, (request) => settleRestore({ ...request, stagedOid }));
+    expect(changed.outcome?.warnings[0]).toContain("it was changed since it was restored");
     expect(await names()).toEqual([command.keptDatabase, "shop"].sort());
   });
 

@@ -141,6 +141,23 @@ describe.concurrent("an operation", () => {
     expect(await refusal(backups().getBackup({ backup }))).toBe("BACKUP_NOT_FOUND");
   });
 
+  test("that deletes and fails leaves a backup that can be verified, and is a good one again then", async ({
+    expect,
+  }) => {
+    const db = await openOperationLab(lab, "kept", heartbeatMs);
+    using agent = await db.connect();
+    const backup = await db.makeBackup(agent);
+    const deleting = await backups().deleteBackup({ backup, allowLast: true });
+    agent.answer(await agent.next("command"), { failure: { reason: "REPOSITORY_NOT_WRITABLE", message: "EROFS" } });
+    await db.until(deleting.id, FAILED);
+    const state = async () => (await backups().getBackup({ backup })).copies[0]?.state;
+    expect(await state()).toBe(CopyState.DELETING);
+    const verifying = await backups().verifyBackup({ backup });
+    agent.answer(await agent.next("command"), { result: { case: "verifyBackup", value: { objects: 3 } } });
+    await db.until(verifying.id, SUCCEEDED);
+    expect(await state()).toBe(CopyState.STORED);
+  });
+
   test("that backs up waits for the one before it on the same cluster and repository", async ({ expect }) => {
     const db = await openOperationLab(lab, "waiting", heartbeatMs);
     const first = await db.backUp();
@@ -153,8 +170,12 @@ describe.concurrent("an operation", () => {
     const waiting = await db.get(second);
     expect(waiting.state).toBe(QUEUED);
     expect(waiting.stateReason).toContain(`waits for ${first}`);
-    agent.answer(command, { failure: { reason: "CLUSTER_UNREACHABLE", message: "connection refused" } });
-    expect((await agent.next("command")).operationId).toBe(second);
+    expect(dumpOf(command).clusterFileExpected).toBe(false);
+    agent.answer(command, { result: { case: "backupDump", value: dumpResult(dumpOf(command)) } });
+    const next = await agent.next("command");
+    expect(next.operationId).toBe(second);
+    // Where the catalog knows backups of the cluster, a repository that has never heard of it is another one.
+    expect(dumpOf(next).clusterFileExpected).toBe(true);
   });
 
   test("that is queued is cancelled at once, and one that has ended cannot be", async ({ expect }) => {

@@ -1,3 +1,4 @@
+// One thing: a control plane with its agents as processes, and every way in which a test gets at them.
 import { once } from "node:events";
 import { chmod, chown, cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -7,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Background, lastLines, startBackground } from "./background.ts";
 import { findPrograms } from "./programs.ts";
 import { type Ended, runProgram } from "./run-program.ts";
+import { type JsonCall, openJsonCall } from "./scenarios/json-call.ts";
 
 /** A running control plane with its agents, each a process of its own, as on a real fleet. */
 export interface Installation extends AsyncDisposable {
@@ -28,6 +30,8 @@ export interface Installation extends AsyncDisposable {
   must(args: readonly string[], options?: { readonly input?: string }): Promise<string>;
   /** As `must`, with `-o json`. */
   json<Answer>(args: readonly string[]): Promise<Answer>;
+  /** Calls a method of the API, for looks that are no part of what a test is about. */
+  readonly call: JsonCall;
   /** Enrols a host of that name and starts its agent; returns once it is connected. */
   addAgent(name: string, options?: AgentOptions): Promise<void>;
   /** Starts an agent that was stopped or killed. */
@@ -81,7 +85,7 @@ export async function waitFor<Value>(
     const value = await condition();
     if (value !== undefined && value !== false) return value;
     if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms in vain until ${what}`);
-    await delay(50);
+    await delay(100);
   }
 }
 
@@ -206,6 +210,7 @@ export async function openInstallation(options: InstallationOptions = {}): Promi
       return stdout;
     };
     const json = async <Answer>(args: readonly string[]) => JSON.parse(await must([...args, "-o", "json"])) as Answer;
+    const call = openJsonCall(address, adminToken);
     const owned = stack.move();
     return {
       folder,
@@ -216,8 +221,9 @@ export async function openInstallation(options: InstallationOptions = {}): Promi
       coppice,
       must,
       json,
+      call,
       async addAgent(name, { user, through = [] } = {}) {
-        const { token } = await json<{ token: string }>(["host", "add", name]);
+        const { token } = await call<{ token: string }>("HostService/CreateEnrolment", { hostName: name });
         const dataDir = join(folder, `agent-${name}`);
         const become = user === undefined ? [] : await becomeUser(user, { agent: programs.agent, dataDir, folder });
         const commandLine = [...through, ...(become.length > 0 ? become : [programs.agent])];
@@ -230,7 +236,7 @@ export async function openInstallation(options: InstallationOptions = {}): Promi
         if (enrolled.code !== 0) throw new Error(`coppice-agent enroll: ${enrolled.stderr}`);
         startAgent(name);
         await waitFor(`the agent of ${name} is connected`, async () => {
-          const host = await json<{ state: string }>(["host", "get", name]);
+          const host = await call<{ state: string }>("HostService/GetHost", { host: name });
           return host.state === "HOST_STATE_CONNECTED";
         });
       },

@@ -7,6 +7,8 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import { writeClusterFile } from "../../agent/src/repository/cluster-file.ts";
 import { backupPrefix, recipeName } from "../../agent/src/repository/layout.ts";
 import { commitManifest, storeStream, storeText } from "../../agent/src/repository/put.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
@@ -31,6 +33,7 @@ export async function storeBackup(signal: AbortSignal): Promise<StoredBackup> {
   const storage = await openFilesystem(folder, "op_backup");
   const place = { clusterId: "cls_a", folder: "20261121T013000Z_dump_bkp_a" };
   const prefix = backupPrefix(place);
+  await writeClusterFile(storage, create(ClusterFileSchema, { clusterId: place.clusterId, name: "shop" }), signal);
   const store = (name: string, bytes: Buffer) =>
     storeStream(storage, {
       prefix,

@@ -36,7 +36,8 @@ export function workFile(workFolder: string, stagedDatabase: string): string {
 
 /**
  * Loads a stored archive into a database by pg_restore, every object's digest checked on the way; the first error of
- * pg_restore ends it. Fails with PROGRAM_FAILED, DIGEST_MISMATCH, OBJECT_MISSING, SPACE_MISSING, or as the storage does.
+ * pg_restore ends it. Fails with PROGRAM_FAILED, DIGEST_MISMATCH, OBJECT_MISSING, SPACE_MISSING,
+ * DATA_FOLDER_UNUSABLE, or as the storage does.
  */
 export async function loadArchive(storage: Storage, archive: ArchiveToLoad): Promise<void> {
   const args = ["--exit-on-error", ...(archive.keepsTablespaces ? [] : ["--no-tablespaces"])];
@@ -78,6 +79,10 @@ async function loadFromFile(storage: Storage, archive: ArchiveToLoad, args: stri
     if (code === "ENOSPC" || code === "EDQUOT")
       fail("SPACE_MISSING", `the folder ${archive.workFolder} has no room for the plain archive`, {
         hint: "make room there, or restore with one job",
+        cause: error,
+      });
+    if (error instanceof Error && "syscall" in error)
+      fail("DATA_FOLDER_UNUSABLE", `the folder ${archive.workFolder} cannot be used: ${String(code)}`, {
         cause: error,
       });
     throw error;

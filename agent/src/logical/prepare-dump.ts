@@ -15,7 +15,7 @@ import { majorOf, requireSupported } from "../postgres/majors.ts";
 import { digestRoles, type RolesDigest } from "../postgres/roles-digest.ts";
 import { findToolAccess, type ToolAccess } from "../postgres/tool-access.ts";
 import { findTools } from "../postgres/tools.ts";
-import { writeClusterFile } from "../repository/cluster-file.ts";
+import { requireClusterFile, writeClusterFile } from "../repository/cluster-file.ts";
 import { backupPrefix } from "../repository/layout.ts";
 import type { Storage } from "../storage/storage.ts";
 import { chooseDatabases, type ChosenDatabases } from "./choose-databases.ts";
@@ -104,6 +104,7 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
   await checkRoom(request, chosen.chosen);
   const roles = await digestRoles(connection);
   const prefix = backupPrefix({ clusterId: address.clusterId, folder: address.folder });
+  if (command.clusterFileExpected) await requireClusterFile(storage, address.clusterId, signal);
   // It has to be written anyway, and shows whether the repository can be.
   await writeClusterFile(
     storage,

@@ -7,6 +7,7 @@ import {
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
 import { openConnection } from "../postgres/connect.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
 import { loadArchive } from "./load.ts";
@@ -28,6 +29,7 @@ export interface RestoreRequest extends RestoreToPlan {
 }
 
 const cleanUpMs = 60_000;
+const clearPauseMs = 500;
 const swapMs = 60_000;
 
 interface Loaded {
@@ -133,11 +135,21 @@ async function isInPlace(command: RestoreDatabaseCommand, plan: RestorePlan, oid
 
 async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<void> {
   const { stagedDatabase } = request.command;
+  // The operation's own signal may be aborted already.
+  const signal = AbortSignal.timeout(cleanUpMs);
   try {
-    // The operation's own signal may be aborted already.
-    const signal = AbortSignal.timeout(cleanUpMs);
-    await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
-    await dropStagedDatabase(connection, stagedDatabase);
+    for (;;) {
+      try {
+        await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
+        await dropStagedDatabase(connection, stagedDatabase);
+        return;
+      } catch (error) {
+        // A server that crashed, and took the restore with it, is mostly back in some seconds; who cancelled does not wait.
+        if (request.signal.aborted || !isFailure(error, "CLUSTER_UNREACHABLE")) throw error;
+        await sleep(clearPauseMs, signal).catch(() => {});
+        if (signal.aborted) throw error;
+      }
+    }
   } catch (error) {
     const why = isFailure(error) ? error.message : "the server did not answer in time";
     request.onLeaving(`the database ${stagedDatabase}: ${why}`);

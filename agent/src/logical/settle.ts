@@ -77,7 +77,7 @@ export async function settleDump(
   const removed = await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
   if (!committed) return { outcome: undefined, removed };
   const { failure, result } = await verifyBackup(storage, address, { signal, onProgress });
-  if (isFailure(failure, "DIGEST_MISMATCH") || isFailure(failure, "OBJECT_MISSING")) {
+  if (failure && ["DIGEST_MISMATCH", "OBJECT_MISSING"].includes(failure.reason)) {
     const { objects } = await deleteBackup(storage, address, [], signal);
     return { outcome: undefined, removed: [...removed, `${objects} objects of a damaged backup: ${failure.message}`] };
   }

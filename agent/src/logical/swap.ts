@@ -49,9 +49,7 @@ export async function swapDatabase(
 ): Promise<void> {
   const statements = [
     "BEGIN",
-    ...(keptAs === undefined
-      ? []
-      : [`ALTER DATABASE ${quoteIdentifier(target)} RENAME TO ${quoteIdentifier(keptAs)}`]),
+    ...(keptAs === undefined ? [] : [`ALTER DATABASE ${quoteIdentifier(target)} RENAME TO ${quoteIdentifier(keptAs)}`]),
     `ALTER DATABASE ${quoteIdentifier(staged)} RENAME TO ${quoteIdentifier(target)}`,
     admissionStatement(target, properties),
   ];

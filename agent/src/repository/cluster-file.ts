@@ -26,6 +26,21 @@ export async function writeClusterFile(storage: Storage, file: ClusterFile, sign
   await storage.put(key, body, { signal, ifAbsent: false });
 }
 
+/**
+ * Refuses a place where a cluster's backups are known to be and that has never heard of it. Fails with
+ * REPOSITORY_UNREACHABLE.
+ */
+export async function requireClusterFile(storage: Storage, clusterId: string, signal: AbortSignal): Promise<void> {
+  const key = clusterFileKey(clusterId);
+  if (await storage.stat(key, signal)) return;
+  fail("REPOSITORY_UNREACHABLE", `${storage.name} is there and is not the repository: ${key} is missing`, {
+    hint:
+      "mount what belongs there; if its content is lost for good, say so: " +
+      `mkdir -p ${clusterId} && echo '{"formatVersion": 1}' > ${key}    # in that folder`,
+    metadata: { key },
+  });
+}
+
 type Incarnation = ClusterFile["incarnations"][number];
 
 function isSame(one: Incarnation, two: Incarnation): boolean {

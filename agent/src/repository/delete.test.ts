@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type StoredBackup, storeBackup } from "../../../tests/support/stored-backup.ts";
@@ -22,7 +22,7 @@ const leavingsOf = (operationId: string) =>
 test("a deleted backup is gone with its folders, and deleting it again is no error", async () => {
   await writeFile(backup.path(temporary("op_backup")), "half");
   expect(await deleteBackup(backup.storage, backup.address, [], signal)).toMatchObject({ objects: 7 });
-  expect(await readdir(backup.folder)).toEqual([]);
+  expect(await readdir(join(backup.folder, "cls_a"))).toEqual(["cluster.json"]);
   expect(await deleteBackup(backup.storage, backup.address, ["db/1.dump.zst.0000"], signal)).toMatchObject({
     objects: 0,
   });
@@ -32,7 +32,14 @@ test("a backup whose manifest is gone or broken is deleted by the keys that the 
   const keys = manifestObjects(backup.manifest).map(({ object }) => object.key);
   await writeFile(backup.path("manifest.json"), "torn");
   expect(await deleteBackup(backup.storage, backup.address, keys, signal)).toMatchObject({ objects: 7 });
-  expect(await readdir(backup.folder)).toEqual([]);
+  expect(await readdir(join(backup.folder, "cls_a"))).toEqual(["cluster.json"]);
+});
+
+test("nothing is called deleted in a place that has never heard of the cluster", async () => {
+  await rename(join(backup.folder, "cls_a"), join(backup.folder, "unmounted"));
+  await expect(deleteBackup(backup.storage, backup.address, ["RECOVER.txt"], signal)).rejects.toMatchObject({
+    reason: "REPOSITORY_UNREACHABLE",
+  });
 });
 
 test("a delete takes nothing that nobody named, and no key leads out of the backup", async () => {
@@ -75,6 +82,6 @@ test("what a backup without a manifest has left is found and removed whole", asy
   const leavings = await leavingsOf("op_backup");
   expect(leavings.objects).toHaveLength(6);
   expect(await removeLeavings(backup.storage, leavings, signal)).toHaveLength(7);
-  expect(await readdir(backup.folder)).toEqual([]);
+  expect(await readdir(join(backup.folder, "cls_a"))).toEqual(["cluster.json"]);
   expect(await leavingsOf("op_backup")).toEqual({ objects: [], unfinished: [] });
 });

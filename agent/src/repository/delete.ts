@@ -3,6 +3,7 @@ import { type DeleteBackupResult, DeleteBackupResultSchema } from "@coppice/prot
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { Storage } from "../storage/storage.ts";
+import { requireClusterFile } from "./cluster-file.ts";
 import { fetchManifest, parseManifestOf } from "./get.ts";
 import { backupPrefix, manifestKey, objectKey } from "./layout.ts";
 import { manifestObjects } from "./manifest-objects.ts";
@@ -10,7 +11,8 @@ import { manifestObjects } from "./manifest-objects.ts";
 /**
  * Deletes a backup: its manifest first, then the named keys (relative to its folder) and those its manifest names, then
  * what unended puts left in its folder; never anything else. Repeating it is no error. A manifest that needs an unknown
- * feature is FEATURE_UNKNOWN and stays; one that is missing or broken leaves the named keys to go by.
+ * feature is FEATURE_UNKNOWN and stays; one that is missing or broken leaves the named keys to go by. Fails with
+ * REPOSITORY_UNREACHABLE where neither the manifest nor cluster.json is: that is another place.
  */
 export async function deleteBackup(
   storage: Storage,
@@ -38,7 +40,10 @@ async function keysOfManifest(storage: Storage, address: BackupAddress, signal: 
     const { bytes } = await fetchManifest(storage, address, signal);
     return manifestObjects(parseManifestOf(address, bytes)).map(({ object }) => object.key);
   } catch (error) {
-    if (isFailure(error, "MANIFEST_MISSING") || isFailure(error, "MANIFEST_UNREADABLE")) return [];
-    throw error;
+    if (isFailure(error, "MANIFEST_UNREADABLE")) return [];
+    if (!isFailure(error, "MANIFEST_MISSING")) throw error;
+    // Of an empty place nothing can be deleted, and "deleted" would not be true of the backup.
+    await requireClusterFile(storage, address.clusterId, signal);
+    return [];
   }
 }

@@ -116,6 +116,22 @@ test("a commit may be repeated, and another manifest in its place is refused", a
   });
 });
 
+test("an abort that comes when the manifest is there is too late: it is a backup", async () => {
+  const { storage, prefix, manifest, address } = backup;
+  await rm(backup.path("manifest.json"));
+  const controller = new AbortController();
+  const aborting: typeof storage = {
+    ...storage,
+    async put(...put) {
+      const stored = await storage.put(...put);
+      controller.abort(new Error("cancelled"));
+      return stored;
+    },
+  };
+  const committed = await commitManifest(aborting, { prefix, manifest, signal: controller.signal });
+  expect(committed.sha256).toBe(address.manifestSha256);
+});
+
 test("a manifest is not committed while an object of it is missing or short", async () => {
   const { storage, prefix, manifest } = backup;
   await rm(backup.path("manifest.json"));

@@ -4,7 +4,7 @@ import { formatEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { hasValidCertificate, insertCertificate, revokeCertificates } from "../catalog/fleet/certificate.ts";
+import { insertCertificate, revokeCertificates } from "../catalog/fleet/certificate.ts";
 import { ensureHost, findEnrolment, replaceEnrolment, useEnrolment } from "../catalog/fleet/enrolment.ts";
 import { endSessions } from "../catalog/fleet/session.ts";
 import type { HostRow } from "../catalog/host.ts";
@@ -41,9 +41,7 @@ export async function createEnrolment(
 ): Promise<NewEnrolment> {
   const { hostName, labels, addresses, authority, now } = options;
   const host = await ensureHost(tx, { id: newId("hst"), name: hostName, labels });
-  if (host.state === "CONNECTED" && (await hasValidCertificate(tx, host.id, now))) {
-    fail("HOST_ENROLLED", `an agent is enrolled as ${hostName} already, and is connected`);
-  }
+  if (host.state === "CONNECTED") fail("HOST_ENROLLED", `an agent is connected as ${hostName}`);
   const secret = randomBytes(32).toString("base64url");
   const id = newId("enr");
   const expireTime = new Date(now.getTime() + validMs);

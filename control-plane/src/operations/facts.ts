@@ -9,7 +9,7 @@ import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/l
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredObject } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
-import { findBackup } from "../catalog/backup.ts";
+import { findBackup, listBackups } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { findCluster } from "../catalog/cluster.ts";
 import { findRepository } from "../catalog/repository.ts";
@@ -25,6 +25,9 @@ export async function lookUpFacts(db: Database, hostId: string, references: Refe
     ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, clusterId) }),
     ...(repositoryId === undefined ? {} : { repository: await repositoryTarget(db, repositoryId) }),
     ...(backup === undefined ? {} : { backup: await backupFact(db, backup.backupId, backup.repositoryId) }),
+    ...(clusterId === undefined || repositoryId === undefined
+      ? {}
+      : { isClusterStored: (await listBackups(db, { clusterId, repositoryId, limit: 1 })).length > 0 }),
   };
 }
 

@@ -1,7 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { VerifyBackupRequest } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { VerifyBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
-import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
 import { requireBackup } from "../inventory/require.ts";

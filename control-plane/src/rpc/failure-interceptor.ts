@@ -1,6 +1,6 @@
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
 import { failureFromConnectError, failureToConnectError } from "@coppice/proto/kit/connect-failure";
-import { type Failure, toFailure } from "@coppice/proto/kit/failure";
+import { Failure, toFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
 import { catalogFailure } from "../catalog/driver-error.ts";
 import { logFailure } from "./log-failure.ts";
@@ -34,6 +34,10 @@ function read(error: unknown, signal: AbortSignal): Failure {
   // A handler that gave up because its call ended tells no more than why that was.
   if (signal.aborted && signal.reason instanceof ConnectError && isAbort(error)) {
     return failureFromConnectError(signal.reason, signal);
+  }
+  // Nobody reads the answer any more: an agent or a watcher that was killed or cut off.
+  if (error instanceof Error && "code" in error && error.code === "ERR_HTTP2_INVALID_STREAM") {
+    return new Failure("CANCELLED", "the client has gone", { cause: error });
   }
   return catalogFailure(error) ?? toFailure(error);
 }

@@ -1,5 +1,6 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Client } from "pg";
 import { waitFor } from "../installation.ts";
 import type { PostgresServer } from "../postgres-servers.ts";
 
@@ -31,14 +32,21 @@ export async function putGate(server: PostgresServer, database: string): Promise
   return {
     close: () => writeFile(file, ""),
     open: () => rm(file, { force: true }),
-    waitedFor: async (pattern) => {
-      await waitFor(`a session of ${pattern} stands before the gate`, async () => {
-        const waiting = await server.sql(
-          "postgres",
-          `select count(*) from pg_stat_activity where datname like '${pattern}' and wait_event = 'PgSleep'`,
-        );
-        return waiting !== "0";
-      });
+    async waitedFor(pattern) {
+      const { port, superuser: user, password } = server;
+      const client = new Client({ host: "127.0.0.1", port, user, password, database: "postgres" });
+      await client.connect();
+      try {
+        await waitFor(`a session of ${pattern} stands before the gate`, async () => {
+          const { rowCount } = await client.query(
+            "select from pg_stat_activity where datname like $1 and wait_event = 'PgSleep'",
+            [pattern],
+          );
+          return rowCount !== 0;
+        });
+      } finally {
+        await client.end();
+      }
     },
   };
 }

@@ -27,12 +27,11 @@ export async function holdTable(server: PostgresServer, database: string, table:
   return {
     async waitedFor() {
       await waitFor(`somebody waits for ${table}`, async () => {
-        const waiting = await server.sql(
-          "postgres",
-          `select count(*) from pg_locks l join pg_database d on d.oid = l.database
-           where not l.granted and d.datname = '${database}'`,
+        const { rowCount } = await client.query(
+          "select from pg_locks l join pg_database d on d.oid = l.database where not l.granted and d.datname = $1",
+          [database],
         );
-        return waiting !== "0";
+        return rowCount !== 0;
       });
     },
     lost,

@@ -7,7 +7,8 @@ import type { PostgresServer } from "../postgres-servers.ts";
 export async function addRepository(installation: Installation, name: string, host: string): Promise<string> {
   const folder = join(installation.folder, `repository-${name}`);
   await mkdir(folder);
-  await installation.must(["repo", "add", name, `${host}:${folder}`]);
+  const location = { filesystem: { path: folder } };
+  await installation.call("RepositoryService/CreateRepository", { name, homeHost: host, location });
   return folder;
 }
 
@@ -17,8 +18,6 @@ export async function addCluster(
   name: string,
   { host, server }: { readonly host: string; readonly server: PostgresServer },
 ): Promise<void> {
-  const endpoint = `127.0.0.1:${server.port}`;
-  await installation.must(["cluster", "add", name, "--host", host, "--endpoint", endpoint, "--password-stdin"], {
-    input: server.password,
-  });
+  const endpoint = { host: "127.0.0.1", port: server.port, user: server.superuser };
+  await installation.call("ClusterService/CreateCluster", { name, host, endpoint, password: server.password });
 }

@@ -30,15 +30,6 @@ export async function insertCertificate(tx: Database, row: typeof certificate.$i
   await tx.insert(certificate).values(row);
 }
 
-/** Whether the host has a certificate that is neither revoked nor past its time. */
-export async function hasValidCertificate(tx: Database, hostId: string, now: Date): Promise<boolean> {
-  const rows = await tx
-    .select({ notAfter: certificate.notAfter })
-    .from(certificate)
-    .where(and(eq(certificate.hostId, hostId), isNull(certificate.revokeTime)));
-  return rows.some(({ notAfter }) => notAfter > now);
-}
-
 /** Revokes every certificate of the host that is not revoked yet. */
 export async function revokeCertificates(tx: Database, hostId: string, now: Date): Promise<void> {
   await tx

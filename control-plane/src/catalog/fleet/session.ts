@@ -45,7 +45,12 @@ export async function acceptSession(tx: Database, session: NewSession): Promise<
     sql<boolean>`${host.state} = 'CONNECTED'
       and ${host.lastSeenTime} > clock_timestamp() - ${ms}::float8 * interval '1 millisecond'`;
   const [row] = await tx
-    .select({ bootId: host.bootId, epoch: host.sessionEpoch, mayBeAlive: heardWithin(silentMs), isAlive: heardWithin(askedMs) })
+    .select({
+      bootId: host.bootId,
+      epoch: host.sessionEpoch,
+      mayBeAlive: heardWithin(silentMs),
+      isAlive: heardWithin(askedMs),
+    })
     .from(host)
     .where(eq(host.id, hostId))
     .for("update");

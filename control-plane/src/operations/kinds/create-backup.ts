@@ -28,6 +28,7 @@ export const createBackup = defineKind({
       }),
       clusterName: name,
       expectedSystemIdentifier: systemIdentifier,
+      clusterFileExpected: required(facts.isClusterStored),
       ...(spec.dump ? { options: spec.dump } : {}),
     });
   },

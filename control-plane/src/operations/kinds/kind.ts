@@ -35,6 +35,8 @@ export interface Facts {
   readonly cluster?: ClusterFact;
   readonly repository?: RepositoryTarget;
   readonly backup?: BackupFact;
+  /** Whether the catalog knows backups of the cluster in the repository; where both are referred to. */
+  readonly isClusterStored?: boolean;
 }
 
 /** A cluster as its agent reaches it. */
