@@ -119,11 +119,11 @@ test("an agent that lost its folder enrols again once it is gone, and the old ce
 });
 
 test("a host that was taken for lost is connected again with its agent's next sign of life", async () => {
-  using agent = await connect(await lab.enrol("late"));
+  const identity = await lab.enrol("late");
+  using agent = await connect(identity);
   await waitForState("late", HostState.CONNECTED);
   // As when the catalog stood still for longer than three heartbeats, or its clock was put forward.
-  await lab.catalog.transaction((tx) => noteSilentHosts(tx, -60_000));
-  expect((await hosts().getHost({ host: "late" })).state).toBe(HostState.UNKNOWN);
+  expect(await lab.catalog.transaction((tx) => noteSilentHosts(tx, -60_000))).toContain(identity.hostId);
   await agent.next("heartbeat");
   await waitForState("late", HostState.CONNECTED);
 });

@@ -167,7 +167,8 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
   });
 
   test("an empty folder in the place of a repository that holds backups of the cluster is refused, and stays empty", async () => {
-    const command = lab.dumpCommand();
+    await lab.dump(lab.dumpCommand({ databases: ["first"] }));
+    const command = lab.dumpCommand({ databases: ["first"] });
     command.clusterFileExpected = true;
     await rename(lab.repository, `${lab.repository}-away`);
     await mkdir(lab.repository);
