@@ -73,7 +73,7 @@ export const reasons = {
   INVALID_FIELD: { code: "invalid_argument", retryable: false, hint: "mend the named fields", doc: "A field of the request is missing or wrong." },
   JOURNAL_DAMAGED: { code: "data_loss", retryable: false, hint: "move the named file away and start again; what was under way is settled by looking", doc: "The agent's journal cannot be read." },
   LAST_ADMIN_TOKEN: { code: "failed_precondition", retryable: false, hint: "make another admin token first", doc: "Without this token nobody could administer the control plane." },
-  LAST_GOOD_BACKUP: { code: "failed_precondition", retryable: false, hint: "take a new backup first, or repeat it with `--allow-last`", doc: "The backup is the last good one of its cluster." },
+  LAST_GOOD_BACKUP: { code: "failed_precondition", retryable: false, hint: "take a new backup first, or repeat it with `--last`", doc: "The backup is the last good one of its cluster." },
   LOGIN_REFUSED: { code: "failed_precondition", retryable: false, hint: "let the role in by a line in pg_hba.conf (for peer also pg_ident.conf), reload, then `coppice cluster check`", doc: "pg_hba.conf does not let this role in from this place." },
   MANIFEST_MISSING: { code: "not_found", retryable: false, hint: "list the backups with `coppice backup list`; one that was never finished has no manifest", doc: "The repository holds no finished backup at that place." },
   MANIFEST_UNREADABLE: { code: "data_loss", retryable: false, hint: "check the repository with `coppice repository check`", doc: "The manifest of a backup cannot be read." },

@@ -12,7 +12,7 @@ import { fail, type Failure, isFailure } from "@coppice/proto/kit/failure";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { readFacts } from "../postgres/facts.ts";
-import { majorOf, requireRestorable, requireSupported } from "../postgres/majors.ts";
+import { majorOf, requireRestorable, requireRestoreTool, requireSupported } from "../postgres/majors.ts";
 import { findToolAccess, type ToolAccess } from "../postgres/tool-access.ts";
 import { findTools } from "../postgres/tools.ts";
 import { readManifest } from "../repository/get.ts";
@@ -213,7 +213,10 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
   const items: Item[] = [
     { name: "backup", message: `${address.backupId} holds the database, ${toc.objects.length} objects` },
     { name: "connection", message: `PostgreSQL ${major} answers at ${formatAddress(endpoint)}` },
-    { name: "tools", message: `tools ${tools.version}` },
+    await look("tools", signal, async () => {
+      requireRestoreTool(tools.major, major);
+      return { message: `tools ${tools.version}` };
+    }),
     await look("version", signal, async () => {
       requireRestorable(majorOf(manifest.serverVersionNum), major);
       return { message: `a dump of PostgreSQL ${majorOf(manifest.serverVersionNum)} goes into PostgreSQL ${major}` };

@@ -25,6 +25,17 @@ export function requireRestorable(dumpedMajor: number, serverMajor: number): voi
     );
 }
 
+/**
+ * Fails with TOOLS_MISSING when the pg_restore at hand cannot load into the server: from 17 on it begins with a
+ * setting of transaction_timeout, which a server before 17 does not know (seen: pg_restore 18 into 15).
+ */
+export function requireRestoreTool(toolMajor: number, serverMajor: number): void {
+  if (toolMajor >= 17 && serverMajor < 17)
+    fail("TOOLS_MISSING", `pg_restore ${toolMajor} sets what PostgreSQL ${serverMajor} does not know`, {
+      hint: `install PostgreSQL's client programs of major version ${serverMajor} on that host`,
+    });
+}
+
 /** Of the majors of installed tools the one to use: the wanted one, else the next newer; undefined when all are older. */
 export function chooseToolMajor(installed: readonly number[], wanted: number): number | undefined {
   return installed.filter((major) => major >= wanted).sort((a, b) => a - b)[0];

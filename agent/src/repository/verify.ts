@@ -11,6 +11,7 @@ import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/ma
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import type { Reason } from "@coppice/proto/kit/reasons";
 import type { Storage } from "../storage/storage.ts";
+import { requireClusterFile } from "./cluster-file.ts";
 import { fetchManifest, parseManifestOf, readChecked } from "./get.ts";
 import { backupPrefix, manifestKey } from "./layout.ts";
 import { manifestObjects } from "./manifest-objects.ts";
@@ -105,6 +106,8 @@ async function lookAtManifest(
     return { manifest: parseManifestOf(address, bytes), bytes: size };
   } catch (error) {
     signal.throwIfAborted();
+    // An empty place says nothing about the backup: its disk may just not be mounted.
+    if (isFailure(error, "MANIFEST_MISSING")) await requireClusterFile(storage, address.clusterId, signal);
     found.push(asFound(error, key, "all"));
     return { manifest: undefined, bytes: size };
   }

@@ -53,7 +53,7 @@ interface VerifyOptions extends OperationOptions {
 }
 
 interface DeleteOptions extends OperationOptions {
-  readonly allowLast?: boolean;
+  readonly last?: boolean;
   readonly yes?: boolean;
   readonly dryRun?: boolean;
 }
@@ -115,7 +115,7 @@ export function addBackupCommands(program: Command, execute: Execute): void {
     summary: "delete a backup in every repository; it cannot be had back",
     arguments: [backupArgument],
     options: [
-      new Option("--allow-last", "also when it is the last good one of its cluster"),
+      new Option("--last", "also when it is the last good one of its cluster"),
       yesOption(),
       dryRunOption(),
       ...operationOptions(),
@@ -262,7 +262,7 @@ async function remove(session: Session, options: DeleteOptions, id: string): Pro
   const api = await session.api();
   const backup = await api.backups.getBackup({ backup: id });
   const what = `${backup.id} of ${backup.clusterName}, taken ${formatRelative(timeOf(backup.startTime), session.now())}, ${formatSize(backup.storedBytes)}`;
-  const request = { backup: backup.id, allowLast: options.allowLast ?? false, etag: backup.etag };
+  const request = { backup: backup.id, allowLast: options.last ?? false, etag: backup.etag };
   // What would be refused is refused before anybody is asked to confirm it.
   const checked = await api.backups.deleteBackup({ ...request, validateOnly: true });
   if (options.dryRun) {

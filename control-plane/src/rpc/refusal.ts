@@ -11,12 +11,21 @@ const noMessage = /^(parse (binary|json)|protocol error|cannot decode)\b/i;
 /** The failure that an error of the library or of ours stands for; a request that cannot be read is a wrong request. */
 export function readRefusal(error: ConnectError, signal?: AbortSignal): Failure {
   if (error.details.length === 0 && noMessage.test(error.rawMessage)) {
-    return new Failure("INVALID_FIELD", `the request is no message of this method: ${error.rawMessage}`, {
-      hint: "compare it with the protos, names of fields included",
-      cause: error,
-    });
+    return new Failure(
+      "INVALID_FIELD",
+      `the request is no message of this method: ${withoutValues(error.rawMessage)}`,
+      {
+        hint: "compare it with the protos, names of fields included",
+        cause: error,
+      },
+    );
   }
   return failureFromConnectError(error, signal);
+}
+
+/** The library repeats what it could not read, and that may be the value of a secret field. */
+function withoutValues(message: string): string {
+  return message.replace(/, got .*$/s, "").replace(/: (Unexpected|Expected|Bad|Unterminated) .*$/s, ": not JSON");
 }
 
 /**
