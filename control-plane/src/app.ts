@@ -59,7 +59,6 @@ export async function openApp(
     seal: (id, plaintext) => seal(masterKey, id, plaintext),
     open: (id, sealed) => openSealed(masterKey, id, sealed),
   });
-  const firstToken = await bootstrap(catalog, options.bootstrapTokenFile);
   const operationNotices = opening.use(await openNotices(catalog, "coppice_operation"));
   const agentNotices = opening.use(await openNotices(catalog, "coppice_agent"));
   const operations = { catalog, agentNotices, masterKey, log, pollMs };
@@ -107,6 +106,8 @@ export async function openApp(
   opening.defer(() => fleet[Symbol.asyncDispose]());
   const address = formatAddress({ host: config.listen.host, port: server.port });
   if (addresses.length === 0) addresses = [address];
+  // Last, so that a start that fails does not use up the one time that it is shown.
+  const firstToken = await bootstrap(catalog, options.bootstrapTokenFile);
   log.info({ address, addresses, fingerprint: authority.fingerprint }, "listening");
   const resources = opening.move();
   return {

@@ -25,7 +25,7 @@ export interface SettingSources<Name extends string> {
   readonly ownsPrefix: boolean;
   /** File that was asked for, which must be there; without it the variable `<prefix>CONFIG` names one. */
   readonly file: string | undefined;
-  /** File that is read when none was asked for, if it is there. */
+  /** File that is read when none was asked for, if it is there and may be read. */
   readonly defaultFile: string;
 }
 
@@ -105,7 +105,13 @@ function readFile(
     text = readFileSync(path, "utf8");
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
-    return asked === undefined && code === "ENOENT" ? {} : refuse(`a readable file (${code})`);
+    if (asked === undefined && code === "ENOENT") return {};
+    if (asked === undefined && code === "EACCES") {
+      // The services' own settings are not for everybody's eyes, and whoever tries a program out does not need them.
+      process.emitWarning(`${path} may not be read by this user, so that nothing of it is used`);
+      return {};
+    }
+    return refuse(`a readable file (${code})`);
   }
   let content: unknown;
   try {

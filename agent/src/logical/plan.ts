@@ -213,13 +213,13 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
   const items: Item[] = [
     { name: "backup", message: `${address.backupId} holds the database, ${toc.objects.length} objects` },
     { name: "connection", message: `PostgreSQL ${major} answers at ${formatAddress(endpoint)}` },
-    await look("tools", signal, async () => {
-      requireRestoreTool(tools.major, major);
-      return { message: `tools ${tools.version}` };
-    }),
     await look("version", signal, async () => {
       requireRestorable(majorOf(manifest.serverVersionNum), major);
       return { message: `a dump of PostgreSQL ${majorOf(manifest.serverVersionNum)} goes into PostgreSQL ${major}` };
+    }),
+    await look("tools", signal, async () => {
+      requireRestoreTool(tools.major, major);
+      return { message: `tools ${tools.version}` };
     }),
     await look("primary", signal, async () => {
       if (facts.inRecovery) fail("CLUSTER_READ_ONLY", `the server at ${formatAddress(endpoint)} is a standby`);

@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { RoleSchema } from "@coppice/proto/gen/coppice/control/v1/token";
-import { fail } from "@coppice/proto/kit/failure";
+import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
+import { fail, Failure } from "@coppice/proto/kit/failure";
 import { addCommand, type Execute } from "../command.ts";
 import { ask } from "../input/ask.ts";
 import { readSecretFromStdin } from "../input/read-stdin.ts";
@@ -66,7 +67,7 @@ async function logIn(session: Session, options: LoginOptions, addressText: strin
   const { openApi } = await import("../client/api.ts");
   // From here on the certificate must come from that root and name the address, else the token does not leave.
   using api = openApi({ address, token }, root.pem, signal);
-  const current = await api.tokens.getCurrentToken({});
+  const current = await api.tokens.getCurrentToken({}).catch((error: unknown) => refuseToken(error));
   await keepRoot(folder, root);
   const file = await readProfileFile(folder);
   const profile = { address, caFingerprint: root.fingerprint, token };
@@ -79,6 +80,16 @@ async function logIn(session: Session, options: LoginOptions, addressText: strin
         next: "coppice status",
       }),
     names: () => [name],
+  });
+}
+
+/** Here the token is what was just given, and logging in again with it would not help. */
+function refuseToken(error: unknown): never {
+  const failure = failureFromConnectError(error);
+  if (failure.code !== "unauthenticated") throw error;
+  throw new Failure(failure.reason, `the control plane refuses that token: ${failure.message}`, {
+    hint: "have one made by `coppice token create`, or on the control plane's machine by `coppice-control token create`",
+    cause: error,
   });
 }
 

@@ -94,6 +94,7 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     const { spec } = operation;
     const cluster = spec.case === "createRestore" ? spec.value.targetClusterName : result.cluster;
     const facts = result.warnings.map((warning) => `! ${warning}`);
+    if (spec.case === "createRestore") facts.unshift(`from ${spec.value.backup}`);
     if (result.keptAs) facts.push(`the database before is kept as ${result.keptAs}: drop it when nobody needs it`);
     return formatSuccess(
       paint,
