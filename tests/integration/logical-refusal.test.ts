@@ -60,7 +60,7 @@ test("a plan changes nothing and says what a restore would do", async () => {
   const command = replacing();
   const plan = await withStorage(command, planRestore);
   expect(plan.items.map(({ name, status }) => [name, status])).toEqual(
-    ["backup", "connection", "tools", "version", "primary", "privileges", "target", "roles", "space"].map((name) => [
+    ["backup", "connection", "version", "tools", "primary", "privileges", "target", "roles", "space"].map((name) => [
       name,
       CheckStatus.OK,
     ]),
