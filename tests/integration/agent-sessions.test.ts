@@ -13,7 +13,8 @@ import { makeTestAuthority } from "../support/agent-authority.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openSimulatedAgent } from "../support/simulated-agent.ts";
 
-const heartbeatMs = 200;
+// Long enough for a busy machine to keep to it.
+const heartbeatMs = 500;
 let lab: ControlPlaneLab;
 
 beforeAll(async () => {
