@@ -188,10 +188,12 @@ export async function openInstallation(options: InstallationOptions = {}): Promi
   });
   try {
     await startControlPlane();
+    // It is ready to answer a moment before it has said all that its first start says.
+    const caFingerprint = await waitFor("the control plane says its fingerprint", async () => {
+      const said = await readFile(running("control").logFile, "utf8");
+      return /^CA fingerprint (sha256:[0-9a-f]{64})$/m.exec(said)?.[1];
+    });
     const adminToken = (await readFile(tokenFile, "utf8")).trim();
-    const said = await readFile(running("control").logFile, "utf8");
-    const caFingerprint = /^CA fingerprint (sha256:[0-9a-f]{64})$/m.exec(said)?.[1];
-    if (caFingerprint === undefined) throw new Error(`the control plane did not say its fingerprint:\n${said}`);
     const env: NodeJS.ProcessEnv = {
       ...baseEnv,
       COPPICE_ADDRESS: address,
