@@ -39,6 +39,7 @@ describe("the agent's settings", () => {
     const fromEnvironment = loadConfig({ options: {}, env });
     expect(fromEnvironment).toEqual({ dataDirectory: "/from/environment", logLevel: "debug" });
     expect(loadConfig({ options: { dataDir: "/from/option" }, env }).dataDirectory).toBe("/from/option");
+    expect(problemsOf({ options: {}, env: { COPPICE_AGENT_CONFIG: "" } })).toEqual([]);
   });
 
   test("are printed as the file would hold them", async () => {

@@ -55,7 +55,8 @@ export function resolveSettings<Table extends Settings>(
   const problems: RefusedField[] = [];
   const names = Object.keys(settings);
   const variableOf = (name: string) => prefix + name.toUpperCase();
-  const asked = file ?? env[`${prefix}CONFIG`];
+  // Here, too, an empty variable is none.
+  const asked = file ?? (env[`${prefix}CONFIG`] || undefined);
   const fromFile = readFile(asked, defaultFile, names, problems);
   if (ownsPrefix) {
     const known = [`${prefix}CONFIG`, ...names.map(variableOf)];
