@@ -1,11 +1,10 @@
-import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findBlocks } from "../support/documents/blocks.ts";
 import { runBlocks } from "../support/documents/session.ts";
+import { freePort } from "../support/free-port.ts";
 import { openInstallation } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { findPrograms } from "../support/programs.ts";
@@ -24,16 +23,6 @@ beforeAll(async () => {
   server = stack.use(await openPostgresServer({ major: 15 }));
 });
 afterAll(() => stack.disposeAsync());
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  await once(probe, "close");
-  if (address === null || typeof address === "string") throw new Error("a TCP server has no port");
-  return address.port;
-}
 
 /** Runs the blocks of a document that are marked `sh test`; fails with the command and its line in the document. */
 async function runDocument(document: string, env: NodeJS.ProcessEnv): Promise<string> {

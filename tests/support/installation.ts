@@ -1,11 +1,10 @@
 // One thing: a control plane with its agents as processes, and every way in which a test gets at them.
-import { once } from "node:events";
 import { chmod, chown, cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Background, lastLines, startBackground } from "./background.ts";
+import { freePort } from "./free-port.ts";
 import { findPrograms } from "./programs.ts";
 import { type Ended, runProgram } from "./run-program.ts";
 import { type JsonCall, openJsonCall } from "./scenarios/json-call.ts";
@@ -63,16 +62,6 @@ export interface InstallationOptions {
 }
 
 const readyDeadlineMs = 60_000;
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  await once(probe, "close");
-  if (address === null || typeof address === "string") throw new Error("a TCP server has no port");
-  return address.port;
-}
 
 /** Waits until the condition gives something, and gives that; fails after the deadline with what it was waiting for. */
 export async function waitFor<Value>(

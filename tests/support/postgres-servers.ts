@@ -1,10 +1,10 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, chown, mkdir, open, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { freePort } from "./free-port.ts";
 import { makeServerFolder } from "./server-folders.ts";
 
 export interface PostgresServerOptions {
@@ -50,16 +50,6 @@ const defaultHba = [
   "host all all 127.0.0.1/32 scram-sha-256",
   "host replication all 127.0.0.1/32 scram-sha-256",
 ];
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  await once(probe, "close");
-  if (address === null || typeof address === "string") throw new Error("a TCP server has no port");
-  return address.port;
-}
 
 function output(program: string, args: readonly string[], env: NodeJS.ProcessEnv, input = ""): Promise<string> {
   return new Promise((resolve, reject) => {
