@@ -1,8 +1,11 @@
 import { defineConfig } from "vitest/config";
 
-// Two projects: what needs no server runs on every core; what starts servers, agents and control planes runs at most
-// two files at once, so that its time-outs hold on a machine with two cores.
+// Two projects that every change must pass: what needs no server runs on every core, its files one after the other in
+// the same process, for most of their time would go into loading the same modules again; what starts servers, agents
+// and control planes runs a few files at once, so that its time-outs hold on a machine with two cores. A third one,
+// soak, goes on for as long as it is told to and is run by itself.
 const heavy = ["tests/scenarios/**/*.test.ts", "tests/integration/**/*.test.ts"];
+const soak = ["tests/soak/**/*.test.ts"];
 
 export default defineConfig({
   test: {
@@ -14,7 +17,8 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["proto/kit/**/*.test.ts", "*/src/**/*.test.ts", "deploy/**/*.test.ts", "tests/**/*.test.ts"],
-          exclude: ["**/node_modules/**", ...heavy],
+          exclude: ["**/node_modules/**", ...heavy, ...soak],
+          isolate: false,
           testTimeout: 15_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -25,10 +29,23 @@ export default defineConfig({
         test: {
           name: "system",
           include: heavy,
+          globalSetup: "tests/support/templates/setup.ts",
           testTimeout: 60_000,
           hookTimeout: 120_000,
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "soak",
+          include: soak,
+          globalSetup: "tests/support/templates/setup.ts",
+          hookTimeout: 120_000,
+          maxWorkers: 1,
+          disableConsoleIntercept: true,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

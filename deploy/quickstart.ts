@@ -94,7 +94,8 @@ say(`cluster   PostgreSQL ${serverVersion.trim()} on port ${server.port}, databa
 async function show(args: readonly string[], input?: string): Promise<string> {
   say(`$ coppice ${args.join(" ")}`);
   const { code, stdout, stderr } = await cop.coppice(args, input === undefined ? {} : { input });
-  const said = `${stdout}${stderr}`.trimEnd();
+  // What is told on the way goes to standard error, the answer at the end to standard output.
+  const said = `${stderr}${stdout}`.trimEnd();
   // Every event of the work has its line here, where no terminal lets one line change; the last ones tell enough.
   say(
     said

@@ -49,9 +49,14 @@ export async function checkAgent(config: Config, print: Print, signal: AbortSign
 }
 
 async function lookAtCluster(cluster: FoundCluster, show: (item: Seen) => void, signal: AbortSignal): Promise<void> {
-  const { socketDirectory, port, major, owner, running, debianName, dataDirectory } = cluster;
+  const { socketDirectory, port, major, owner, running, runningUnknown, debianName, dataDirectory } = cluster;
   const name = `cluster ${debianName || dataDirectory || `${socketDirectory}:${port}`}`;
   const version = major === 0 ? "" : ` ${major}`;
+  if (runningUnknown) {
+    const message = `whether PostgreSQL${version} of ${owner} runs is unknown: ${runningUnknown}`;
+    show({ name, status: CheckStatus.WARNING, message, fix: `run the check as ${owner} or as root` });
+    return;
+  }
   if (!running) {
     show({ name, status: CheckStatus.WARNING, message: `PostgreSQL${version} of ${owner} does not run`, fix: "" });
     return;

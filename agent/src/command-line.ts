@@ -30,6 +30,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .description("Protects the PostgreSQL clusters that this host can reach, as the control plane says.")
     .version(`coppice-agent ${agentVersion()}`)
     .exitOverride()
+    .configureOutput({ outputError: () => undefined })
     .addHelpText(
       "after",
       "\nExample:\n  printf %s TOKEN | coppice-agent enroll -\n  coppice-agent check\n  coppice-agent run",
@@ -76,10 +77,17 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     await program.parseAsync([...args], { from: "user" });
     return exitCode;
   } catch (error) {
-    // Commander has said it already; help and version count as done.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CommanderError) return endOfCommander(error);
     return showFailure(toFailure(error));
   }
+}
+
+/** Help and version, which Commander has printed, count as done; what is wrong is said as any failure is. */
+function endOfCommander({ code, exitCode, message }: CommanderError): number {
+  if (exitCode === 0) return 0;
+  if (code === "commander.help") return 2;
+  const [what = ""] = message.replace(/^error: /, "").split("\n");
+  return showFailure(new Failure("INVALID_FIELD", what, { hint: "see `coppice-agent --help`" }));
 }
 
 function withCommonOptions(command: Command): Command {

@@ -9,6 +9,7 @@ test("a failure's reason decides the exit code", () => {
     ["INVALID_FIELD", 2],
     ["CONFIRMATION_NEEDED", 2],
     ["BACKUP_NOT_FOUND", 3],
+    ["CONTEXT_NOT_FOUND", 3],
     ["NAME_TAKEN", 4],
     ["ETAG_MISMATCH", 4],
     ["PERMISSION_DENIED", 5],

@@ -22,9 +22,11 @@ interface TokenOptions extends ConfigOptions {
 /** Where what people are to read goes, a line at a time. */
 export type Say = (line: string) => void;
 
-/** Reads the command line and does what it says. Errors: CONFIGURATION_INVALID and those of what it does. */
+/** Reads the command line and does what it says. Errors: CONFIGURATION_INVALID, Commander's own, and those of what it does. */
 export async function runCommand(argv: readonly string[], say: Say): Promise<void> {
   const program = new Command("coppice-control")
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined })
     .description("The control plane of Coppice: catalog, agents' sessions, operations, API.")
     .version(`coppice-control ${controlPlaneVersion()}`);
   withConfig(program.command("serve"))

@@ -205,6 +205,9 @@ describe("a folder of its own kind", () => {
     const error: unknown = await writeFile("/dev/full", "x").catch((cause: unknown) => cause);
     const failure = filesystemFailure(error, { doing: "write", root: folder, key: "a" });
     expect(failure).toMatchObject({ reason: "REPOSITORY_FULL", metadata: { errno: "ENOSPC" } });
+    const words = /^repository \S+: cannot write a: no space left on its device; [\d.]+ \w+ free now/;
+    expect((failure as Error).message).toMatch(words);
+    expect((failure as Error).message).toContain(folder);
   });
 
   // Only root may mount a small file system; for anyone else the test above has to do.

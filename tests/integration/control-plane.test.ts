@@ -146,6 +146,12 @@ test("a revoked token ends at once, and the last admin token cannot be revoked",
   expect(listed).toContain("gone");
 });
 
+test("a reference that is only mistyped is not found, and the failure says in words what was expected", async () => {
+  const failure = await failureOf(plane.client(ClusterService).getCluster({ cluster: "cls_nonsense" }));
+  expect(failure.reason).toBe("CLUSTER_NOT_FOUND");
+  expect(failure.message).toContain("there is no cluster cls_nonsense; expected a name of lower-case letters");
+});
+
 test("bad input is refused with the field and what was expected, and a secret is never repeated", async () => {
   const clusters = plane.client(ClusterService);
   const failure = await failureOf(clusters.createCluster({ name: "Shop!", host: "db7", password: "hunter2\0" }));
@@ -154,7 +160,7 @@ test("bad input is refused with the field and what was expected, and a secret is
     expect.objectContaining({
       field: "name",
       value: "Shop!",
-      expected: expect.stringContaining("text that matches") as string,
+      expected: expect.stringContaining("a name of lower-case letters") as string,
     }),
     expect.not.objectContaining({ value: expect.anything() as string }),
   ]);
@@ -249,7 +255,7 @@ test("backups and restores that cannot be are refused before anything is queued"
     host: "db8",
     endpoint: { address: { case: "socketDirectory", value: "/run/postgresql" } },
   });
-  const expected: [() => Promise<unknown>, string, string][] = [
+  const expected: [() => Promise<unknown>, string, string, hint?: string][] = [
     [() => backups.createBackup({ cluster: "shop", kind: BackupKind.FULL }), "NOT_SUPPORTED", "full"],
     [
       () => backups.createBackup({ cluster: "other" }),
@@ -269,7 +275,8 @@ test("backups and restores that cannot be are refused before anything is queued"
     [
       () => restores.createRestore({ restore: { cluster: "shop", database: "a" } }),
       "BACKUP_NOT_FOUND",
-      "no good backup",
+      "cluster shop has no backup",
+      "take one: coppice backup create shop",
     ],
     [() => backups.verifyBackup({ backup: "bkp_01jd3kz9m8f7s6r5q4p3n2b1a0" }), "BACKUP_NOT_FOUND", "bkp_"],
     [
@@ -279,10 +286,11 @@ test("backups and restores that cannot be are refused before anything is queued"
     ],
     [() => plane.client(HostService).deleteHost({ host: "db7" }), "HOST_IN_USE", "clusters"],
   ];
-  for (const [call, reason, text] of expected) {
+  for (const [call, reason, text, hint = ""] of expected) {
     const failure = await failureOf(call());
     expect(failure).toMatchObject({ reason, message: expect.stringContaining(text) as string });
     expect(failure.hint, reason).not.toBe("");
+    expect(failure.hint).toContain(hint);
   }
 });
 

@@ -95,6 +95,25 @@ test("a restore by several jobs without a folder to work in fails clearly, and t
   expect(await names()).toEqual(["shop"]);
 });
 
+test.each([1, 2])("what pg_restore says, and each step before and after it, is in the log: jobs %i", async (jobs) => {
+  await server.sql("postgres", "create database picky");
+  await server.sql(
+    "picky",
+    `create function is_at_home() returns boolean language sql as $$ select current_database() = 'picky' $$;
+     create table a (i int check (is_at_home())); insert into a values (1)`,
+  );
+  const picky = await lab.dump(lab.dumpCommand({ databases: ["picky"] }));
+  const command = { ...lab.restoreCommand(picky, "picky", "copy"), jobs };
+  const log: string[] = [];
+  await expect(lab.restore(command, { log: (line) => log.push(line) })).rejects.toMatchObject({
+    reason: "PROGRAM_FAILED",
+  });
+  expect(log[0]).toBe(`created the database ${command.stagedDatabase} beside what is there`);
+  expect(log[1]).toMatch(/^loading the archive of "picky", \d+ B$/);
+  expect(log.filter((line) => /^pg_restore: error: .*violates check constraint/.test(line))).toHaveLength(1);
+  expect(log.at(-1)).toBe(`dropped the database ${command.stagedDatabase}`);
+});
+
 test("an ordinary role that may create databases restores one of its own", async () => {
   await server.sql("postgres", "alter role keeper login createdb password 'keeper-of-t'");
   const command = replacing();

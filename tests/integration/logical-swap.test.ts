@@ -1,15 +1,20 @@
-import { toJsonString } from "@bufbuild/protobuf";
+// One thing: what is in place after a swap, however it ended; all of it is asked of the same two servers and dump.
+import { create, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestoreDatabaseCommand,
   RestoreDatabaseCommandSchema,
   RestoreMode,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { DatabasePropertiesSchema } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
 import { Client } from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Dumped } from "../../agent/src/logical/dump.ts";
 import { planRestore, type RestoreToPlan } from "../../agent/src/logical/plan.ts";
 import { settleRestore } from "../../agent/src/logical/settle.ts";
+import { createStagedDatabase } from "../../agent/src/logical/staged-database.ts";
+import { openConnection } from "../../agent/src/postgres/connect.ts";
+import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -191,11 +196,64 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     expect(await names()).toEqual([command.keptDatabase, "shop"].sort());
   });
 
+  // As after a new enrolment: the journal that knew the oid is gone.
+  test.each(major === 18 ? [RestoreMode.REPLACE, RestoreMode.NEW] : [RestoreMode.NEW])(
+    "without the journal settling knows the restored database again by its oid, in mode %i",
+    async (mode) => {
+      const command = lab.restoreCommand(dumped, "shop", mode === RestoreMode.NEW ? "fresh" : "shop", mode);
+      const oid = await restoreAndDie("done", command);
+      const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid: undefined }));
+      expect(settled).toMatchObject({ removed: [], outcome: { oid, rows: 100n, keptAs: command.keptDatabase } });
+      // To another restore under the same name it is a stranger.
+      const other = lab.restoreCommand(dumped, "shop", command.targetDatabase, mode);
+      const strange = await withStorage(other, (request) => settleRestore({ ...request, stagedOid: undefined }));
+      expect(strange).toEqual({ outcome: undefined, removed: [] });
+    },
+  );
+
+  test("settling ends a statement that still creates the staged database, so that nothing of it comes later", async () => {
+    const command = replacing();
+    const gate = new Client({
+      host: "127.0.0.1",
+      port: server.port,
+      user: "postgres",
+      password: server.password,
+      database: "postgres",
+    });
+    await gate.connect();
+    await gate.query("begin; lock table pg_database in exclusive mode");
+    const signal = AbortSignal.timeout(30_000);
+    const endpoint = await resolveEndpoint(command.connection?.endpoint, server.password, lab.files);
+    await using connection = await openConnection(endpoint, { database: "postgres", signal });
+    const creating = createStagedDatabase(connection, {
+      name: command.stagedDatabase,
+      properties: create(DatabasePropertiesSchema, {
+        owner: "keeper",
+        encoding: "UTF8",
+        localeProvider: "libc",
+        lcCollate: "C",
+        lcCtype: "C",
+      }),
+      tablespace: undefined,
+    });
+    const outcome = creating.catch((error: unknown) => error);
+    const waiting = `select count(*) from pg_stat_activity where query like 'CREATE DATABASE%' and wait_event_type = 'Lock'`;
+    await expect.poll(() => server.sql("postgres", waiting)).toBe("1");
+    const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid: undefined }));
+    await gate.query("commit");
+    await gate.end();
+    expect(await outcome).toMatchObject({ reason: "CLUSTER_UNREACHABLE" });
+    expect(settled).toEqual({ outcome: undefined, removed: [] });
+    expect(await names()).toEqual(["shop"]);
+  });
+
   test("a database restored by somebody else under the name is not taken for the lost restore's own", async () => {
     await server.sql("postgres", "create database other");
     const command = lab.restoreCommand(dumped, "shop", "other");
-    const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid: 4711 }));
-    expect(settled).toEqual({ outcome: undefined, removed: [] });
+    for (const stagedOid of [4711, undefined]) {
+      const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid }));
+      expect(settled).toEqual({ outcome: undefined, removed: [] });
+    }
     expect(await names()).toEqual(["other", "shop"]);
   });
 });

@@ -3,13 +3,20 @@ import { CheckClusterSpecSchema, DeleteBackupSpecSchema } from "@coppice/proto/g
 import { ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
+import { openLog } from "@coppice/proto/kit/log";
+import { eq } from "drizzle-orm";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type Catalog, openCatalog } from "../../control-plane/src/catalog/catalog.ts";
+import { insertCertificate } from "../../control-plane/src/catalog/fleet/certificate.ts";
 import { ensureHost } from "../../control-plane/src/catalog/fleet/enrolment.ts";
 import { acceptSession, nextSessionEpoch } from "../../control-plane/src/catalog/fleet/session.ts";
+import { findHost } from "../../control-plane/src/catalog/host.ts";
 import { changeOperation, nextFenceNumber } from "../../control-plane/src/catalog/operations/change.ts";
 import { holdSession, lockQueued } from "../../control-plane/src/catalog/operations/claim.ts";
 import { findOperation } from "../../control-plane/src/catalog/operations/read.ts";
+import { host } from "../../control-plane/src/catalog/schema/host.ts";
+import { openFleet } from "../../control-plane/src/fleet/fleet.ts";
+import { revokeHost } from "../../control-plane/src/fleet/revocation.ts";
 import { takeResult } from "../../control-plane/src/operations/intake/result.ts";
 import { type OperationRequest, startOperation } from "../../control-plane/src/operations/start.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -60,9 +67,15 @@ const reason = async (work: Promise<unknown>) => {
   );
   return isFailure(error) ? error.reason : error;
 };
+const certify = async () => {
+  const fingerprint = newId("cmd");
+  const [notBefore, notAfter] = [new Date(), new Date(Date.now() + 60_000)];
+  await insertCertificate(catalog.db, { fingerprint, hostId, serial: "1", notBefore, notAfter });
+  return fingerprint;
+};
 const claimAs = (db: Catalog, fence: bigint) =>
   db.transaction(async (tx) => {
-    const row = await lockQueued(tx, hostId);
+    const row = await lockQueued(tx, hostId, { kinds: [], atOnce: 1 });
     if (row === undefined) return undefined;
     return await changeOperation(
       tx,
@@ -152,7 +165,9 @@ test("an operation on a backup that is gone does not start", async () => {
 });
 
 test("only the present session of a host may take its work, and a newer one waits for what it takes", async () => {
-  const session = { bootId: "boot", agentVersion: "", machineName: "", capabilities: [], silentMs: 1000, askedMs: 0 };
+  const about = { bootId: "boot", agentVersion: "", machineName: "", capabilities: [], silentMs: 1000, askedMs: 0 };
+  const fingerprint = await certify();
+  const session = { ...about, fingerprint };
   const [first, second] = [await nextSessionEpoch(catalog.db), await nextSessionEpoch(catalog.db)];
   await catalog.transaction((tx) => acceptSession(tx, { hostId, epoch: first, ...session }));
   const order: string[] = [];
@@ -170,4 +185,39 @@ test("only the present session of a host may take its work, and a newer one wait
   await newer.promise;
   expect(order).toEqual(["claimed", "accepted"]);
   expect(await catalog.transaction((tx) => holdSession(tx, { hostId, sessionEpoch: first }))).toBe(false);
+});
+
+test("a certificate that is revoked after it let an agent in begins no session", async () => {
+  const session = { bootId: "boot", agentVersion: "", machineName: "", capabilities: [], silentMs: 1000, askedMs: 0 };
+  const fingerprint = await certify();
+  await catalog.transaction((tx) => revokeHost(tx, hostId, new Date()));
+  // A greater epoch than the revocation's, as when the certificate was looked at just before.
+  const epoch = await nextSessionEpoch(catalog.db);
+  expect(await catalog.transaction((tx) => acceptSession(tx, { hostId, fingerprint, epoch, ...session }))).toBe(
+    "removed",
+  );
+});
+
+test("a host that nobody has heard since long is not connected any more as soon as a control plane starts", async () => {
+  const silent = { state: "CONNECTED", lastSeenTime: new Date(Date.now() - 3_600_000) } as const;
+  await catalog.db.update(host).set(silent).where(eq(host.id, hostId));
+  const heard = await catalog.transaction((tx) =>
+    ensureHost(tx, { id: newId("hst"), name: `h${newId("hst").slice(4)}`, labels: {} }),
+  );
+  await catalog.db.update(host).set({ state: "CONNECTED", lastSeenTime: new Date() }).where(eq(host.id, heard.id));
+  const changed: string[] = [];
+  await using _fleet = await openFleet({
+    catalog,
+    log: openLog({ level: "silent", name: "test" }),
+    heartbeatMs: 60_000,
+    callbacks: {
+      onHello: async () => {},
+      serve: async () => {},
+      onReport: async () => {},
+      onStateChange: async (id) => void changed.push(id),
+    },
+  });
+  expect((await findHost(catalog.db, hostId))?.state).toBe("UNKNOWN");
+  expect((await findHost(catalog.db, heard.id))?.state).toBe("CONNECTED");
+  expect(changed).toEqual([hostId]);
 });

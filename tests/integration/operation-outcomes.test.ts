@@ -3,7 +3,9 @@ import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { BackupService, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { OperationService, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
+import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
@@ -176,6 +178,61 @@ describe.concurrent("an operation", () => {
     expect(next.operationId).toBe(second);
     // Where the catalog knows backups of the cluster, a repository that has never heard of it is another one.
     expect(dumpOf(next).clusterFileExpected).toBe(true);
+  });
+
+  test("that is heavy waits while its host does two of its kind, and keeps nothing else waiting", async ({
+    expect,
+  }) => {
+    const db = await openOperationLab(lab, "crowded", heartbeatMs);
+    const ids = [];
+    for (const path of ["/srv/1", "/srv/2", "/srv/3", "/srv/4"]) {
+      const name = `crowded-${path.slice(5)}`;
+      const location = { kind: { case: "filesystem" as const, value: { path } } };
+      await lab.client(RepositoryService).createRepository({ name, homeHost: "crowded", location });
+      ids.push((await backups().createBackup({ cluster: "crowded", repository: name })).id);
+    }
+    const check = await lab.client(ClusterService).checkCluster({ cluster: "crowded" });
+    using agent = await db.connect();
+    const taken = [await agent.next("command"), await agent.next("command"), await agent.next("command")];
+    expect(taken.map(({ operationId }) => operationId)).toEqual([ids[0], ids[1], check.id]);
+    const [first] = taken;
+    if (first === undefined) throw new Error("there was no command");
+    agent.accept(first);
+    const waiting = await db.get(ids[3] ?? "");
+    expect(waiting.state).toBe(QUEUED);
+    expect(waiting.stateReason).toBe("waits for its turn: its host does 2 of this kind at once, and 3 are before it");
+    agent.answer(first, { result: { case: "backupDump", value: dumpResult(dumpOf(first)) } });
+    expect((await agent.next("command")).operationId).toBe(ids[2]);
+    expect((await db.get(ids[3] ?? "")).state).toBe(QUEUED);
+  });
+
+  test("that backed up a server does not protect the one that was made anew in its place", async ({ expect }) => {
+    const db = await openOperationLab(lab, "anew", heartbeatMs);
+    using agent = await db.connect();
+    const backup = await db.makeBackup(agent);
+    const lastGood = async () =>
+      (await lab.client(ClusterService).getCluster({ cluster: "anew" })).lastGoodDump?.backup;
+    const isFound = async () => {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.some(({ rule, subjectName }) => rule === "no-good-backup" && subjectName === "anew");
+    };
+    expect([await lastGood(), await isFound()]).toEqual([backup, false]);
+    const see = async (systemIdentifier: string) => {
+      const { id } = await lab.client(ClusterService).checkCluster({ cluster: "anew" });
+      const facts = { systemIdentifier, serverVersionNum: 150_009 };
+      agent.answer(await agent.next("command"), { result: { case: "checkCluster", value: { facts } } });
+      await db.until(id, SUCCEEDED);
+    };
+    await see("7999");
+    expect([await lastGood(), await isFound()]).toEqual([undefined, true]);
+    // It is still the one to restore what is gone, and is not deleted by mistake.
+    expect(await refusal(backups().deleteBackup({ backup }))).toBe("LAST_GOOD_BACKUP");
+    const restore = { cluster: "anew", database: "orders", targetDatabase: "orders" };
+    const planned = await lab.client(RestoreService).planRestore({ restore });
+    expect(planned.spec.value).toMatchObject({ restore: { backup } });
+    expect((await agent.next("command")).operationId).toBe(planned.id);
+    await see("7123");
+    expect([await lastGood(), await isFound()]).toEqual([backup, false]);
   });
 
   test("that is queued is cancelled at once, and one that has ended cannot be", async ({ expect }) => {

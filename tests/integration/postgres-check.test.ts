@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -11,6 +11,7 @@ import { discoverClusters } from "../../agent/src/postgres/discover.ts";
 import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
 import { findToolAccess } from "../../agent/src/postgres/tool-access.ts";
 import { findTools } from "../../agent/src/postgres/tools.ts";
+import { openEmbeddedPostgres } from "../../control-plane/src/embedded/embedded-postgres.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
 const password = "pass of either";
@@ -95,4 +96,60 @@ test("running clusters of the host are found with their owner, port and identifi
     running: true,
     systemIdentifier: await server.sql("postgres", "select system_identifier from pg_control_system()"),
   });
+});
+
+test("a server whose postmaster.pid is closed to the agent runs by its command line, else it is unknown and not stopped", async () => {
+  const configuration = await mkdtemp(join(tmpdir(), "coppice-debian-"));
+  const closed = join(configuration, "closed-data");
+  try {
+    for (const [name, dataDirectory] of [
+      ["closed", closed],
+      ["seen", server.dataDir],
+    ] as const) {
+      await mkdir(join(configuration, "15", name), { recursive: true });
+      const text = `data_directory = '${dataDirectory}'\nport = 1\nunix_socket_directories = '/nowhere'\n`;
+      await writeFile(join(configuration, "15", name, "postgresql.conf"), text);
+    }
+    await mkdir(closed);
+    await chmod(closed, 0);
+    await chmod(configuration, 0o755);
+    const found = await asNobody(() => discoverClusters(signal, configuration));
+    expect(found.find(({ dataDirectory }) => dataDirectory === closed)).toMatchObject({
+      running: false,
+      runningUnknown: expect.stringContaining(`may not read ${closed}/postmaster.pid`) as unknown,
+    });
+    expect(found.find(({ debianName }) => debianName === "15/seen")).toMatchObject({
+      running: true,
+      runningUnknown: "",
+    });
+  } finally {
+    await chmod(closed, 0o700);
+    await rm(configuration, { recursive: true, force: true });
+  }
+});
+
+/** As root nothing is closed: then as somebody else. */
+async function asNobody<T>(work: () => Promise<T>): Promise<T> {
+  if (process.getuid?.() !== 0) return await work();
+  process.seteuid?.("nobody");
+  try {
+    return await work();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+test("the server of a control plane's own catalog is not offered", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "coppice-embedded-"));
+  try {
+    await using embedded = await openEmbeddedPostgres({ dataDirectory: folder, signal });
+    const listed = (await discoverClusters(signal))
+      .map((one) => `${one.dataDirectory} ${one.socketDirectory}`)
+      .join("\n");
+    expect(listed).toContain(server.dataDir);
+    expect(listed).not.toContain(embedded.folder);
+    expect(listed).not.toContain(new URL(embedded.url).searchParams.get("host"));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });

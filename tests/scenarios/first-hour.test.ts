@@ -130,7 +130,7 @@ test("a folder that the agent may not write is refused with what mends it, and n
   const backup = await installation.coppice(["backup", "create", "theirs", "--to", "locked"]);
   expect(backup.code).toBe(4);
   expect(backup.stderr).toMatch(/^✗ op_\w{26} failed in preflight on db8 \([\d.]+ \w+\): .*not-yours/m);
-  expect(backup.stderr).toMatch(/^ {2}next: .*repository check/m);
+  expect(backup.stderr).toMatch(/^ {2}next: let the agent's user write the folder, and try again$/m);
   expect(backup.stderr).toMatch(/^ {2}safe: nothing half-made was left behind; there is no good backup yet$/m);
   expect(await readdir(folder)).toEqual([]);
   expect(await installation.must(["backup", "list", "--cluster", "theirs"])).toMatch(/^no backups\n/);

@@ -1,70 +1,31 @@
 // One thing: what kill -9 and cancel leave behind, always with the same two clusters in the middle of the same work.
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Background, startBackground } from "../support/background.ts";
-import { type Installation, openInstallation, waitFor } from "../support/installation.ts";
+import { type Installation, waitFor } from "../support/installation.ts";
 import { portrayDatabase } from "../support/dumps/database-portrait.ts";
-import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { findPrograms } from "../support/programs.ts";
 import { listFiles } from "../support/scenarios/files.ts";
-import { type Gate, putGate } from "../support/scenarios/gate.ts";
 import { holdTable } from "../support/scenarios/held-table.ts";
-import { listDescendants, listProcesses, type ProcessSeen, stillRunning } from "../support/scenarios/processes.ts";
-import { addCluster, addRepository } from "../support/scenarios/protect.ts";
+import { type KillLab, openKillLab, type Protected } from "../support/scenarios/kill-lab.ts";
+import { listDescendants, type ProcessSeen, stillRunning } from "../support/scenarios/processes.ts";
 
-interface Protected {
-  readonly cluster: string;
-  readonly server: PostgresServer;
-  readonly gate: Gate;
-  readonly portrait: string;
-}
-interface Operation {
-  readonly id: string;
-  readonly state: string;
-  readonly cursor: string;
-  readonly failure?: { readonly reason: string };
-  readonly attempts: readonly { readonly settling?: boolean; readonly failure?: { readonly reason: string } }[];
-  readonly leavings?: readonly string[];
-}
-
+let lab: KillLab;
 let installation: Installation;
 let repository: string;
-/** A cluster of each major: while a backup of the one is interrupted, a restore in the other is too. */
-let clusters: readonly [Protected, Protected];
+/** While a backup of the one is interrupted, a restore in the other is too. */
+let clusters: KillLab["clusters"];
 
 beforeAll(async () => {
-  const openServer = async (major: number) => {
-    const server = await openPostgresServer({ major });
-    await server.sql("postgres", "create database shop");
-    await server.sql("shop", "create table sold as select i, md5(i::text) from generate_series(1, 5000) i");
-    const gate = await putGate(server, "shop");
-    return { cluster: `c${major}`, server, gate, portrait: await portrayDatabase(server, "shop") };
-  };
-  [installation, ...clusters] = await Promise.all([openInstallation(), openServer(15), openServer(18)]);
-  await installation.addAgent("db7");
-  repository = await addRepository(installation, "main", "db7");
-  for (const { cluster, server } of clusters) await addCluster(installation, cluster, { host: "db7", server });
+  lab = await openKillLab();
+  ({ installation, repository, clusters } = lab);
   // What restores need, and what must stay as it is.
   await Promise.all(clusters.map(({ cluster }) => installation.must(["backup", "create", cluster])));
 });
-afterAll(async () => {
-  await installation?.[Symbol.asyncDispose]();
-  for (const { server } of clusters ?? []) await server[Symbol.asyncDispose]();
-});
+afterAll(() => lab?.[Symbol.asyncDispose]());
 
 const start = async (args: readonly string[]) => (await installation.must([...args, "--no-wait", "-o", "name"])).trim();
-const get = (id: string) => installation.call<Operation>("OperationService/GetOperation", { operation: id });
-
-/** The operation once it has ended. */
-async function ended(id: string): Promise<Operation> {
-  for (let cursor = ""; ;) {
-    const request = { operation: id, timeout: "30s", cursor };
-    const operation = await installation.call<Operation>("OperationService/WaitOperation", request);
-    if (/_(SUCCEEDED|FAILED|CANCELLED)$/.test(operation.state)) return operation;
-    cursor = operation.cursor;
-  }
-}
 
 /** Work on two clusters, each in its middle: pg_dump waits for a table, pg_restore stands before a closed gate. */
 interface Middle extends AsyncDisposable {
@@ -107,26 +68,10 @@ async function expectGone(processes: readonly ProcessSeen[]): Promise<void> {
   await expect.poll(() => stillRunning(processes), { timeout: 5000 }).toEqual([]);
 }
 
-/** Nothing is half-made: no staged database, no work file, no object without a manifest, no tool that still runs. */
+/** Nothing is half-made, and the originals are as they were. */
 async function expectTidy(): Promise<void> {
-  for (const { server, portrait } of clusters) {
-    const databases = await server.sql("postgres", "select datname from pg_database where datname like 'coppice%'");
-    expect(databases).toBe("");
-    expect(await portrayDatabase(server, "shop")).toBe(portrait);
-  }
-  expect(await readdir(join(installation.folder, "agent-db7/work"))).toEqual([]);
-  const files = (await listFiles(repository)).filter((file) => file.includes("/backups/"));
-  const folderOf = (file: string) => file.split("/").slice(0, 3).join("/");
-  const committed = files.filter((file) => file.endsWith("/manifest.json")).map(folderOf);
-  expect(files.filter((file) => file.includes("unfinished") || !committed.includes(folderOf(file)))).toEqual([]);
-  const ports = clusters.map(({ server }) => `port='${server.port}'`);
-  const tools = (await listProcesses()).filter(({ argv }) => ports.some((port) => argv.join(" ").includes(port)));
-  expect(tools).toEqual([]);
-}
-
-async function backupIds(): Promise<string[]> {
-  const { backups = [] } = await installation.call<{ backups?: { id: string }[] }>("BackupService/ListBackups", {});
-  return backups.map(({ id }) => id);
+  await lab.expectTidy();
+  for (const { server, portrait } of clusters) expect(await portrayDatabase(server, "shop")).toBe(portrait);
 }
 
 const countManifests = async () =>
@@ -139,17 +84,9 @@ async function expectRestoreWorks({ cluster, server }: Protected): Promise<void>
   await server.sql("postgres", "drop database again");
 }
 
-/** Kills the control plane; its embedded PostgreSQL is there still, as after a real crash. */
-async function killControlPlane(): Promise<void> {
-  const { pid } = installation.controlPlane();
-  const catalog = (await listProcesses()).filter(({ parent, name }) => parent === pid && name === "postgres");
-  await installation.controlPlane().end("SIGKILL");
-  expect(await stillRunning(catalog)).toHaveLength(1);
-}
-
 /** The backup was lost, looked at and taken again, and every try is in its history. */
 async function expectTakenAgain(id: string): Promise<void> {
-  const { state, attempts } = await ended(id);
+  const { state, attempts } = await lab.ended(id);
   expect(state).toBe("OPERATION_STATE_SUCCEEDED");
   expect(attempts).toMatchObject([{ failure: { reason: "AGENT_LOST" } }, { settling: true }, {}]);
   expect(attempts[2]?.failure).toBeUndefined();
@@ -158,30 +95,31 @@ async function expectTakenAgain(id: string): Promise<void> {
 
 /** The restore was lost, and a look has found its staged database and dropped it. */
 async function expectClearedAway(id: string): Promise<void> {
-  const { state, failure, leavings = [] } = await ended(id);
+  const { state, failure, leavings = [] } = await lab.ended(id);
   expect(state).toBe("OPERATION_STATE_FAILED");
   expect({ reason: failure?.reason, leavings }).toEqual({ reason: "AGENT_LOST", leavings: [] });
   expect(await installation.must(["operation", "logs", id])).toContain("cleared away: the database coppice_restore_");
 }
 
 test("an agent killed in the middle leaves nothing that runs, and when it is back the backup is taken again and the restore cleared away", async () => {
-  const before = await backupIds();
+  const before = await lab.backupIds();
   const [dumped, restored] = clusters;
   await using middle = await getToMiddle(dumped, restored, ["--replace", "--yes"]);
   await installation.agent("db7").end("SIGKILL");
   await expectGone(middle.children);
   // The middle it was: there is something to clear away, and nothing that could pass for a backup.
   expect((await listFiles(repository)).filter((file) => file.includes("unfinished"))).not.toEqual([]);
-  expect(await backupIds()).toEqual(before);
+  expect(await lab.backupIds()).toEqual(before);
   expect(await portrayDatabase(restored.server, "shop")).toBe(restored.portrait);
-  for (const id of [middle.backup, middle.restore]) expect((await get(id)).state).toMatch(/_(RUNNING|INDETERMINATE)$/);
+  for (const id of [middle.backup, middle.restore])
+    expect((await lab.get(id)).state).toMatch(/_(RUNNING|INDETERMINATE)$/);
 
   // The gate stays closed: what still runs in the staged database must not keep it.
   await middle.release();
   installation.startAgent("db7");
   await expectTakenAgain(middle.backup);
   await expectClearedAway(middle.restore);
-  const [made = ""] = await backupIds();
+  const [made = ""] = await lab.backupIds();
   expect(before).not.toContain(made);
   await installation.must(["backup", "verify", made]);
   await middle.openGate();
@@ -201,7 +139,7 @@ test("a control plane killed in the middle disturbs neither: what the agent fini
   const manifests = await countManifests();
   const isConnected = async ({ logFile }: Background) => (await readFile(logFile, "utf8")).startsWith("op_");
   await waitFor("both are watched", async () => (await Promise.all(watching.map(isConnected))).every(Boolean));
-  await killControlPlane();
+  await lab.killControlPlane();
   await Promise.all([middle.release(), middle.openGate()]);
   await waitFor("the backup is committed", async () => (await countManifests()) === manifests + 1);
   await waitFor("the database is in place", async () =>
@@ -215,7 +153,7 @@ test("a control plane killed in the middle disturbs neither: what the agent fini
     expect(await readFile(logFile, "utf8")).toMatch(/does not answer; trying on\n[^]*✓ .* (checked|compared, in .*)\n/);
   }
   for (const id of [middle.backup, middle.restore]) {
-    const { state, attempts } = await get(id);
+    const { state, attempts } = await lab.get(id);
     expect({ state, attempts: attempts.length }).toEqual({ state: "OPERATION_STATE_SUCCEEDED", attempts: 1 });
   }
   expect(await restored.server.sql("taken over", "select count(*) from sold")).toBe("5000");
@@ -226,7 +164,7 @@ test("a control plane killed in the middle disturbs neither: what the agent fini
 test("both killed in the middle come back, and the backup is taken again and the restore cleared away", async () => {
   const [restored, dumped] = clusters;
   await using middle = await getToMiddle(dumped, restored, ["--as", "never"]);
-  await Promise.all([installation.agent("db7").end("SIGKILL"), killControlPlane()]);
+  await Promise.all([installation.agent("db7").end("SIGKILL"), lab.killControlPlane()]);
   await expectGone(middle.children);
   await middle.release();
   await installation.startControlPlane();
@@ -241,7 +179,7 @@ test("both killed in the middle come back, and the backup is taken again and the
 
 test("a cancel in the middle ends either within seconds and leaves nothing", async () => {
   const [restored, dumped] = clusters;
-  const before = await backupIds();
+  const before = await lab.backupIds();
   await using middle = await getToMiddle(dumped, restored, ["--replace", "--yes"]);
   const operations = [middle.backup, middle.restore];
   const began = performance.now();
@@ -254,6 +192,6 @@ test("a cancel in the middle ends either within seconds and leaves nothing", asy
     expect(`${code}: ${stderr}`).toContain(`1: ✗ ${id} was cancelled`);
   }
   await Promise.all([middle.release(), middle.openGate()]);
-  expect(await backupIds()).toEqual(before);
+  expect(await lab.backupIds()).toEqual(before);
   await expectTidy();
 });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type Installation, openInstallation } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { findPrograms } from "../support/programs.ts";
 import { type Ended, runProgram } from "../support/run-program.ts";
 import { listFiles } from "../support/scenarios/files.ts";
 import { addCluster, addRepository } from "../support/scenarios/protect.ts";
@@ -77,6 +78,19 @@ test("a name that nothing has is answered with where the names are", async () =>
   expect(await look()).toEqual(before);
 });
 
+test("a login at a port where nothing listens says to check the address, not a context", async () => {
+  const login = ["login", "127.0.0.1:1", "--ca-fingerprint", installation.caFingerprint];
+  const { stderr } = await expectRefused(login, 6, /^✗ the control plane at https:\/\/127.0.0.1:1 does not answer/);
+  expect(stderr).toMatch(/^ {2}next: check host and port: /m);
+});
+
+test("an answer that the disk has no room for is a failure", async () => {
+  const { coppice } = findPrograms();
+  const line = ["-c", 'exec "$0" audit list >/dev/full', coppice];
+  const ended = await runProgram("sh", line, { env: installation.env });
+  expect(ended).toMatchObject({ code: 1, stderr: "✗ standard output cannot be written: ENOSPC\n" });
+});
+
 test("a folder of one host is refused for the cluster of another, with the hint how it can be had", async () => {
   await installation.addAgent("db8");
   await addCluster(installation, "elsewhere", { host: "db8", server });
@@ -102,11 +116,13 @@ test("a wrong password is said to be wrong, and given again it works", async () 
     /^✗ op_\w+ failed in preflight on db7 .*password/m,
   );
   expect(tried.stderr).toMatch(/^ {2}safe: nothing half-made was left behind; last good backup: .* ago|just now/m);
-  await expectRefused(
+  const restored = await expectRefused(
     ["restore", "create", "demo", "--database", "shop", "--as", "x"],
     4,
     /^✗ op_\w+ failed .*password/m,
   );
+  const id = /op_\w{26}/.exec(restored.stderr)?.[0] ?? "";
+  expect(await installation.must(["operation", "logs", id])).toMatch(/ failed: .*password/);
   expect(await look()).toEqual(before);
   expect((await installation.coppice(["status", "--check"])).code).toBe(1);
   await installation.must(update, { input: server.password });
@@ -159,7 +175,7 @@ test.runIf(isRoot)(
         const tried = await expectRefused(
           ["backup", "create", "demo", "--to", name],
           1,
-          new RegExp(`^✗ op_\\w+ failed ${when}on db7 .*(ENOSPC|bytes left)`, "m"),
+          new RegExp(`^✗ op_\\w+ failed ${when}on db7 .*(no space left on its device; .* free now|[KM]i?B left)`, "m"),
         );
         expect(tried.stderr).toMatch(/^ {2}next: make room in the repository/m);
         expect(tried.stderr).toMatch(/^ {2}safe: nothing half-made was left behind; last good backup: /m);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { freePort } from "./free-port.ts";
 import { makeServerFolder } from "./server-folders.ts";
+import { copyTemplate } from "./templates/data-folder.ts";
 
 export interface PostgresServerOptions {
   readonly major: number;
@@ -44,6 +45,7 @@ export interface PostgresServer extends AsyncDisposable {
 }
 
 const startDeadlineMs = 30_000;
+const superuser = "postgres";
 const defaultHba = [
   "local all all peer",
   "local replication all peer",
@@ -91,6 +93,30 @@ async function waitGone(pid: number): Promise<void> {
   for (let now = await state(); now !== undefined && now !== "Z"; now = await state()) await delay(5);
 }
 
+function becomeOwner(owner: PostgresServer["owner"]): string[] {
+  if (process.getuid?.() !== 0) return ["setpriv"];
+  return ["setpriv", "--reuid", String(owner.uid), "--regid", String(owner.gid), "--init-groups"];
+}
+
+/** Makes the data folder of a server by initdb; it and the superuser are as those of openPostgresServer. */
+export async function initServer(major: number, dataDir: string): Promise<void> {
+  const owner = await findOwner();
+  await mkdir(dataDir, { mode: 0o700 });
+  await chown(dataDir, owner.uid, owner.gid);
+  const [setpriv = "", ...asOwner] = becomeOwner(owner);
+  const initdb = [
+    `/usr/lib/postgresql/${major}/bin/initdb`,
+    `--pgdata=${dataDir}`,
+    `--username=${superuser}`,
+    "--encoding=UTF8",
+    "--auth=scram-sha-256",
+    "--auth-local=trust",
+    "--no-sync",
+    "--no-instructions",
+  ];
+  await output(setpriv, [...asOwner, ...initdb], { PATH: "/usr/bin:/bin", HOME: dataDir, LANG: "C.UTF-8" });
+}
+
 /**
  * Makes and starts a real PostgreSQL server of the given major in a temporary folder, listening on a Unix socket there
  * and on 127.0.0.1. It answers when this returns. Disposing of it stops it at once and removes the folder; when the
@@ -103,17 +129,13 @@ export async function openPostgresServer(options: PostgresServerOptions): Promis
     throw new Error(`PostgreSQL ${major} is not installed: run sh deploy/setup tests`, { cause });
   });
   const owner = await findOwner();
-  const superuser = "postgres";
   const password = `pw-${crypto.randomUUID()}`;
   const folder = await makeServerFolder();
   const dataDir = join(folder, "data");
   const socketDir = join(folder, "socket");
   const logFile = join(folder, "server.log");
   const env = { PATH: `${binDir}:/usr/bin:/bin`, HOME: folder, LANG: "C.UTF-8" };
-  const asOwner =
-    process.getuid?.() === 0
-      ? ["setpriv", "--reuid", String(owner.uid), "--regid", String(owner.gid), "--init-groups"]
-      : ["setpriv"];
+  const asOwner = becomeOwner(owner);
   const run = (program: string, args: string[], input?: string, extra?: NodeJS.ProcessEnv) =>
     output("setpriv", [...asOwner.slice(1), join(binDir, program), ...args], { ...env, ...extra }, input);
 
@@ -175,19 +197,9 @@ export async function openPostgresServer(options: PostgresServerOptions): Promis
 
   try {
     await chmod(folder, 0o755);
-    for (const made of [dataDir, socketDir]) {
-      await mkdir(made, { mode: made === dataDir ? 0o700 : 0o755 });
-      await chown(made, owner.uid, owner.gid);
-    }
-    await run("initdb", [
-      `--pgdata=${dataDir}`,
-      `--username=${superuser}`,
-      "--encoding=UTF8",
-      "--auth=scram-sha-256",
-      "--auth-local=trust",
-      "--no-sync",
-      "--no-instructions",
-    ]);
+    await mkdir(socketDir, { mode: 0o755 });
+    await chown(socketDir, owner.uid, owner.gid);
+    if (!(await copyTemplate(major, dataDir))) await initServer(major, dataDir);
     const first = `local all ${superuser} peer map=harness`;
     await writeFile(join(dataDir, "pg_ident.conf"), `harness ${owner.name} ${superuser}\n`, { flag: "a" });
     await writeFile(join(dataDir, "pg_hba.conf"), `${[first, ...(options.hba ?? defaultHba)].join("\n")}\n`);

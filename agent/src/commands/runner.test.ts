@@ -140,7 +140,7 @@ describe("a command", () => {
     expect(await resultOf("cmd_1")).toMatchObject({ cancelled: true, result: { case: undefined } });
   });
 
-  test("is over at its deadline and still says what it could not clear away", async () => {
+  test("is over at its deadline and still says, in its log too, what it could not clear away", async () => {
     const runner = await open(async (spec, context) => {
       context.leaving("a file");
       return await untilAborted(spec, context);
@@ -149,6 +149,12 @@ describe("a command", () => {
     const result = await resultOf("cmd_1");
     expect(result.failure?.reason).toBe("DEADLINE_EXCEEDED");
     expect(result.leavings).toEqual(["a file"]);
+    const lines = messages.flatMap((message) => (message.case === "logChunk" ? (message.value.lines ?? []) : []));
+    expect(lines.map(({ text }) => text)).toEqual([
+      expect.stringMatching(/^failed: it was not done by /),
+      "left behind: a file",
+    ]);
+    expect(messages.at(-1)?.case).toBe("result");
   });
 
   test("of an older fence than a known one is refused", async () => {

@@ -146,6 +146,10 @@ class Runner implements CommandRunner {
       log.info(names, "command begins");
       using _deadline = abortAtDeadline(command.deadline, controller);
       const result = await this.#carryOut(command, key, controller.signal, reporter);
+      // So that the log alone tells how the attempt ended, whatever the work itself had to say.
+      if (result.failure) reporter.log(`failed: ${result.failure.message}`);
+      if (result.cancelled) reporter.log("cancelled");
+      for (const leaving of result.leavings) reporter.log(`left behind: ${leaving}`);
       reporter.flush();
       this.#ended.set(commandId, reporter);
       log.info({ ...names, reason: result.failure?.reason, cancelled: result.cancelled }, "command ended");

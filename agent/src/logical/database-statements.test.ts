@@ -12,9 +12,11 @@ const plain = {
   connectionLimit: -1,
 };
 
+const place = { name: "d", oid: 20_000, tablespace: undefined };
+
 test("a database is created with what cannot be changed later", () => {
-  expect(createDatabaseStatement('d"b', create(DatabasePropertiesSchema, plain), undefined)).toBe(
-    `CREATE DATABASE "d""b" WITH TEMPLATE template0 OWNER "o'w" ENCODING 'UTF8' LOCALE_PROVIDER "libc" LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'`,
+  expect(createDatabaseStatement({ ...place, name: 'd"b' }, create(DatabasePropertiesSchema, plain))).toBe(
+    `CREATE DATABASE "d""b" WITH OID 20000 TEMPLATE template0 OWNER "o'w" ENCODING 'UTF8' LOCALE_PROVIDER "libc" LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'`,
   );
   const icu = create(DatabasePropertiesSchema, {
     ...plain,
@@ -22,11 +24,11 @@ test("a database is created with what cannot be changed later", () => {
     locale: "de-DE",
     icuRules: "&a < b",
   });
-  expect(createDatabaseStatement("d", icu, "fast")).toContain(
+  expect(createDatabaseStatement({ ...place, tablespace: "fast" }, icu)).toContain(
     `ICU_LOCALE 'de-DE' ICU_RULES '&a < b' TABLESPACE "fast"`,
   );
   const builtin = create(DatabasePropertiesSchema, { ...plain, localeProvider: "builtin", locale: "C.UTF-8" });
-  expect(createDatabaseStatement("d", builtin, undefined)).toContain("BUILTIN_LOCALE 'C.UTF-8'");
+  expect(createDatabaseStatement(place, builtin)).toContain("BUILTIN_LOCALE 'C.UTF-8'");
 });
 
 test("lists of names are given name by name, and other values as one text", () => {

@@ -40,12 +40,12 @@ function settingValue({ name, value }: DatabaseSetting): string {
 
 /** The statement that creates a database with what cannot be changed later; `tablespace` undefined is the default one. */
 export function createDatabaseStatement(
-  name: string,
+  { name, oid, tablespace }: { name: string; oid: number; tablespace: string | undefined },
   properties: DatabaseProperties,
-  tablespace: string | undefined,
 ): string {
   const parts = [
-    `CREATE DATABASE ${quoteIdentifier(name)} WITH TEMPLATE template0 OWNER ${quoteIdentifier(properties.owner)}`,
+    `CREATE DATABASE ${quoteIdentifier(name)} WITH OID ${oid} TEMPLATE template0`,
+    `OWNER ${quoteIdentifier(properties.owner)}`,
     `ENCODING ${quoteLiteral(properties.encoding)} LOCALE_PROVIDER ${quoteIdentifier(properties.localeProvider)}`,
     `LC_COLLATE ${quoteLiteral(properties.lcCollate)} LC_CTYPE ${quoteLiteral(properties.lcCtype)}`,
   ];

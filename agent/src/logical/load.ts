@@ -1,11 +1,12 @@
 import { createWriteStream } from "node:fs";
 import { chown, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
 import { openChain } from "../host/chain.ts";
-import { runProgram } from "../host/run.ts";
+import type { Program } from "../host/program.ts";
 import { decodePrograms } from "../pipeline/stages.ts";
 import type { ToolAccess } from "../postgres/tool-access.ts";
 import { openStoredStream } from "../repository/get.ts";
@@ -45,17 +46,22 @@ export async function loadArchive(storage: Storage, archive: ArchiveToLoad): Pro
   else await loadFromStream(storage, archive, args);
 }
 
-async function loadFromStream(storage: Storage, archive: ArchiveToLoad, args: string[]): Promise<void> {
-  const { stream, prefix, access, signal, onBytes, log } = archive;
-  const restore = access.connecting("pg_restore", archive.database, args);
-  const input = openStoredStream(storage, { prefix, stream, signal, onBytes });
-  await using chain = await openChain([...decodePrograms(streamCodec(stream)), restore], {
-    signal,
-    input,
-    onStderr: (_program, line) => log(line),
+/** Runs programs whose end is pg_restore, everything they say on stderr logged as they say it. */
+async function runLogged(programs: readonly Program[], archive: ArchiveToLoad, input?: Readable): Promise<void> {
+  await using chain = await openChain(programs, {
+    signal: archive.signal,
+    ...(input === undefined ? {} : { input }),
+    onStderr: (program, line) => archive.log(`${program}: ${line.replace(`${program}: `, "")}`),
   });
   chain.output.resume();
   await chain.done;
+}
+
+async function loadFromStream(storage: Storage, archive: ArchiveToLoad, args: string[]): Promise<void> {
+  const { stream, prefix, access, signal, onBytes } = archive;
+  const restore = access.connecting("pg_restore", archive.database, args);
+  const input = openStoredStream(storage, { prefix, stream, signal, onBytes });
+  await runLogged([...decodePrograms(streamCodec(stream)), restore], archive, input);
 }
 
 async function loadFromFile(storage: Storage, archive: ArchiveToLoad, args: string[]): Promise<void> {
@@ -73,7 +79,7 @@ async function loadFromFile(storage: Storage, archive: ArchiveToLoad, args: stri
       await chain.done;
     }
     if (access.user) await chown(file, access.user.uid, access.user.gid);
-    await runProgram(access.connecting("pg_restore", archive.database, [...args, `--jobs=${jobs}`, file]), { signal });
+    await runLogged([access.connecting("pg_restore", archive.database, [...args, `--jobs=${jobs}`, file])], archive);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code === "ENOSPC" || code === "EDQUOT")

@@ -9,6 +9,7 @@ import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { BackupManifest, DumpedDatabase } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail, type Failure, isFailure } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { readFacts } from "../postgres/facts.ts";
@@ -163,7 +164,7 @@ async function freeBytesOf(folder: string): Promise<bigint | undefined> {
 
 function seeSpace(where: string, free: bigint | undefined, needed: bigint): Omit<Item, "name"> {
   if (free === undefined) return { message: `free space of ${where} cannot be seen from here` };
-  const message = `${where} has ${free} bytes free, and the database had ${needed}`;
+  const message = `${where} has ${formatSize(free)} free, and the database had ${formatSize(needed)}`;
   if (free < needed) fail("SPACE_MISSING", message);
   return { message };
 }
@@ -211,7 +212,10 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
   );
 
   const items: Item[] = [
-    { name: "backup", message: `${address.backupId} holds the database, ${toc.objects.length} objects` },
+    {
+      name: "backup",
+      message: `${address.backupId} holds the database, ${toc.objects.length} ${toc.objects.length === 1 ? "object" : "objects"}`,
+    },
     { name: "connection", message: `PostgreSQL ${major} answers at ${formatAddress(endpoint)}` },
     await look("version", signal, async () => {
       requireRestorable(majorOf(manifest.serverVersionNum), major);

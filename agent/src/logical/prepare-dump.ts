@@ -7,6 +7,7 @@ import { type DumpOptions, DumpOptionsSchema } from "@coppice/proto/gen/coppice/
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { fail } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
 import { runProgram } from "../host/run.ts";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
@@ -72,8 +73,8 @@ async function checkRoom({ storage, signal, log }: DumpRequest, databases: reado
   if (free === undefined) return;
   const total = databases.reduce((sum, { sizeBytes }) => sum + Number(sizeBytes ?? 0n), 0);
   // Dumps are smaller than databases by far, but nobody knows by how much: a guess refuses nothing.
-  if (free < leastFreeBytes) fail("REPOSITORY_FULL", `the repository ${storage.name} has ${free} bytes left`);
-  if (free < total) log(`warning: the repository has ${free} bytes left for databases of ${total} bytes`);
+  if (free < leastFreeBytes) fail("REPOSITORY_FULL", `the repository ${storage.name} has ${formatSize(free)} left`);
+  if (free < total) log(`warning: the repository has ${formatSize(free)} left for databases of ${formatSize(total)}`);
 }
 
 /**

@@ -7,6 +7,7 @@ import {
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { openConnection } from "../postgres/connect.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
@@ -29,6 +30,8 @@ export interface RestoreRequest extends RestoreToPlan {
 }
 
 const cleanUpMs = 60_000;
+/** Who cancels does not wait for a server that does not answer: what stays is named. */
+const cancelledCleanUpMs = 5_000;
 const clearPauseMs = 500;
 const swapMs = 60_000;
 
@@ -59,13 +62,15 @@ async function stage(request: RestoreRequest, plan: RestorePlan): Promise<number
     tablespace: plan.tablespace,
   });
   await request.onStaged(oid);
+  request.log(`created the database ${name} beside what is there`);
   return oid;
 }
 
 async function fill(request: RestoreRequest, plan: RestorePlan): Promise<Loaded> {
-  const { command, signal } = request;
+  const { command, signal, log } = request;
   const total = plan.stream.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
   const progress = create(WorkDoneSchema, { phase: "restoring", item: command.database, totalBytes: total });
+  log(`loading the archive of ${JSON.stringify(command.database)}, ${formatSize(total)}`);
   await loadArchive(request.storage, {
     prefix: plan.prefix,
     stream: plan.stream,
@@ -75,12 +80,13 @@ async function fill(request: RestoreRequest, plan: RestorePlan): Promise<Loaded>
     keepsTablespaces: plan.keepsTablespaces,
     workFolder: request.workFolder,
     signal,
-    log: request.log,
+    log,
     onBytes: (bytes) => {
       progress.doneBytes += BigInt(bytes);
       request.onProgress(progress);
     },
   });
+  log(`loaded; comparing it with the ${plan.toc.objects.length} entries of the archive`);
   const compared = await compareDatabase({
     archive: plan.toc,
     access: plan.access,
@@ -93,7 +99,10 @@ async function fill(request: RestoreRequest, plan: RestorePlan): Promise<Loaded>
   await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
   const refused = await applyProperties(connection, command.stagedDatabase, propertiesOf(plan));
   const tablespaces = plan.items.flatMap(({ message, warning }) => (warning ? [`${message}: ${warning}`] : []));
-  return { compared, warnings: [...tablespaces, ...compared.warnings, ...refused], bytesRead: progress.doneBytes };
+  const warnings = [...tablespaces, ...compared.warnings, ...refused];
+  for (const warning of warnings) log(`warning: ${warning}`);
+  log(`compared ${compared.objects} objects, ${compared.tables} tables, ${compared.rows} rows`);
+  return { compared, warnings, bytesRead: progress.doneBytes };
 }
 
 /** The swap; a connection that broke at its COMMIT is asked what came of it. */
@@ -135,13 +144,13 @@ async function isInPlace(command: RestoreDatabaseCommand, plan: RestorePlan, oid
 
 async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<void> {
   const { stagedDatabase } = request.command;
-  // The operation's own signal may be aborted already.
-  const signal = AbortSignal.timeout(cleanUpMs);
+  // Not the operation's own signal, which may be aborted already.
+  const signal = AbortSignal.timeout(request.signal.aborted ? cancelledCleanUpMs : cleanUpMs);
   try {
     for (;;) {
       try {
         await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
-        await dropStagedDatabase(connection, stagedDatabase);
+        if (await dropStagedDatabase(connection, stagedDatabase)) request.log(`dropped the database ${stagedDatabase}`);
         return;
       } catch (error) {
         // A server that crashed, and took the restore with it, is mostly back in some seconds; who cancelled does not wait.
@@ -173,6 +182,7 @@ export async function restoreDatabase(request: RestoreRequest): Promise<RestoreD
     const oid = await stage(request, plan);
     const { compared, warnings, bytesRead } = await fill(request, plan);
     await swap(request, plan, oid);
+    request.log(`put into place as ${JSON.stringify(command.targetDatabase)}`);
     return create(RestoreDatabaseResultSchema, {
       database: command.targetDatabase,
       oid,

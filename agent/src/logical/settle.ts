@@ -22,7 +22,7 @@ import type { Storage } from "../storage/storage.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
 import { workFile } from "./load.ts";
 import { inspectRestore, type RestoreToPlan } from "./plan.ts";
-import { dropStagedDatabase, findDatabase } from "./staged-database.ts";
+import { dropStagedDatabase, findDatabase, isStagedOid } from "./staged-database.ts";
 
 /** How a lost command ended; `outcome` undefined: not to its end, and what it left is cleared away. */
 export interface Settled<Result> {
@@ -93,7 +93,7 @@ export async function settleDump(
 
 /** A restore that was lost. */
 export interface LostRestore extends RestoreToPlan {
-  /** What onStaged was told, if it was; a restore that never came so far has put nothing into place. */
+  /** What onStaged was told; undefined when that is lost, or the restore never came so far: then the oid itself tells. */
   readonly stagedOid: number | undefined;
 }
 
@@ -104,9 +104,11 @@ async function dropStaged(connection: PostgresConnection, { command, workFolder 
 }
 
 /**
- * Finds out how a lost restore ended. It must not be running any more. In place: the database with the staged one's oid
- * has the target's name, which it got only after it was compared; it is compared once more for the numbers, and what
- * differs now was changed since. Otherwise the staged database is dropped. Fails as connections and the storage do.
+ * Finds out how a lost restore ended. It must not be running any more. In place: the database with the staged one's oid,
+ * or with one that only the staged one could have, has the target's name, which it got only after it was compared; it is
+ * compared once more for the numbers, and what differs now was changed since. Otherwise the staged database is dropped,
+ * also one that the server was still creating. Fails with DATABASE_IN_USE when that does not end, and as connections and
+ * the storage do.
  */
 export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreDatabaseResult>> {
   const { command, stagedOid, signal } = lost;
@@ -115,8 +117,10 @@ export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreD
   const database = endpoint.maintenanceDatabase === target ? "template1" : endpoint.maintenanceDatabase;
   await using connection = await openConnection(endpoint, { database, signal });
   const removed = await dropStaged(connection, lost);
-  if (stagedOid === undefined || (await findDatabase(connection, target)) !== stagedOid)
-    return { outcome: undefined, removed };
+  const oid = await findDatabase(connection, target);
+  const isOwn =
+    oid !== undefined && (stagedOid === undefined ? isStagedOid(oid, command.stagedDatabase) : oid === stagedOid);
+  if (!isOwn) return { outcome: undefined, removed };
   const plan = await inspectRestore(lost);
   const compared = await compareDatabase({
     archive: plan.toc,
@@ -132,7 +136,7 @@ export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreD
   const isKept = keptDatabase !== "" && (await findDatabase(connection, keptDatabase)) !== undefined;
   const outcome = create(RestoreDatabaseResultSchema, {
     database: target,
-    oid: stagedOid,
+    oid,
     keptAs: isKept ? keptDatabase : "",
     objects: compared.objects,
     tables: compared.tables,

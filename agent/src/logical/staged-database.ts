@@ -1,8 +1,41 @@
+import { createHash, randomInt } from "node:crypto";
 import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
+import { fail } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "../postgres/connect.ts";
 import { toPostgresFailure } from "../postgres/postgres-failure.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
 import { createDatabaseStatement, propertyStatements } from "./database-statements.ts";
+
+/**
+ * What a session that creates a staged database calls itself: the statement outlives a killed agent, and until it ends
+ * nobody sees the database. Shorter than the 63 bytes that a server keeps.
+ */
+const creatorName = (stagedDatabase: string) => `coppice ${stagedDatabase}`;
+const creatorEndMs = 10_000;
+
+/** Positive also where somebody reads an oid as a signed number, and far above what a server counts up to by itself. */
+const base = 2 ** 30;
+const attempts = 2 ** 8;
+
+function ownRange(stagedDatabase: string): number {
+  const hash = createHash("sha256").update(stagedDatabase).digest().readUInt32BE(0) >>> 10;
+  return base + hash * attempts;
+}
+
+/**
+ * An oid for a staged database that tells by itself which restore has made it: a rename keeps it, so that a lost swap
+ * can be told from one that never was with nothing written into the database. One of 256, because what a crashed server
+ * left of an earlier attempt may still occupy another one.
+ */
+export function chooseStagedOid(stagedDatabase: string): number {
+  return ownRange(stagedDatabase) + randomInt(attempts);
+}
+
+/** Whether chooseStagedOid chose the oid for a staged database of that name. */
+export function isStagedOid(oid: number, stagedDatabase: string): boolean {
+  const first = ownRange(stagedDatabase);
+  return oid >= first && oid < first + attempts;
+}
 
 /** The oid of a database, or undefined when there is none of that name. */
 export async function findDatabase(connection: PostgresConnection, name: string): Promise<number | undefined> {
@@ -11,22 +44,22 @@ export async function findDatabase(connection: PostgresConnection, name: string)
 }
 
 /**
- * Creates the database that a restore fills, closed to all but superusers where the login role is one; gives its oid.
- * `tablespace` undefined is the default one.
+ * Creates the database that a restore fills, closed to all but superusers where the login role is one; gives its oid,
+ * which isStagedOid knows again. `tablespace` undefined is the default one.
  */
 export async function createStagedDatabase(
   connection: PostgresConnection,
   { name, properties, tablespace }: { name: string; properties: DatabaseProperties; tablespace: string | undefined },
 ): Promise<number> {
-  await connection.query(createDatabaseStatement(name, properties, tablespace));
-  const { oid, superuser } = await connection.queryOne<{ oid: string; superuser: boolean }>(
-    `select d.oid::text, r.rolsuper as superuser from pg_database d, pg_roles r
-     where d.datname = $1 and r.rolname = current_user`,
-    [name],
+  const oid = chooseStagedOid(name);
+  await connection.query("select set_config('application_name', $1, false)", [creatorName(name)]);
+  await connection.query(createDatabaseStatement({ name, oid, tablespace }, properties));
+  const { superuser } = await connection.queryOne<{ superuser: boolean }>(
+    "select rolsuper as superuser from pg_roles where rolname = current_user",
   );
   // A connection limit does not bind superusers.
   if (superuser) await connection.query(`ALTER DATABASE ${quoteIdentifier(name)} WITH CONNECTION LIMIT 0`);
-  return Number(oid);
+  return oid;
 }
 
 /**
@@ -62,8 +95,26 @@ export async function applyProperties(
   return warnings;
 }
 
-/** Ends the sessions of a database and drops it; says whether there was one. */
+/** Ends the sessions that may still create a database of that name; fails with DATABASE_IN_USE when one remains. */
+async function endCreators(connection: PostgresConnection, name: string): Promise<void> {
+  const creators = await connection.query<{ pid: number; ended: boolean }>(
+    `select pid, pg_terminate_backend(pid, ${creatorEndMs}) as ended from pg_stat_activity
+     where application_name = $1 and pid <> pg_backend_pid()`,
+    [creatorName(name)],
+  );
+  const left = creators.find(({ ended }) => !ended);
+  if (left)
+    fail("DATABASE_IN_USE", `the server's process ${left.pid} still creates the database ${name} and does not end`, {
+      hint: "look at that process, then try again",
+    });
+}
+
+/**
+ * Ends the sessions that create a staged database or are in it, and drops it; says whether there was one. Afterwards
+ * none comes into being any more. Fails with DATABASE_IN_USE when its creation cannot be ended, or as connections do.
+ */
 export async function dropStagedDatabase(connection: PostgresConnection, name: string): Promise<boolean> {
+  await endCreators(connection, name);
   if ((await findDatabase(connection, name)) === undefined) return false;
   await connection.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
   return true;

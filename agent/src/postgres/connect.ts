@@ -48,6 +48,8 @@ function clientConfig(endpoint: ResolvedEndpoint, database: string, ssl: TlsAtte
   };
 }
 
+const closeMs = 1000;
+
 async function tryToConnect(config: ClientConfig, signal: AbortSignal): Promise<Client> {
   const client = new Client(config);
   // Trouble of an idle connection shows itself to the next statement; without a listener it would end the process.
@@ -102,7 +104,12 @@ export async function openConnection(endpoint: ResolvedEndpoint, options: Connec
     throw signal.aborted ? signal.reason : toPostgresFailure(error, endpoint);
   });
   // With a statement running, `pg` closes the line at once, and the server ends the statement.
-  const close = () => client.end().catch(() => {});
+  const close = async () => {
+    // A server that stands still never closes its side; what was asked of the connection is answered by then.
+    const timer = setTimeout(() => client.connection.stream.destroy(), closeMs);
+    await client.end().catch(() => {});
+    clearTimeout(timer);
+  };
   const onAbort = () => void close();
   signal.addEventListener("abort", onAbort, { once: true });
 

@@ -43,14 +43,16 @@ export interface PostmasterFile {
   readonly socketDirectory: string;
 }
 
-/** The postmaster.pid of a data directory, or undefined where there is none or it cannot be read. */
-export async function readPostmasterFile(dataDirectory: string): Promise<PostmasterFile | undefined> {
+/** The postmaster.pid of a data directory, undefined where there is none, or the word when our user may not look. */
+export async function readPostmasterFile(dataDirectory: string): Promise<PostmasterFile | "closed" | undefined> {
   try {
     const lines = (await readFile(join(dataDirectory, "postmaster.pid"), "utf8")).split("\n");
     const [pid, port] = [Number(lines[0]), Number(lines[3])];
     if (!Number.isInteger(pid) || !Number.isInteger(port) || port === 0) return undefined;
     return { pid, dataDirectory: lines[1] ?? dataDirectory, port, socketDirectory: lines[4] ?? "" };
   } catch (error) {
+    if (error instanceof Error && "code" in error && (error.code === "EACCES" || error.code === "EPERM"))
+      return "closed";
     if (isUnreadable(error)) return undefined;
     throw error;
   }

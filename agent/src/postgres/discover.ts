@@ -2,13 +2,14 @@ import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { type FoundCluster, FoundClusterSchema } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
+import { catalogClusterName } from "@coppice/proto/kit/catalog-cluster";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { lookUpUser } from "../host/os-user.ts";
 import { readMajor, readPostmasterFile, readSystemIdentifier } from "./control-data.ts";
 
 const debianConfiguration = "/etc/postgresql";
 
-/** For what may vanish or be closed to us while we look: then it is not there for us. */
+/** For what may vanish or be closed to us while we look: then it is not there for us, and undefined. */
 async function ifReadable<T>(promise: Promise<T>): Promise<T | undefined> {
   try {
     return await promise;
@@ -41,11 +42,11 @@ interface DebianCluster {
   readonly socketDirectory: string;
 }
 
-async function listDebianClusters(): Promise<DebianCluster[]> {
+async function listDebianClusters(configuration: string): Promise<DebianCluster[]> {
   const found: DebianCluster[] = [];
-  for (const major of (await ifReadable(readdir(debianConfiguration))) ?? []) {
-    for (const name of (await ifReadable(readdir(join(debianConfiguration, major)))) ?? []) {
-      const text = await ifReadable(readFile(join(debianConfiguration, major, name, "postgresql.conf"), "utf8"));
+  for (const major of (await ifReadable(readdir(configuration))) ?? []) {
+    for (const name of (await ifReadable(readdir(join(configuration, major)))) ?? []) {
+      const text = await ifReadable(readFile(join(configuration, major, name, "postgresql.conf"), "utf8"));
       if (text === undefined) continue;
       found.push({
         name: `${major}/${name}`,
@@ -59,17 +60,38 @@ async function listDebianClusters(): Promise<DebianCluster[]> {
   return found;
 }
 
-/** Data directories of running postmasters, which are the working folders of their processes. */
-async function listRunningDirectories(): Promise<string[]> {
-  const found = new Set<string>();
+/** A process of a PostgreSQL server; what may not be seen of it is undefined. */
+interface ServerProcess {
+  /** Its working folder, which is the data directory; only its own user and root may see it. */
+  readonly folder: string | undefined;
+  /** Of a postmaster, as its command line says, which everybody may see. */
+  readonly dataDirectory: string | undefined;
+  readonly socketDirectory: string | undefined;
+  /** Whether it is the postmaster that a control plane keeps its catalog in. */
+  readonly isCatalog: boolean;
+}
+
+function argumentAfter(args: readonly string[], option: string): string | undefined {
+  const index = args.indexOf(option);
+  return index === -1 ? undefined : args[index + 1];
+}
+
+/** The processes of PostgreSQL servers on this host. */
+async function listServerProcesses(): Promise<ServerProcess[]> {
+  const found: ServerProcess[] = [];
   for (const pid of await readdir("/proc")) {
     if (!/^\d+$/.test(pid)) continue;
     const program = (await ifReadable(readFile(`/proc/${pid}/comm`, "utf8")))?.trim();
     if (program !== "postgres" && program !== "postmaster") continue;
-    const folder = await ifReadable(readlink(`/proc/${pid}/cwd`));
-    if (folder) found.add(folder);
+    const args = ((await ifReadable(readFile(`/proc/${pid}/cmdline`, "utf8"))) ?? "").split("\0");
+    found.push({
+      folder: await ifReadable(readlink(`/proc/${pid}/cwd`)),
+      dataDirectory: argumentAfter(args, "-D"),
+      socketDirectory: argumentAfter(args, "-k"),
+      isCatalog: args.includes(`cluster_name=${catalogClusterName}`),
+    });
   }
-  return [...found];
+  return found;
 }
 
 /** Sockets that are listened on, whoever owns the server: the folder and the number in the name. */
@@ -82,32 +104,69 @@ async function listSockets(): Promise<{ socketDirectory: string; port: number }[
   }));
 }
 
-async function describeDirectory(dataDirectory: string, signal: AbortSignal): Promise<FoundCluster | undefined> {
+interface RunState {
+  readonly running: boolean;
+  readonly runningUnknown?: string;
+  readonly port?: number;
+  readonly socketDirectory?: string;
+}
+
+async function readRunState(dataDirectory: string, processes: readonly ServerProcess[]): Promise<RunState> {
+  const postmaster = await readPostmasterFile(dataDirectory);
+  if (postmaster !== undefined && postmaster !== "closed") {
+    const { pid, port, socketDirectory } = postmaster;
+    if ((await ifReadable(stat(`/proc/${pid}`))) !== undefined) return { running: true, port, socketDirectory };
+  }
+  if (processes.some((process) => process.dataDirectory === dataDirectory)) return { running: true };
+  return postmaster === "closed"
+    ? {
+        running: false,
+        runningUnknown: `the agent, as uid ${process.geteuid?.()}, may not read ${dataDirectory}/postmaster.pid`,
+      }
+    : { running: false };
+}
+
+async function describeDirectory(
+  dataDirectory: string,
+  processes: readonly ServerProcess[],
+  signal: AbortSignal,
+): Promise<FoundCluster | undefined> {
   const folder = await ifReadable(stat(dataDirectory));
   if (!folder) return undefined;
-  const postmaster = await readPostmasterFile(dataDirectory);
-  const isRunning = postmaster !== undefined && (await ifReadable(stat(`/proc/${postmaster.pid}`))) !== undefined;
   return create(FoundClusterSchema, {
     dataDirectory,
     owner: await ownerName(folder.uid, signal),
-    running: isRunning,
     major: (await readMajor(dataDirectory)) ?? 0,
     systemIdentifier: (await readSystemIdentifier(dataDirectory)) ?? "",
-    ...(isRunning ? { port: postmaster.port, socketDirectory: postmaster.socketDirectory } : {}),
+    ...(await readRunState(dataDirectory, processes)),
   });
 }
 
 /**
  * The PostgreSQL clusters of this host: running ones by their processes and sockets, Debian's stopped ones by their
- * configuration. What the agent's user may not see is left empty. Throws only the signal's reason.
+ * configuration, from the folder `configuration`; not the servers of control planes. What the agent's user may not see is
+ * left empty, or said in runningUnknown. Throws only the signal's reason.
  */
-export async function discoverClusters(signal: AbortSignal): Promise<FoundCluster[]> {
-  const debian = await listDebianClusters();
-  const folders = new Set([...(await listRunningDirectories()), ...debian.map(({ dataDirectory }) => dataDirectory)]);
+export async function discoverClusters(
+  signal: AbortSignal,
+  configuration: string = debianConfiguration,
+): Promise<FoundCluster[]> {
+  const debian = await listDebianClusters(configuration);
+  const all = await listServerProcesses();
+  const catalogs = all.filter(({ isCatalog }) => isCatalog);
+  const isCatalogs = (folder: string | undefined) =>
+    catalogs.some((catalog) => folder === catalog.folder || folder === catalog.dataDirectory);
+  // A catalog's other processes have its working folder, and no command line of their own.
+  const processes = all.filter(({ isCatalog, folder }) => !isCatalog && !isCatalogs(folder));
+  const folders = new Set(
+    [...processes.map(({ folder }) => folder), ...debian.map(({ dataDirectory }) => dataDirectory)].filter(
+      (folder) => folder !== undefined,
+    ),
+  );
   const found: FoundCluster[] = [];
   for (const folder of folders) {
     signal.throwIfAborted();
-    const cluster = await describeDirectory(folder, signal);
+    const cluster = await describeDirectory(folder, processes, signal);
     if (cluster) found.push(cluster);
   }
   for (const configured of debian) {
@@ -119,11 +178,12 @@ export async function discoverClusters(signal: AbortSignal): Promise<FoundCluste
     cluster.major ||= Number.parseInt(configured.name, 10);
   }
   for (const { socketDirectory, port } of await listSockets()) {
+    if (catalogs.some((catalog) => catalog.socketDirectory === socketDirectory)) continue;
     const socket = await ifReadable(stat(join(socketDirectory, `.s.PGSQL.${port}`)));
     const known = found.find(
       (cluster) => cluster.port === port && (cluster.running || cluster.socketDirectory === socketDirectory),
     );
-    if (known) known.running = true;
+    if (known) Object.assign(known, { running: true, runningUnknown: "" });
     if (!socket || known) continue;
     const owner = await ownerName(socket.uid, signal);
     found.push(create(FoundClusterSchema, { socketDirectory, port, running: true, owner }));

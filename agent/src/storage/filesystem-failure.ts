@@ -1,5 +1,7 @@
+import { statfsSync } from "node:fs";
 import { Failure, type FailureOptions } from "@coppice/proto/kit/failure";
 import type { Reason } from "@coppice/proto/kit/reasons";
+import { formatSize } from "@coppice/proto/kit/size";
 
 /** What was being done when the file system refused. */
 export interface Attempted {
@@ -33,6 +35,23 @@ const reasonByCode: Readonly<Record<string, Reason>> = {
   EUCLEAN: "REPOSITORY_IO_ERROR",
 };
 
+const fullByCode: Readonly<Record<string, string>> = {
+  EDQUOT: "the disk quota of the agent's user is used up",
+  EFBIG: "the file is larger than the file system or a limit lets it be",
+  ENOSPC: "no space left on its device",
+};
+
+/** What is free now, when what could not be written whole has been removed. */
+function describeRoom(root: string): string {
+  try {
+    const { bavail, bsize, files, ffree } = statfsSync(root);
+    const inodes = files > 0 && ffree === 0 ? ", but no inode" : "";
+    return `${formatSize(bavail * bsize)} free now${inodes}`;
+  } catch (error) {
+    return `its free space cannot be read: ${errorCode(error) ?? "it is not there"}`;
+  }
+}
+
 /** The failure that an error of the file system stands for; any other error is given back as it is. */
 export function filesystemFailure(error: unknown, { doing, root, key }: Attempted): unknown {
   const code = errorCode(error);
@@ -42,6 +61,10 @@ export function filesystemFailure(error: unknown, { doing, root, key }: Attempte
   const reason = isDenied ? denied : reasonByCode[code];
   if (!reason) return error;
   const options: FailureOptions = { metadata: { errno: code, key }, cause: error };
+  if (reason === "REPOSITORY_FULL") {
+    const message = `repository ${root}: cannot ${doing} ${key}: ${fullByCode[code]}; ${describeRoom(root)}`;
+    return new Failure(reason, message, options);
+  }
   return new Failure(reason, `repository ${root}: cannot ${doing} ${key === "" ? "it" : key}: ${code}`, options);
 }
 

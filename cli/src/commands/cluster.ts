@@ -14,7 +14,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
-import { labelOption, operationOptions, repeatableOption } from "../input/options.ts";
+import { labelOption, operationOptions, repeatableOption, yesOption } from "../input/options.ts";
 import { type PasswordOptions, passwordOptions, readPassword } from "../input/password.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import { formatDetails } from "../output/details.ts";
@@ -107,6 +107,7 @@ export function addClusterCommands(program: Command, execute: Execute): void {
     name: "remove",
     summary: "forget a cluster that has no backups; the cluster itself is not touched",
     arguments: [clusterArgument],
+    options: [yesOption()],
     examples: ["coppice cluster remove shop"],
     run: remove,
   });

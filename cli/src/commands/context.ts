@@ -49,9 +49,7 @@ const shown = (name: string, { address, caFingerprint }: Profile, { current }: P
 function find(file: ProfileFile, name: string | undefined): [name: string, profile: Profile] {
   const profile = name !== undefined && Object.hasOwn(file.contexts, name) ? file.contexts[name] : undefined;
   if (name !== undefined && profile) return [name, profile];
-  return fail("INVALID_FIELD", name === undefined ? "no context is current" : `there is no context ${name}`, {
-    hint: "list the contexts with `coppice context list`, or log in with `coppice login`",
-  });
+  return fail("CONTEXT_NOT_FOUND", name === undefined ? "no context is current" : `there is no context ${name}`);
 }
 
 async function list(session: Session): Promise<void> {

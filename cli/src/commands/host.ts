@@ -8,6 +8,7 @@ import {
   ListHostsResponseSchema,
 } from "@coppice/proto/gen/coppice/control/v1/host";
 import { create } from "@bufbuild/protobuf";
+import type { Api } from "../client/api.ts";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { confirm } from "../input/confirm.ts";
@@ -60,6 +61,14 @@ export function addHostCommands(program: Command, execute: Execute): void {
     options: [yesOption()],
     examples: ["coppice host remove db7", "coppice host remove db7 --yes"],
     run: remove,
+  });
+  addCommand<RemoveOptions>(group, execute, {
+    name: "revoke",
+    summary: "end the access of a host that is lost, and keep what is on it",
+    arguments: [["<host>", "name or id"]],
+    options: [yesOption()],
+    examples: ["coppice host revoke db7", "coppice host revoke db7 --yes"],
+    run: revoke,
   });
 }
 
@@ -192,4 +201,44 @@ async function remove(session: Session, { yes }: RemoveOptions, name: string): P
     table: () => session.success(`host ${host.name} is removed; nothing on the machine was touched`),
     names: () => [host.name],
   });
+}
+
+async function revoke(session: Session, { yes }: RemoveOptions, name: string): Promise<void> {
+  const api = await session.api();
+  const host = await api.hosts.getHost({ host: name });
+  if (!yes) {
+    const touched = (await listTouched(api, host)).join(", ") || "nothing";
+    const what = `revoking host ${host.name} cuts its agent off at once and ends its work; it touches: ${touched}`;
+    await confirm(session, { yes, what, name: host.name });
+  }
+  const revoked = await api.hosts.revokeHost({ host: host.id, etag: host.etag });
+  await session.answer({
+    json: () => protoJson(HostSchema, revoked),
+    table: () =>
+      session.success(`host ${host.name} has no access any more; its clusters and backups stay listed`, {
+        next: `coppice host add ${host.name}`,
+      }),
+    names: () => [host.name],
+  });
+}
+
+/** What is on the host or worked on by it, so that whoever confirms knows. */
+async function listTouched(api: Api, { id }: Host): Promise<string[]> {
+  const clusters = await collectPages(
+    (page) => api.clusters.listClusters({ page }),
+    ({ clusters }) => clusters.filter(({ instances }) => instances.some(({ host }) => host === id)),
+  );
+  const repositories = await collectPages(
+    (page) => api.repositories.listRepositories({ page }),
+    ({ repositories }) => repositories.filter(({ homeHost }) => homeHost === id),
+  );
+  const operations = await collectPages(
+    (page) => api.operations.listOperations({ page, activeOnly: true }),
+    ({ operations }) => operations.filter(({ host }) => host === id),
+  );
+  return [
+    ...clusters.items.map(({ name }) => `cluster ${name}`),
+    ...repositories.items.map(({ name }) => `repository ${name}`),
+    ...operations.items.map((operation) => `operation ${operation.id}`),
+  ];
 }

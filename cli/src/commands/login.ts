@@ -1,8 +1,7 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { RoleSchema } from "@coppice/proto/gen/coppice/control/v1/token";
-import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
-import { fail, Failure } from "@coppice/proto/kit/failure";
+import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import { addCommand, type Execute } from "../command.ts";
 import { ask } from "../input/ask.ts";
 import { readSecretFromStdin } from "../input/read-stdin.ts";
@@ -52,7 +51,7 @@ async function logIn(session: Session, options: LoginOptions, addressText: strin
   }
   const expected = given ? parseFingerprint(given) : undefined;
   const { fetchPresentedRoot, keepRoot } = await import("../client/trusted-root.ts");
-  const root = await fetchPresentedRoot(address, signal);
+  const root = await fetchPresentedRoot(address, signal).catch((error: unknown) => refuseAddress(error));
   if (expected !== undefined && root.fingerprint !== expected) {
     fail("CERTIFICATE_UNTRUSTED", `${address} presents the authority ${root.fingerprint}, expected ${expected}`);
   }
@@ -67,7 +66,7 @@ async function logIn(session: Session, options: LoginOptions, addressText: strin
   const { openApi } = await import("../client/api.ts");
   // From here on the certificate must come from that root and name the address, else the token does not leave.
   using api = openApi({ address, token }, root.pem, signal);
-  const current = await api.tokens.getCurrentToken({}).catch((error: unknown) => refuseToken(error));
+  const current = await api.tokens.getCurrentToken({}).catch((error: unknown) => refuseToken(api.failureOf(error)));
   await keepRoot(folder, root);
   const file = await readProfileFile(folder);
   const profile = { address, caFingerprint: root.fingerprint, token };
@@ -83,13 +82,21 @@ async function logIn(session: Session, options: LoginOptions, addressText: strin
   });
 }
 
+/** Here the address is what was just given: no context has it, and more time would not help. */
+function refuseAddress(error: unknown): never {
+  if (!isFailure(error, "CONTROL_PLANE_UNREACHABLE") && !isFailure(error, "DEADLINE_EXCEEDED")) throw error;
+  throw new Failure(error.reason, error.message, {
+    hint: "check host and port: the control plane prints its address when it starts; and that nothing on the way blocks it",
+    cause: error,
+  });
+}
+
 /** Here the token is what was just given, and logging in again with it would not help. */
-function refuseToken(error: unknown): never {
-  const failure = failureFromConnectError(error);
-  if (failure.code !== "unauthenticated") throw error;
+function refuseToken(failure: Failure): never {
+  if (failure.code !== "unauthenticated") return refuseAddress(failure);
   throw new Failure(failure.reason, `the control plane refuses that token: ${failure.message}`, {
     hint: "have one made by `coppice token create`, or on the control plane's machine by `coppice-control token create`",
-    cause: error,
+    cause: failure,
   });
 }
 

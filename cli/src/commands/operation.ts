@@ -5,6 +5,7 @@ import {
   ListOperationsResponseSchema,
   type Operation,
   OperationLogLineSchema,
+  OperationResolution,
   OperationSchema,
   OperationState,
   OperationStateSchema,
@@ -12,7 +13,8 @@ import {
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { exitCodes } from "../exit-code.ts";
-import { limitOption } from "../input/options.ts";
+import { confirm } from "../input/confirm.ts";
+import { limitOption, yesOption } from "../input/options.ts";
 import { conclude } from "../operation/conclude.ts";
 import { followOperation } from "../operation/follow.ts";
 import { hasEnded } from "../client/has-ended.ts";
@@ -36,6 +38,10 @@ interface ListOptions {
 
 interface CancelOptions {
   readonly wait?: boolean;
+}
+
+interface ResolveOptions {
+  readonly yes?: boolean;
 }
 
 interface LogOptions {
@@ -80,6 +86,14 @@ export function addOperationCommands(program: Command, execute: Execute): void {
     options: [new Option("--no-wait", "return as soon as the cancel is asked for")],
     examples: [`coppice operation cancel ${exampleId}`],
     run: cancel,
+  });
+  addCommand<ResolveOptions>(group, execute, {
+    name: "resolve",
+    summary: "end an indeterminate operation whose outcome nobody will find out",
+    arguments: [operationArgument],
+    options: [new Option("--abandon", "mark it as failed without a look").makeOptionMandatory(), yesOption()],
+    examples: [`coppice operation resolve ${exampleId} --abandon`],
+    run: resolve,
   });
   addCommand<LogOptions>(group, execute, {
     name: "logs",
@@ -192,6 +206,25 @@ async function cancel(session: Session, { wait = true }: CancelOptions, id: stri
     names: () => [id],
   });
   return exitCodes.done;
+}
+
+async function resolve(session: Session, { yes }: ResolveOptions, id: string): Promise<void> {
+  const api = await session.api();
+  await confirm(session, {
+    yes,
+    what: `abandoning ${id} marks it as failed although it may have been done: nobody looks any more, or clears away`,
+    name: id,
+  });
+  const resolved = await api.operations.resolveOperation({
+    operation: id,
+    resolution: OperationResolution.ABANDON,
+    requestId: session.newRequestId(),
+  });
+  await session.answer({
+    json: () => protoJson(OperationSchema, resolved),
+    table: () => session.success(`${id} is abandoned: ${resolved.stateReason}`),
+    names: () => [id],
+  });
 }
 
 async function logs(session: Session, { follow = false }: LogOptions, id: string): Promise<void> {

@@ -10,7 +10,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { formatLocation, parseLocation } from "../input/location.ts";
-import { labelOption, operationOptions } from "../input/options.ts";
+import { labelOption, operationOptions, yesOption } from "../input/options.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import { formatDetails } from "../output/details.ts";
 import { formatRelative } from "../output/elapsed.ts";
@@ -70,6 +70,7 @@ export function addRepositoryCommands(program: Command, execute: Execute): void 
     name: "remove",
     summary: "forget a repository that holds no backups; its folder is not touched",
     arguments: [repositoryArgument],
+    options: [yesOption()],
     examples: ["coppice repository remove main"],
     run: remove,
   });

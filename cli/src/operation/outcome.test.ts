@@ -74,7 +74,7 @@ test("an incomplete backup is partial", () => {
 test("what could not be cleared away is named", () => {
   const operation = operationOf({ state: OperationState.CANCELLED, leavings: ["database coppice_1"] });
   const { text, exitCode } = formatSetback(operation, plain);
-  expect(text).toContain("left behind: database coppice_1");
+  expect(text).toContain("  left: database coppice_1");
   expect(exitCode).toBe(1);
 });
 

@@ -25,9 +25,9 @@ function setbackOf(operation: Operation): Failure {
   });
 }
 
-/** What is left of an operation that did not succeed; only what is known to be so. */
-function leftOf({ leavings, spec, result }: Operation): string[] {
-  if (leavings.length > 0) return [`left behind: ${leavings.join("; ")}`];
+/** What is known to be safe by the operation's own account: that nothing of it is left. */
+function safeBy({ leavings, spec, result }: Operation): string[] {
+  if (leavings.length > 0) return [];
   const makesSomething = spec.case === "createBackup" || spec.case === "createRestore";
   return makesSomething && result.case === undefined ? ["nothing half-made was left behind"] : [];
 }
@@ -66,6 +66,6 @@ export function formatSetback(
     case "deletedBackup":
     case undefined:
   }
-  const facts = [...leftOf(operation), ...safe].join("; ");
+  const facts = { left: operation.leavings.join("; "), safe: [...safeBy(operation), ...safe].join("; ") };
   return { text: formatFailure(failure, paint, facts) + details, exitCode };
 }

@@ -4,7 +4,7 @@ import { formatFailure } from "./failure.ts";
 
 const plain = (_style: string, text: string) => text;
 
-test("a failure shows its message, the refused fields, what to do next and what is safe, and never its cause", () => {
+test("a failure shows its message, the refused fields, what to do next, what is left and what is safe, and never its cause", () => {
   const failure = new Failure("INVALID_FIELD", "the request is wrong", {
     hint: "mend it",
     fields: [
@@ -13,12 +13,13 @@ test("a failure shows its message, the refused fields, what to do next and what 
     ],
     cause: new Error("secret"),
   });
-  expect(formatFailure(failure, plain, "nothing was written")).toBe(
+  expect(formatFailure(failure, plain, { left: "a staged database", safe: "nothing was written" })).toBe(
     [
       "✗ the request is wrong",
       '  jobs: too many; expected at most 64; got "99"',
       "  password: too long; expected at most 1024 bytes",
       "  next: mend it",
+      "  left: a staged database",
       "  safe: nothing was written",
       "",
     ].join("\n"),

@@ -1,4 +1,5 @@
 import { styleText } from "node:util";
+import { exitCodes } from "../exit-code.ts";
 
 type Style = "bold" | "dim" | "red" | "green" | "yellow";
 
@@ -21,13 +22,17 @@ export interface Terminal {
   readonly paintErr: (style: Style, text: string) => string;
 }
 
-/** The terminal of a process. A reader that goes away, as `| head` does, ends the program quietly. */
+/**
+ * The terminal of a process. A reader that goes away, as `| head` does, ends the program quietly; output that cannot be
+ * written for another reason, such as a full disk, ends it with one line on standard error and exit code 1.
+ */
 export function openTerminal(host: NodeJS.Process): Terminal {
   const { env, stdin, stdout, stderr } = host;
   for (const stream of [stdout, stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-      host.exit();
+      if (error.code === "EPIPE") host.exit();
+      if (stream === stdout) stderr.write(`✗ standard output cannot be written: ${error.code ?? error.message}\n`);
+      host.exit(exitCodes.failed);
     });
   }
   const wantsColor = !env.NO_COLOR && env.TERM !== "dumb";

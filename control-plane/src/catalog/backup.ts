@@ -1,6 +1,7 @@
 import { and, asc, desc, eq, exists, inArray, lt, sql } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { backup, backupCopy } from "./schema/backup.ts";
+import { clusterIncarnation } from "./schema/cluster.ts";
 import { operation, operationBackup } from "./schema/operation.ts";
 
 export type BackupRow = typeof backup.$inferSelect;
@@ -64,9 +65,22 @@ export async function listBackups(
   return complete(db, rows);
 }
 
-/** The last good dump of each cluster; a cluster without one is missing. */
-export async function lastGoodDumps(db: Database, clusterIds?: readonly string[]): Promise<Map<string, LastGoodDump>> {
+/**
+ * The last good dump of each cluster; a cluster without one is missing. `present`: of the server that was seen last, so
+ * that a cluster that was made anew (initdb) is not taken for protected by dumps of the one before; `any`: also of
+ * earlier ones, for whoever wants to have back what is no longer there.
+ */
+export async function lastGoodDumps(
+  db: Database,
+  { of, clusterIds }: { readonly of: "present" | "any"; readonly clusterIds?: readonly string[] },
+): Promise<Map<string, LastGoodDump>> {
   if (clusterIds?.length === 0) return new Map();
+  const presentIdentifier = db
+    .select({ systemIdentifier: clusterIncarnation.systemIdentifier })
+    .from(clusterIncarnation)
+    .where(eq(clusterIncarnation.clusterId, backup.clusterId))
+    .orderBy(desc(clusterIncarnation.lastSeenTime))
+    .limit(1);
   const rows = await db
     .selectDistinctOn([backup.clusterId], {
       clusterId: backup.clusterId,
@@ -83,6 +97,10 @@ export async function lastGoodDumps(db: Database, clusterIds?: readonly string[]
         eq(backup.kind, "DUMP"),
         backup.complete,
         backup.defaultDatabases,
+        // Where nobody has seen an identifier yet, nothing speaks against the dump.
+        of === "present"
+          ? sql`coalesce(${backup.manifest}->>'systemIdentifier' = ${presentIdentifier}, true)`
+          : undefined,
         clusterIds && inArray(backup.clusterId, [...clusterIds]),
       ),
     )

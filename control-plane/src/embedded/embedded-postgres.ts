@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { chmod, chown, lstat, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { catalogClusterName } from "@coppice/proto/kit/catalog-cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { findBinaries } from "./binaries.ts";
@@ -27,6 +28,7 @@ const superuser = "coppice";
 const passwordFile = "postgresql-password";
 /** No TCP; and no statement or value in the server's log: secrets pass through them, if only sealed. */
 const settings = {
+  cluster_name: catalogClusterName,
   listen_addresses: "",
   unix_socket_permissions: "0700",
   max_connections: "60",

@@ -4,12 +4,12 @@ import { formatEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { insertCertificate, revokeCertificates } from "../catalog/fleet/certificate.ts";
+import { insertCertificate } from "../catalog/fleet/certificate.ts";
 import { ensureHost, findEnrolment, replaceEnrolment, useEnrolment } from "../catalog/fleet/enrolment.ts";
-import { endSessions } from "../catalog/fleet/session.ts";
 import type { HostRow } from "../catalog/host.ts";
 import type { Authority } from "./authority.ts";
 import { issueClientCertificate, readRequest } from "./certificates.ts";
+import { endAccess } from "./revocation.ts";
 
 /** A single-use token, to be shown once. */
 export interface NewEnrolment {
@@ -82,8 +82,7 @@ export async function enroll(
   if (!(await useEnrolment(tx, enrolment.id))) fail("TOKEN_USED", "the enrolment token was used just now");
   const issued = await issueClientCertificate(authority.root, { publicKey, hostId, now });
   const { chainPem, fingerprint, serial, notBefore, notAfter } = issued;
-  await endSessions(tx, hostId);
-  await revokeCertificates(tx, hostId, now);
+  await endAccess(tx, hostId, now);
   await insertCertificate(tx, { fingerprint, hostId, serial, notBefore, notAfter });
   return { hostId, hostName, certificateChainPem: chainPem };
 }

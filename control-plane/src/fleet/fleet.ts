@@ -48,6 +48,8 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
   const { catalog, callbacks, log, heartbeatMs } = options;
   await using opening = new AsyncDisposableStack();
   const hostNotices = opening.use(await openNotices(catalog, "coppice_host"));
+  // Before anybody can ask: who was connected when the last replica ended need not be any more.
+  await noteLostHosts(options);
   const closing = new AbortController();
   const running = new Set<Promise<void>>();
   opening.defer(async () => {
@@ -89,19 +91,23 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
   };
 }
 
-async function sweep({ catalog, callbacks, log, heartbeatMs }: FleetOptions, signal: AbortSignal): Promise<void> {
+async function sweep(options: FleetOptions, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     try {
-      await sleep(heartbeatMs, signal);
-      // A little later than whoever holds the session would notice: that one knows more.
-      const lost = await catalog.transaction((tx) => noteSilentHosts(tx, heartbeatMs * 3));
-      for (const hostId of lost) {
-        log.warn({ host: hostId }, "agent lost: nobody has heard of it");
-        await callbacks.onStateChange(hostId);
-      }
+      await sleep(options.heartbeatMs, signal);
+      await noteLostHosts(options);
     } catch (error) {
       if (signal.aborted) return;
-      log.error({ err: error }, "silent hosts could not be looked for");
+      options.log.error({ err: error }, "silent hosts could not be looked for");
     }
+  }
+}
+
+async function noteLostHosts({ catalog, callbacks, log, heartbeatMs }: FleetOptions): Promise<void> {
+  // A little later than whoever holds the session would notice: that one knows more.
+  const lost = await catalog.transaction((tx) => noteSilentHosts(tx, heartbeatMs * 3));
+  for (const hostId of lost) {
+    log.warn({ host: hostId }, "agent lost: nobody has heard of it");
+    await callbacks.onStateChange(hostId);
   }
 }

@@ -207,12 +207,13 @@ class Session {
    */
   async #becomePresent({ bootId, agentVersion, machineName, capabilities }: Hello): Promise<void> {
     const { catalog, identity, heartbeatMs } = this.#options;
-    const { hostId, hostName } = identity;
+    const { hostId, hostName, fingerprint } = identity;
     const beganMs = performance.now();
     for (;;) {
       const acceptance = await catalog.transaction((tx) =>
         acceptSession(tx, {
           hostId,
+          fingerprint,
           epoch: this.#epoch,
           bootId,
           agentVersion,
@@ -223,7 +224,7 @@ class Session {
         }),
       );
       if (acceptance === "accepted") return;
-      if (acceptance === "removed") fail("CERTIFICATE_REFUSED", `${hostName} was removed`);
+      if (acceptance === "removed") fail("CERTIFICATE_REFUSED", `${hostName} was removed or revoked`);
       if (acceptance === "outdated") fail("CERTIFICATE_REFUSED", `${hostName} has a newer session or certificate`);
       if (acceptance === "cloned") {
         this.#log.warn({ bootId, machineName }, "a second live agent with the same certificate was refused");

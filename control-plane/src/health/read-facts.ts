@@ -9,7 +9,7 @@ import type { HealthFacts } from "./rules/facts.ts";
 export async function readHealthFacts(db: Database): Promise<HealthFacts> {
   const hosts = await listHosts(db);
   const clusters = await listClusters(db);
-  const good = await lastGoodDumps(db);
+  const good = await lastGoodDumps(db, { of: "present" });
   return {
     hosts: hosts.map(({ id, name, state, stateTime }) => ({
       id,

@@ -17,10 +17,11 @@ import { buildCommand, commandToJson } from "./command.ts";
 import { failureToJson } from "./ending.ts";
 import { lookUpFacts } from "./facts.ts";
 import type { CatalogChange } from "./kinds/catalog-change.ts";
+import { hostLimit } from "./kinds/host-limit.ts";
 import type { CommandCase } from "./kinds/kind.ts";
 import type { OperationParts } from "./parts.ts";
 import { lostAttempt, settleCommand } from "./settlement.ts";
-import { parseSpec } from "./spec.ts";
+import { kindName, parseSpec } from "./spec.ts";
 import { nextState } from "./states.ts";
 
 /**
@@ -35,7 +36,7 @@ export async function runDispatcher(parts: OperationParts, session: AgentSession
     try {
       await sendCancels(parts, session, cancelled);
       while (await sendNext(parts, session, lockUnsettled, "settle"));
-      while (await sendNext(parts, session, lockQueued, "claim"));
+      while (await sendNext(parts, session, lockWithinLimit, "claim"));
       const dueMs = await nextDueMs(parts.catalog.db, hostId);
       await work.next(Math.min(parts.pollMs, dueMs ?? parts.pollMs), signal);
     } catch (error) {
@@ -45,6 +46,10 @@ export async function runDispatcher(parts: OperationParts, session: AgentSession
       await sleep(parts.pollMs, signal).catch(() => undefined);
     }
   }
+}
+
+function lockWithinLimit(tx: Database, hostId: string): Promise<OperationRow | undefined> {
+  return lockQueued(tx, hostId, { kinds: hostLimit.heavy.map(kindName), atOnce: hostLimit.atOnce });
 }
 
 async function sendCancels({ catalog }: OperationParts, session: AgentSession, sent: Set<string>): Promise<void> {
@@ -61,7 +66,7 @@ async function sendCancels({ catalog }: OperationParts, session: AgentSession, s
 async function sendNext(
   parts: OperationParts,
   session: AgentSession,
-  lock: typeof lockQueued,
+  lock: typeof lockUnsettled,
   event: "claim" | "settle",
 ): Promise<boolean> {
   session.signal.throwIfAborted();

@@ -87,19 +87,32 @@ async function finishVoid(
   const { kind } = parseSpec(row.spec);
   const { tries } = await countAttempts(tx, row.id);
   const mayRetry = row.startTime === null ? Math.max(retriesBeforeRun, kind.retriesAfterLoss) : kind.retriesAfterLoss;
-  if (tries > mayRetry) {
-    return await change(tx, row, "fail", failure, {
-      ...end,
-      stateReason: failure.message,
-      failure: failureToJson(failure, row.id),
-    });
-  }
+  if (tries > mayRetry) return await failOperation(tx, { ...row, leavings: end.leavings }, "fail", failure);
   return await change(tx, row, "requeue", failure, {
     stateReason: `nothing came of attempt ${row.attempt} (${failure.message}): it is tried again`,
     commandId: null,
     progress: null,
     leavings: end.leavings,
     retryAt: new Date(Date.now() + backoffMs(tries - 1, retryPause)),
+  });
+}
+
+/**
+ * Fails an operation that this transaction has locked, whatever its agent may still say: `fail` where it is known that
+ * nothing came of it, `abandon` where nobody knows.
+ */
+export async function failOperation(
+  tx: Database,
+  row: OperationRow,
+  event: "fail" | "abandon",
+  failure: FailureDetail,
+): Promise<OperationRow> {
+  return await change(tx, row, event, failure, {
+    endTime: new Date(),
+    retryAt: null,
+    leavings: row.leavings,
+    stateReason: failure.message,
+    failure: failureToJson(failure, row.id),
   });
 }
 

@@ -4,6 +4,7 @@ import { newId } from "@coppice/proto/kit/id";
 import { type AuditedCall, writeAudit } from "../audit/audit.ts";
 import type { Database } from "../catalog/catalog.ts";
 import {
+  countBefore,
   findLeases,
   findSameWork,
   insertLeases,
@@ -13,6 +14,7 @@ import {
 } from "../catalog/operations/insert.ts";
 import { findRequestedOperation } from "../catalog/operations/read.ts";
 import type { OperationRow } from "../catalog/operations/row.ts";
+import { hostLimit } from "./kinds/host-limit.ts";
 import type { OperationSpec } from "./kinds/kind.ts";
 import { kindName, specToJson } from "./spec.ts";
 
@@ -64,7 +66,7 @@ export async function startOperation(tx: Database, request: OperationRequest): P
     requestId: requestId === "" ? null : requestId,
     requestDigest: requestId === "" ? null : digestOf(call),
     exclusiveKey: request.exclusiveKey ?? null,
-    stateReason: await reasonToWait(tx, id, kind, request),
+    stateReason: (await reasonToWait(tx, id, kind, request)) || (await turnToWaitFor(tx, kind, request)),
   });
   if (row === undefined) throw new Error("the request id was taken although it was locked");
   await insertLeases(tx, id, request.backupIds ?? []);
@@ -119,4 +121,13 @@ async function reasonToWait(
   if (kind !== "create_backup" || clusterId === undefined || repositoryId === undefined) return "";
   const other = await findSameWork(tx, { id, kind, clusterId, repositoryId });
   return other === undefined ? "" : `waits for ${other}, which backs up the same cluster into the same repository`;
+}
+
+async function turnToWaitFor(tx: Database, kind: string, { spec, hostId }: OperationRequest): Promise<string> {
+  const { atOnce, heavy } = hostLimit;
+  if (!heavy.includes(spec.case)) return "";
+  const before = await countBefore(tx, { kind, hostId });
+  return before < atOnce
+    ? ""
+    : `waits for its turn: its host does ${atOnce} of this kind at once, and ${before} are before it`;
 }

@@ -20,6 +20,7 @@ test("every event in every state gives the state that is written here, or is ref
       "lose → refused",
       "settle → refused",
       "requeue → refused",
+      "abandon → refused",
     ],
     DISPATCHED: [
       "claim → refused",
@@ -31,6 +32,7 @@ test("every event in every state gives the state that is written here, or is ref
       "lose → INDETERMINATE",
       "settle → refused",
       "requeue → QUEUED",
+      "abandon → refused",
     ],
     RUNNING: [
       "claim → refused",
@@ -42,6 +44,7 @@ test("every event in every state gives the state that is written here, or is ref
       "lose → INDETERMINATE",
       "settle → refused",
       "requeue → QUEUED",
+      "abandon → refused",
     ],
     CANCELLING: [
       "claim → refused",
@@ -53,6 +56,7 @@ test("every event in every state gives the state that is written here, or is ref
       "lose → INDETERMINATE",
       "settle → refused",
       "requeue → refused",
+      "abandon → refused",
     ],
     INDETERMINATE: [
       "claim → refused",
@@ -64,6 +68,7 @@ test("every event in every state gives the state that is written here, or is ref
       "lose → INDETERMINATE",
       "settle → INDETERMINATE",
       "requeue → QUEUED",
+      "abandon → FAILED",
     ],
     SUCCEEDED: operationEvents.map((event) => `${event} → refused`),
     FAILED: operationEvents.map((event) => `${event} → refused`),

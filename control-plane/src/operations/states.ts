@@ -7,6 +7,7 @@
  * - lose: nobody can say how the attempt ended
  * - settle: an attempt to find that out is sent
  * - requeue: the attempt is known to have come to nothing, and another one may be made
+ * - abandon: somebody gives up finding out
  */
 export type OperationEvent =
   | "claim"
@@ -17,7 +18,8 @@ export type OperationEvent =
   | "requestCancel"
   | "lose"
   | "settle"
-  | "requeue";
+  | "requeue"
+  | "abandon";
 
 /** Every state, in the order of a life. */
 export const operationStates = [
@@ -45,6 +47,7 @@ export const operationEvents = [
   "lose",
   "settle",
   "requeue",
+  "abandon",
 ] as const satisfies readonly OperationEvent[];
 
 type Transitions = Readonly<Partial<Record<OperationEvent, OperationStateName>>>;
@@ -71,7 +74,7 @@ const transitions: Readonly<Record<OperationStateName, Transitions>> = {
   },
   // The work may be done before the cancel arrives. What was cancelled is never tried again.
   CANCELLING: { accept: "CANCELLING", succeed: "SUCCEEDED", fail: "FAILED", stop: "CANCELLED", lose: "INDETERMINATE" },
-  // Only a look at what is there ends it. A look can itself be lost.
+  // Only a look at what is there ends it, or somebody who answers for not looking. A look can itself be lost.
   INDETERMINATE: {
     settle: "INDETERMINATE",
     succeed: "SUCCEEDED",
@@ -80,6 +83,7 @@ const transitions: Readonly<Record<OperationStateName, Transitions>> = {
     requestCancel: "INDETERMINATE",
     lose: "INDETERMINATE",
     requeue: "QUEUED",
+    abandon: "FAILED",
   },
   SUCCEEDED: {},
   FAILED: {},

@@ -6,7 +6,7 @@ import { chooseRepository, requireReachable } from "./choose-repository.ts";
 const db7 = { id: "hst_7", name: "db7" };
 const db8 = { id: "hst_8", name: "db8" };
 
-function repository(name: string, homeHostId: string): RepositoryRow {
+function repository(name: string, homeHostId: string, reachable: boolean | null = null): RepositoryRow {
   const time = new Date(0);
   return {
     id: `rep_${name}`,
@@ -21,7 +21,7 @@ function repository(name: string, homeHostId: string): RepositoryRow {
     writeSecretId: null,
     readSecretId: null,
     deleteSecretId: null,
-    reachable: null,
+    reachable,
     reachableTime: null,
     unreachableSince: null,
     problem: "",
@@ -40,6 +40,18 @@ function failureOf(work: () => unknown): Partial<Failure> {
 
 test("the only repository that the host reaches is taken", () => {
   expect(chooseRepository([repository("main", "hst_7"), repository("other", "hst_8")], db7).name).toBe("main");
+});
+
+test("of several repositories the only one that is not known to be unreachable is taken", () => {
+  const [gone, untried] = [repository("gone", "hst_7", false), repository("untried", "hst_7")];
+  expect(chooseRepository([gone, untried, repository("other", "hst_8", true)], db7).name).toBe("untried");
+  // Alone it is tried all the same: the folder may be back.
+  expect(chooseRepository([gone], db7).name).toBe("gone");
+  expect(failureOf(() => chooseRepository([gone, untried, repository("third", "hst_7", true)], db7))).toMatchObject({
+    code: "invalid_argument",
+    message: "host db7 can reach several repositories: gone, untried, third",
+    hint: "name one of them: --to untried",
+  });
 });
 
 test("of several repositories none is taken, and the refusal lists them", () => {

@@ -13,8 +13,8 @@ export function isReachable({ homeHostId }: RepositoryRow, hostId: string): bool
 }
 
 /**
- * The only repository that the host can reach. Errors: REPOSITORY_AMBIGUOUS, which lists them when there are several
- * and says how to add one when there is none.
+ * The only repository that the host can reach; of several the only one whose last trial did not fail. Errors:
+ * REPOSITORY_AMBIGUOUS, which lists them when that leaves several or none, and says how to add one when none is in reach.
  */
 export function chooseRepository(repositories: readonly RepositoryRow[], host: NamedHost): RepositoryRow {
   const reachable = repositories.filter((repository) => isReachable(repository, host.id));
@@ -25,9 +25,11 @@ export function chooseRepository(repositories: readonly RepositoryRow[], host: N
     });
   }
   if (others.length === 0) return only;
+  const [usable, ...furtherUsable] = reachable.filter((repository) => repository.reachable !== false);
+  if (usable !== undefined && furtherUsable.length === 0) return usable;
   const names = reachable.map(({ name }) => name).join(", ");
   return fail("REPOSITORY_AMBIGUOUS", `host ${host.name} can reach several repositories: ${names}`, {
-    hint: `name one of them: --to ${only.name}`,
+    hint: `name one of them: --to ${(usable ?? only).name}`,
     metadata: { repositories: names },
   });
 }

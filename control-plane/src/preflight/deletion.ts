@@ -23,9 +23,9 @@ export async function prepareDeletion(db: Database, request: DeleteBackupRequest
       metadata: { operation: user },
     });
   }
-  const last = (await lastGoodDumps(db, [clusterId])).get(clusterId);
+  const last = (await lastGoodDumps(db, { of: "any", clusterIds: [clusterId] })).get(clusterId);
   if (last?.backupId === id && !request.allowLast) {
-    fail("LAST_GOOD_BACKUP", `backup ${id} is the last good one of its cluster`);
+    fail("LAST_GOOD_BACKUP", `backup ${id} is the newest good one of its cluster`);
   }
   const { copy, repository } = await chooseCopy(db, backup, "");
   return {

@@ -4,7 +4,7 @@ import type { RestoreRequest } from "@coppice/proto/gen/coppice/control/v1/resto
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
-import { type BackupRecord, lastGoodDumps } from "../catalog/backup.ts";
+import { type BackupRecord, lastGoodDumps, listBackups } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import type { ClusterRow } from "../catalog/cluster.ts";
 import { findHost } from "../catalog/host.ts";
@@ -63,10 +63,14 @@ async function chooseBackup(db: Database, cluster: ClusterRow, id: string): Prom
     if (backup.row.clusterId === cluster.id) return backup;
     return fail("BACKUP_NOT_FOUND", `backup ${id} is not one of cluster ${cluster.name}`);
   }
-  const last = (await lastGoodDumps(db, [cluster.id])).get(cluster.id);
+  const last = (await lastGoodDumps(db, { of: "any", clusterIds: [cluster.id] })).get(cluster.id);
   if (last !== undefined) return requireBackup(db, last.backupId);
-  return fail("BACKUP_NOT_FOUND", `cluster ${cluster.name} has no good backup`, {
-    hint: `look for one that holds the database: coppice backup list --cluster ${cluster.name}, and name it with --backup`,
+  const [some] = await listBackups(db, { clusterId: cluster.id, limit: 1 });
+  return fail("BACKUP_NOT_FOUND", `cluster ${cluster.name} has no ${some === undefined ? "" : "good "}backup`, {
+    hint:
+      some === undefined
+        ? `take one: coppice backup create ${cluster.name}`
+        : `look for one that holds the database: coppice backup list --cluster ${cluster.name}, and name it with --backup`,
   });
 }
 

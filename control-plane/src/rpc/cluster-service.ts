@@ -124,10 +124,7 @@ async function describeAll(db: Database, records: readonly ClusterRecord[]): Pro
       db,
       records.flatMap(({ instances }) => instances.map(({ hostId }) => hostId)),
     ),
-    lastGoodDumps: await lastGoodDumps(
-      db,
-      records.map(({ row }) => row.id),
-    ),
+    lastGoodDumps: await lastGoodDumps(db, { of: "present", clusterIds: records.map(({ row }) => row.id) }),
   };
   return records.map((record) => clusterMessage(record, facts));
 }

@@ -13,7 +13,9 @@ import {
   listHosts,
   lockHost,
 } from "../catalog/host.ts";
+import { revokeHost } from "../fleet/revocation.ts";
 import { requireHost } from "../inventory/require.ts";
+import { loseHost } from "../operations/lose-host.ts";
 import { auditedCall } from "./audited-call.ts";
 import { hostMessage } from "./convert/host.ts";
 import { requireEtag } from "./etag.ts";
@@ -33,11 +35,7 @@ export function hostService(options: { catalog: Catalog; enrol: Enrol }): Servic
         return enrolment;
       });
     },
-    async getHost(request) {
-      const [message] = await describeAll(catalog.db, [await requireHost(catalog.db, request.host)]);
-      if (message === undefined) throw new Error("a host has no description");
-      return message;
-    },
+    getHost: (request) => describe(catalog.db, request.host),
     async listHosts(request) {
       const page = parsePage(request.page, 1);
       const rows = await listHosts(catalog.db, { after: page.after?.[0], limit: page.size + 1 });
@@ -48,21 +46,41 @@ export function hostService(options: { catalog: Catalog; enrol: Enrol }): Servic
       await catalog.transaction((tx) => forget(tx, request, context));
       return {};
     },
+    async revokeHost(request, context) {
+      const { id } = await catalog.transaction(async (tx) => {
+        const row = await lockAsRead(tx, request);
+        await revokeHost(tx, row.id, new Date());
+        await loseHost(tx, row);
+        await writeAudit(tx, auditedCall(context, request), row);
+        return row;
+      });
+      return describe(catalog.db, id);
+    },
   };
 }
 
 async function forget(tx: Database, request: DeleteHostRequest, context: HandlerContext): Promise<void> {
-  const { host: reference, etag } = request;
-  const row = await lockHost(tx, reference);
-  if (row === undefined) return fail("HOST_NOT_FOUND", `there is no host ${reference}`);
-  requireEtag(etag, row);
+  const row = await lockAsRead(tx, request);
   if (await hasActiveOperations(tx, { hostId: row.id })) {
     fail("HOST_IN_USE", `operations that have not ended run on host ${row.name}`, {
-      hint: "wait for them, or cancel them: coppice op list --active",
+      hint: `wait for them, or cancel them: coppice op list --active; when the host is lost for good: coppice host revoke ${row.name}`,
     });
   }
   await deleteHost(tx, row.id);
   await writeAudit(tx, auditedCall(context, request), row);
+}
+
+/** The host, locked, when it is as the caller has read it. */
+async function lockAsRead(tx: Database, { host, etag }: { host: string; etag: string }): Promise<HostRow> {
+  const row = (await lockHost(tx, host)) ?? fail("HOST_NOT_FOUND", `there is no host ${host}`);
+  requireEtag(etag, row);
+  return row;
+}
+
+async function describe(db: Database, reference: string): Promise<Host> {
+  const [message] = await describeAll(db, [await requireHost(db, reference)]);
+  if (message === undefined) throw new Error("a host has no description");
+  return message;
 }
 
 async function describeAll(db: Database, rows: readonly HostRow[]): Promise<Host[]> {

@@ -3,6 +3,7 @@ import { pathToString, reflect, type ReflectMessage } from "@bufbuild/protobuf/r
 import { createValidator, type Validator, type Violation } from "@bufbuild/protovalidate";
 import type { Interceptor } from "@connectrpc/connect";
 import { Failure, type RefusedField } from "@coppice/proto/kit/failure";
+import type { Reason } from "@coppice/proto/kit/reasons";
 
 /**
  * Longest value, and path (which names keys of maps), that is repeated in a failure, and most fields: in gRPC it travels
@@ -10,6 +11,16 @@ import { Failure, type RefusedField } from "@coppice/proto/kit/failure";
  */
 const shownLength = 100;
 const shownFields = 8;
+
+/** Fields that refer to a thing, and the reason that says that it does not exist. */
+const notFound: ReadonlyMap<string, Reason> = new Map([
+  ["backup", "BACKUP_NOT_FOUND"],
+  ["cluster", "CLUSTER_NOT_FOUND"],
+  ["host", "HOST_NOT_FOUND"],
+  ["operation", "OPERATION_NOT_FOUND"],
+  ["repository", "REPOSITORY_NOT_FOUND"],
+  ["token", "TOKEN_NOT_FOUND"],
+] as const);
 
 /**
  * Holds a request, and the first message of a stream, against the rules in the protos, before a handler sees it.
@@ -52,6 +63,9 @@ function check<Desc extends DescMessage>(validator: Validator, schema: Desc, mes
   const known = new Set(broken.map(({ field }) => field));
   const all = [...broken, ...findZeroBytes(root, "").filter(({ field }) => !known.has(field))];
   if (all.length === 0) return;
+  const [only] = all;
+  const missing = only !== undefined && all.length === 1 ? missingThing(only) : undefined;
+  if (missing !== undefined) throw missing;
   const names = [...new Set(all.map(({ field }) => field))];
   const shownNames = [...names.slice(0, shownFields), ...(names.length > shownFields ? ["…"] : [])];
   const fields = all.slice(0, shownFields);
@@ -69,7 +83,9 @@ function refusedField(root: ReflectMessage, violation: Violation): RefusedField 
   const value = violation.forKey ? undefined : givenValue(root, violation.field);
   return {
     field: shorten(pathToString(violation.field)),
-    description: violation.message || `it breaks the rule ${violation.ruleId}`,
+    description: isPattern(violation)
+      ? `it is not ${expectation(violation)}`
+      : violation.message || `it breaks the rule ${violation.ruleId}`,
     expected: expectation(violation),
     ...(value === undefined ? {} : { value }),
   };
@@ -101,11 +117,31 @@ function findZeroBytes(message: ReflectMessage, prefix: string): RefusedField[] 
   });
 }
 
+/** A reference that is only mistyped: nothing has that id, which tells more than how ids are made. */
+function missingThing({ field, value, expected }: RefusedField): Failure | undefined {
+  const reason = notFound.get(field);
+  if (reason === undefined || value === undefined || !/^[a-z0-9][a-z0-9_-]{0,62}$/.test(value)) return undefined;
+  return new Failure(reason, `there is no ${field} ${value}; expected ${expected}`);
+}
+
+function isPattern({ message }: Violation): boolean {
+  return message.startsWith("does not match regex pattern ");
+}
+
 /** The library says what is wrong; what was expected is the same, turned round. */
 function expectation({ message, ruleId }: Violation): string {
   const pattern = /^does not match regex pattern (.*)$/s.exec(message)?.[1];
-  if (pattern !== undefined) return `text that matches ${pattern}`;
+  if (pattern !== undefined) return inWords(pattern.replace(/^[`"]|[`"]$/g, ""));
   return message.replace(/^(value )?(must|should) (be )?/, "") || ruleId;
+}
+
+/** What the protos' patterns of names and ids say; nobody should have to read one of those. */
+function inWords(pattern: string): string {
+  const name = "a name of lower-case letters, digits and inner hyphens, at most 63";
+  const id = /([a-z]{2,3})_\[0-9a-z\]\{26\}/.exec(pattern)?.[1];
+  if (id !== undefined) return `an id like ${id}_…`;
+  if (pattern.includes("[a-z]{2,3}_[0-9a-z]{26}")) return `${name}, or an id like cls_…`;
+  return pattern.includes("[a-z0-9-]{0,61}") ? name : `text that matches ${pattern}`;
 }
 
 /** The refused value as text; undefined for messages, absent ones, and anything at or below a secret field. */

@@ -16,8 +16,13 @@ export async function ensureHost(
 
 /** A new token for a host; those that it had before and that were not used are gone. */
 export async function replaceEnrolment(tx: Database, row: typeof enrolment.$inferInsert): Promise<void> {
-  await tx.delete(enrolment).where(and(eq(enrolment.hostId, row.hostId), isNull(enrolment.useTime)));
+  await deleteUnusedEnrolments(tx, row.hostId);
   await tx.insert(enrolment).values(row);
+}
+
+/** Tokens of the host that were not used are gone. */
+export async function deleteUnusedEnrolments(tx: Database, hostId: string): Promise<void> {
+  await tx.delete(enrolment).where(and(eq(enrolment.hostId, hostId), isNull(enrolment.useTime)));
 }
 
 /** A token with the name of its host. */

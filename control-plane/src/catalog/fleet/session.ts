@@ -1,6 +1,6 @@
-import { and, eq, lt, sql } from "drizzle-orm";
+import { and, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
-import { host, type HostStateName } from "../schema/host.ts";
+import { certificate, host, type HostStateName } from "../schema/host.ts";
 
 /** The number of a new session. */
 export async function nextSessionEpoch(db: Database): Promise<bigint> {
@@ -12,6 +12,8 @@ export async function nextSessionEpoch(db: Database): Promise<bigint> {
 /** What an agent says of itself when its session begins. */
 export interface NewSession {
   readonly hostId: string;
+  /** Of the certificate that let it in. */
+  readonly fingerprint: string;
   readonly epoch: bigint;
   readonly bootId: string;
   readonly agentVersion: string;
@@ -32,7 +34,7 @@ export type Acceptance =
   | "undecided"
   /** A newer session was there already, or its agent has enrolled again since. */
   | "outdated"
-  /** The host was removed. */
+  /** The host was removed, or the certificate was revoked since it let the agent in. */
   | "removed";
 
 /**
@@ -40,7 +42,7 @@ export type Acceptance =
  * Whoever holds an earlier session of the host, on any replica, is told.
  */
 export async function acceptSession(tx: Database, session: NewSession): Promise<Acceptance> {
-  const { hostId, epoch, bootId, agentVersion, machineName, silentMs, askedMs } = session;
+  const { hostId, fingerprint, epoch, bootId, agentVersion, machineName, silentMs, askedMs } = session;
   const heardWithin = (ms: number) =>
     sql<boolean>`${host.state} = 'CONNECTED'
       and ${host.lastSeenTime} > clock_timestamp() - ${ms}::float8 * interval '1 millisecond'`;
@@ -56,6 +58,12 @@ export async function acceptSession(tx: Database, session: NewSession): Promise<
     .for("update");
   if (row === undefined) return "removed";
   if (row.epoch > epoch) return "outdated";
+  // Whoever revokes locks the host's row first, so that nobody does while this is decided.
+  const valid = await tx
+    .select({ fingerprint: certificate.fingerprint })
+    .from(certificate)
+    .where(and(eq(certificate.fingerprint, fingerprint), isNull(certificate.revokeTime)));
+  if (valid.length === 0) return "removed";
   if (row.bootId !== bootId && row.isAlive) return "cloned";
   if (row.bootId !== bootId && row.mayBeAlive) return "undecided";
   await tx
@@ -132,6 +140,20 @@ export async function endSessions(tx: Database, hostId: string): Promise<void> {
     })
     .where(eq(host.id, hostId));
   await notifyHost(tx, hostId);
+}
+
+/** Notes that no agent is enrolled as the host any more. */
+export async function noteUnenrolled(tx: Database, hostId: string): Promise<void> {
+  await tx
+    .update(host)
+    .set({
+      state: "PENDING",
+      stateTime: sql`now()`,
+      capabilities: [],
+      updateTime: sql`now()`,
+      version: sql`${host.version} + 1`,
+    })
+    .where(eq(host.id, hostId));
 }
 
 /** Whether the session is still the host's present one, of a host that is still there. */

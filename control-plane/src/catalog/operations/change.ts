@@ -64,20 +64,26 @@ export async function changeOperation(
 
 /** Operations of a host that have not ended look different when its agent comes or goes: those who watch are told. */
 export async function touchOperationsOfHost(tx: Database, hostId: string): Promise<void> {
-  const active = await tx
-    .select({ id: operation.id })
-    .from(operation)
-    .where(and(eq(operation.hostId, hostId), isNull(operation.endTime)))
-    // Whoever locks several does it in this order.
-    .orderBy(asc(operation.id))
-    .for("update");
-  for (const { id } of active) {
+  for (const { id } of await lockActiveOfHost(tx, hostId)) {
     await tx
       .update(operation)
       .set({ revision: sql`nextval('operation_revision')` })
       .where(eq(operation.id, id));
     await notifyOperation(tx, id);
   }
+}
+
+/** Operations of the host that have not ended, locked until the transaction ends. */
+export function lockActiveOfHost(tx: Database, hostId: string): Promise<OperationRow[]> {
+  return (
+    tx
+      .select()
+      .from(operation)
+      .where(and(eq(operation.hostId, hostId), isNull(operation.endTime)))
+      // Whoever locks several does it in this order.
+      .orderBy(asc(operation.id))
+      .for("update")
+  );
 }
 
 /** The operation, locked until the transaction ends. */

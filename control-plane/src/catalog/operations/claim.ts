@@ -1,4 +1,4 @@
-import { and, asc, eq, exists, inArray, isNull, lte, not, or, sql } from "drizzle-orm";
+import { and, asc, count, eq, exists, gte, inArray, isNull, lte, not, notInArray, or, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/pg-core";
 import type { Database } from "../catalog.ts";
 import { host } from "../schema/host.ts";
@@ -28,9 +28,14 @@ export async function holdSession(tx: Database, { hostId, sessionEpoch }: Claima
 
 /**
  * Locks the oldest queued operation of the host that may be sent now; whoever asks at the same time gets another one.
- * A backup waits for the backups of the same cluster into the same repository that are under way.
+ * A backup waits for the backups of the same cluster into the same repository that are under way, and each of the
+ * limited kinds waits while the host is busy with as many of that kind as it may be.
  */
-export async function lockQueued(tx: Database, hostId: string): Promise<OperationRow | undefined> {
+export async function lockQueued(
+  tx: Database,
+  hostId: string,
+  limit: { readonly kinds: readonly string[]; readonly atOnce: number },
+): Promise<OperationRow | undefined> {
   const other = alias(operation, "other");
   const waitsForSameWork = and(
     eq(operation.kind, "create_backup"),
@@ -48,6 +53,19 @@ export async function lockQueued(tx: Database, hostId: string): Promise<Operatio
         ),
     ),
   );
+  // No row of the host is claimed meanwhile: only one session does that.
+  const busy = await tx
+    .select({ kind: operation.kind })
+    .from(operation)
+    .where(
+      and(
+        eq(operation.hostId, hostId),
+        inArray(operation.state, ["DISPATCHED", "RUNNING", "CANCELLING"]),
+        inArray(operation.kind, [...limit.kinds]),
+      ),
+    )
+    .groupBy(operation.kind)
+    .having(gte(count(), limit.atOnce));
   const [row] = await tx
     .select()
     .from(operation)
@@ -55,6 +73,10 @@ export async function lockQueued(tx: Database, hostId: string): Promise<Operatio
       and(
         eq(operation.hostId, hostId),
         eq(operation.state, "QUEUED"),
+        notInArray(
+          operation.kind,
+          busy.map(({ kind }) => kind),
+        ),
         isDue,
         not(sql`coalesce(${waitsForSameWork}, false)`),
       ),

@@ -1,4 +1,4 @@
-import { and, eq, inArray, isNull, ne, sql } from "drizzle-orm";
+import { and, count, eq, inArray, isNull, ne, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { backup } from "../schema/backup.ts";
 import { operation, operationBackup } from "../schema/operation.ts";
@@ -95,4 +95,19 @@ export async function findSameWork(
     .orderBy(operation.id)
     .limit(1);
   return row?.id;
+}
+
+/** How many operations of the kind a host has to do before it comes to a new one. */
+export async function countBefore(tx: Database, work: { kind: string; hostId: string }): Promise<number> {
+  const [row] = await tx
+    .select({ many: count() })
+    .from(operation)
+    .where(
+      and(
+        eq(operation.hostId, work.hostId),
+        eq(operation.kind, work.kind),
+        inArray(operation.state, ["QUEUED", "DISPATCHED", "RUNNING", "CANCELLING"]),
+      ),
+    );
+  return row?.many ?? 0;
 }

@@ -5,14 +5,27 @@ import type { Rule } from "./facts.ts";
 /** An agent that restarts is away for some seconds; that alone wakes nobody. */
 const patienceMs = 60_000;
 
-/** A host whose agent is away: nothing on it is backed up until it is back. */
+/** A host whose agent is away, or without one where clusters need it: nothing on it is backed up until it is there. */
 export const agentLost: Rule = ({ hosts }, now) =>
   hosts
-    .filter(({ state }) => state === "UNKNOWN" || state === "STOPPED")
+    .filter(
+      ({ state, clusters }) => state === "UNKNOWN" || state === "STOPPED" || (state === "PENDING" && clusters > 0),
+    )
     .map(({ id, name, state, stateTime, clusters }) => {
       const awayMs = Math.max(0, now.getTime() - stateTime.getTime());
       const isUrgent = clusters > 0 && state === "UNKNOWN" && awayMs >= patienceMs;
       const away = formatDuration(Math.floor(awayMs / 1000) * 1000);
+      if (state === "PENDING") {
+        return {
+          rule: "agent-lost",
+          subject: id,
+          subjectName: name,
+          severity: Severity.WARNING,
+          since: stateTime,
+          message: `no agent is enrolled on ${name}: nothing on it is backed up`,
+          fix: `coppice host add ${name}`,
+        };
+      }
       return {
         rule: "agent-lost",
         subject: id,

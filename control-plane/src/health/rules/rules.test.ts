@@ -34,6 +34,12 @@ test("a lost agent is urgent when clusters depend on it and it stays away", () =
   expect(found({ hosts: [{ ...host, state: "STOPPED", stateTime: ago(5) }] })).toEqual(["agent-lost db7 WARNING"]);
 });
 
+test("a host without an agent is found when clusters depend on it", () => {
+  const host = { id: "hst_1", name: "db7", state: "PENDING", stateTime: ago(5) } as const;
+  expect(found({ hosts: [{ ...host, clusters: 1 }] })).toEqual(["agent-lost db7 WARNING"]);
+  expect(found({ hosts: [{ ...host, clusters: 0 }] })).toEqual([]);
+});
+
 test("a cluster without a good backup is found, and is urgent after a day", () => {
   const cluster = { id: "cls_1", name: "shop", hasGoodBackup: false, unreachableSince: null, problem: "" };
   expect(found({ clusters: [{ ...cluster, createTime: ago(5) }] })).toEqual(["no-good-backup shop WARNING"]);

@@ -11,6 +11,8 @@ export const checkCluster = defineKind({
   command: "checkCluster",
   retriesAfterLoss: 2,
   settle: "repeat",
+  mayLeave: undefined,
+  isHeavy: false,
   references: ({ cluster }) => ({ clusterId: cluster }),
   plan: (_spec, facts) => create(CheckClusterCommandSchema, { connection: required(facts.cluster).connection }),
   apply({ cluster: clusterId }, { result, failure }) {

@@ -11,6 +11,8 @@ export const checkRepository = defineKind({
   command: "checkRepository",
   retriesAfterLoss: 2,
   settle: "repeat",
+  mayLeave: undefined,
+  isHeavy: false,
   references: ({ repository }) => ({ repositoryId: repository }),
   plan: (_spec, facts) => create(CheckRepositoryCommandSchema, { repository: required(facts.repository) }),
   apply({ repository: repositoryId }, { result, failure }) {

@@ -15,6 +15,9 @@ export const createBackup = defineKind({
   command: "backupDump",
   retriesAfterLoss: 2,
   settle: "look",
+  mayLeave: ({ backup, folder, repositoryName }) =>
+    `objects of ${backup} in ${folder} of repository ${repositoryName}, or all of it, which the catalog does not list`,
+  isHeavy: true,
   references: ({ cluster, repository }) => ({ clusterId: cluster, repositoryId: repository }),
   plan(spec, facts) {
     const { connection, name, systemIdentifier } = required(facts.cluster);

@@ -13,6 +13,9 @@ export const createRestore = defineKind({
   command: "restoreDatabase",
   retriesAfterLoss: 0,
   settle: "look",
+  mayLeave: ({ stagedDatabase, targetDatabase, targetClusterName }) =>
+    `the staged database ${stagedDatabase} in cluster ${targetClusterName}, or ${JSON.stringify(targetDatabase)} in place`,
+  isHeavy: true,
   references: restoreReferences,
   plan: restoreCommand,
   apply(spec, { result, failure }) {

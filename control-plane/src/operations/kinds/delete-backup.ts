@@ -10,6 +10,8 @@ export const deleteBackup = defineKind({
   command: "deleteBackup",
   retriesAfterLoss: 2,
   settle: "look",
+  mayLeave: ({ backup }) => `objects of ${backup}, whose copy stays listed as being deleted`,
+  isHeavy: false,
   references: ({ backup, repository }) => ({ backup: { backupId: backup, repositoryId: repository } }),
   plan(_spec, facts) {
     const { address, keys } = required(facts.backup);

@@ -74,6 +74,10 @@ interface KindDefinition<S extends SpecCase, C extends CommandCase> {
   readonly retriesAfterLoss: number;
   /** How an unknown outcome is settled: by a look, where the agent can look; what changes nothing is repeated. */
   readonly settle: C extends LookableCase ? "look" : "repeat";
+  /** What an attempt that nobody looks at may have left or done, for people to read; what changes nothing has none. */
+  readonly mayLeave: C extends LookableCase ? (spec: SpecOf<S>) => string : undefined;
+  /** Whether it moves so many bytes that a host does only a few of them at once. */
+  readonly isHeavy: boolean;
   readonly references: (spec: SpecOf<S>) => References;
   readonly plan: (spec: SpecOf<S>, facts: Facts) => CommandOf<C>;
   /** What is true as soon as the command is sent. */
@@ -88,6 +92,8 @@ export interface Kind<S extends SpecCase = SpecCase> {
   readonly command: CommandCase;
   readonly retriesAfterLoss: number;
   readonly settle: "look" | "repeat";
+  readonly isHeavy: boolean;
+  mayLeave(spec: OperationSpec): string;
   references(spec: OperationSpec): References;
   plan(spec: OperationSpec, facts: Facts): CommandSpec;
   begin(spec: OperationSpec): readonly CatalogChange[];
@@ -105,6 +111,8 @@ export function defineKind<S extends SpecCase, C extends CommandCase>(kind: Kind
     command: kind.command,
     retriesAfterLoss: kind.retriesAfterLoss,
     settle: kind.settle,
+    isHeavy: kind.isHeavy,
+    mayLeave: (spec) => kind.mayLeave?.(narrow(spec)) ?? "nothing",
     references: (spec) => kind.references(narrow(spec)),
     plan: (spec, facts) => ({ case: kind.command, value: kind.plan(narrow(spec), facts) }) as CommandSpec,
     begin: (spec) => kind.begin?.(narrow(spec)) ?? [],

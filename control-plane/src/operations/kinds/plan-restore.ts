@@ -15,6 +15,8 @@ export const planRestore = defineKind({
   command: "planRestore",
   retriesAfterLoss: 2,
   settle: "repeat",
+  mayLeave: undefined,
+  isHeavy: false,
   references: (spec) => restoreReferences(restoreOf(spec)),
   plan: (spec, facts) => create(PlanRestoreCommandSchema, { restore: restoreCommand(restoreOf(spec), facts) }),
   apply(spec, { result, failure }) {

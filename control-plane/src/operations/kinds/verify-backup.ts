@@ -17,6 +17,8 @@ export const verifyBackup = defineKind({
   command: "verifyBackup",
   retriesAfterLoss: 2,
   settle: "repeat",
+  mayLeave: undefined,
+  isHeavy: true,
   references: ({ backup, repository }) => ({ backup: { backupId: backup, repositoryId: repository } }),
   plan: (_spec, facts) => create(VerifyBackupCommandSchema, { backup: required(facts.backup).address }),
   apply({ backup: backupId, repository: repositoryId }, { result, failure }) {
