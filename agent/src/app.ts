@@ -3,6 +3,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { openLog } from "@coppice/proto/kit/log";
+import { openBudget, usualBudgetBytes } from "./budget.ts";
 import { handlers } from "./commands/registry.ts";
 import { openRunner } from "./commands/runner.ts";
 import type { Config } from "./config.ts";
@@ -34,6 +35,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
     workFolder,
     agentVersion: agentVersion(),
     clientFiles: agentClientFiles(process.env, homedir()),
+    budget: openBudget(usualBudgetBytes),
     log,
   });
   log.info({ version: agentVersion(), host: identity.hostName, dataDirectory }, "agent starts");

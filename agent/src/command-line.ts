@@ -2,6 +2,7 @@ import { Failure, toFailure } from "@coppice/proto/kit/failure";
 import type { StatusCode } from "@coppice/proto/kit/reasons";
 import { Command, CommanderError } from "commander";
 import { type Config, formatConfig, loadConfig } from "./config.ts";
+import { addOfflineCommands } from "./offline/commands.ts";
 import { agentVersion } from "./version.ts";
 
 interface CommonOptions {
@@ -16,6 +17,7 @@ const exitCodes: Partial<Record<StatusCode, number>> = {
   failed_precondition: 4,
   already_exists: 4,
   aborted: 4,
+  canceled: 130,
   permission_denied: 5,
   unauthenticated: 5,
   unavailable: 6,
@@ -33,7 +35,8 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .configureOutput({ outputError: () => undefined })
     .addHelpText(
       "after",
-      "\nExample:\n  printf %s TOKEN | coppice-agent enroll -\n  coppice-agent check\n  coppice-agent run",
+      "\nExample:\n  printf %s TOKEN | coppice-agent enroll -\n  coppice-agent check\n  coppice-agent run" +
+        "\n  coppice-agent ls --repo s3://acme-backups/prod",
     );
 
   withCommonOptions(program.command("run"))
@@ -72,6 +75,8 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
       const { checkAgent } = await import("./check.ts");
       exitCode = (await checkAgent(config, print, signal)) ? 0 : 1;
     });
+
+  addOfflineCommands(program, signal, (code) => (exitCode = code));
 
   try {
     await program.parseAsync([...args], { from: "user" });

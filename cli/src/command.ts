@@ -7,6 +7,8 @@ export interface CommandDefinition<Options> {
   /** Its name. */
   readonly name: string;
   readonly alias?: string;
+  /** Whether it is what its group does when no command of it is named. */
+  readonly isDefault?: boolean;
   readonly summary: string;
   /** `<cluster>` or `[cluster]`, and what it is. */
   readonly arguments?: readonly (Argument | readonly [usage: string, description: string])[];
@@ -32,8 +34,8 @@ export function addCommand<Options extends object>(
   execute: Execute,
   definition: CommandDefinition<Options>,
 ): void {
-  const { name, alias, summary, options = [], examples, run } = definition;
-  const command = parent.command(name).description(summary);
+  const { name, alias, isDefault = false, summary, options = [], examples, run } = definition;
+  const command = parent.command(name, { isDefault }).description(summary);
   if (alias) command.alias(alias);
   for (const argument of definition.arguments ?? []) {
     command.addArgument(argument instanceof Argument ? argument : new Argument(...argument));

@@ -2,11 +2,20 @@ import { parseArgs } from "node:util";
 import { parseSize } from "@coppice/proto/kit/size";
 import type { Bench } from "./bench.ts";
 import { dump } from "./dump.ts";
+import { dumpS3 } from "./dump-s3.ts";
 import { restore } from "./restore.ts";
+import { restoreS3 } from "./restore-s3.ts";
 import { formatJson, formatTable, type Row } from "./row.ts";
 import { version } from "./version.ts";
 
-const benches: Readonly<Record<string, Bench>> = { cli: version, version, dump, restore };
+const benches: Readonly<Record<string, Bench>> = {
+  cli: version,
+  version,
+  dump,
+  "dump-s3": dumpS3,
+  restore,
+  "restore-s3": restoreS3,
+};
 /** Runs in a minute or two on two cores. */
 const defaultSize = "300MB";
 

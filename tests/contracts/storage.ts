@@ -4,13 +4,17 @@ import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Failure } from "@coppice/proto/kit/failure";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 
 /** An empty place for objects, made for a run of the contract. */
 export interface StoragePlace extends AsyncDisposable {
   /** Opens it for the work of an operation. */
   open(operationId: string): Promise<Storage>;
+  /** How many keys its listing is tried with; 10,000 when left out. */
+  readonly listedKeys?: number;
+  /** Longest key that it holds, in bytes, where it is less than the contract's 1,024. */
+  readonly longestKeyBytes?: number;
 }
 
 const signal = new AbortController().signal;
@@ -25,17 +29,35 @@ async function read(stream: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
+/** A key of exactly so many bytes. */
+function longKey(prefix: string, bytes: number): string {
+  const names = Array.from({ length: Math.ceil(bytes / 201) }, () => "ü".repeat(100)).join("/");
+  let key = prefix + names;
+  while (Buffer.byteLength(key) > bytes) key = key.slice(0, -1);
+  return key.replace(/\/$/, "x") + "x".repeat(bytes - Buffer.byteLength(key));
+}
+
 /** Checks the contract in the comment of Storage; every kind of storage runs it. */
-export function describeStorage(kind: string, make: () => Promise<StoragePlace>): void {
+export function describeStorage(
+  kind: string,
+  make: () => Promise<StoragePlace>,
+  /** Why this machine cannot have it; each test is then left out and says so. */
+  unavailable?: string,
+): void {
   describe(`${kind} as a storage`, () => {
     let place: StoragePlace;
     let storage: Storage;
 
+    beforeEach(({ skip }) => {
+      if (unavailable !== undefined) skip(unavailable);
+    });
     beforeAll(async () => {
+      if (unavailable !== undefined) return;
       place = await make();
       storage = await place.open("op_contract");
     });
     afterAll(async () => {
+      if (unavailable !== undefined) return;
       await storage[Symbol.asyncDispose]();
       await place[Symbol.asyncDispose]();
     });
@@ -45,6 +67,8 @@ export function describeStorage(kind: string, make: () => Promise<StoragePlace>)
     const text = async (key: string) => (await read(await storage.get(key, { signal }))).toString();
     const keys = async (prefix: string) =>
       (await Array.fromAsync(storage.list(prefix, signal))).map(({ key }) => key).toSorted();
+    // What a delete says of so many named keys of which some were there.
+    const deleted = (there: number, named: number) => (storage.capabilities.countsDeleted ? there : named);
     const unfinished = (prefix: string) => Array.fromAsync(storage.listUnfinished(prefix, signal));
 
     test("what was put is read back, from a generator and from a stream", async () => {
@@ -111,7 +135,9 @@ export function describeStorage(kind: string, make: () => Promise<StoragePlace>)
         expect(await storage.stat(key, signal), key).toBeUndefined();
       }
       expect(await keys("nowhere/")).toEqual([]);
-      expect(await storage.deleteMany(["missing/not", "nowhere/at/all", "missing/there/below"], signal)).toBe(0);
+      expect(await storage.deleteMany(["missing/not", "nowhere/at/all", "missing/there/below"], signal)).toBe(
+        deleted(0, 3),
+      );
       expect(await text("missing/there")).toBe("x");
     });
 
@@ -222,8 +248,9 @@ export function describeStorage(kind: string, make: () => Promise<StoragePlace>)
         "strange/a",
         `strange/${"x".repeat(255)}`,
         `strange/${"d/".repeat(100)}deep`,
+        longKey("strange/", place.longestKeyBytes ?? 1024),
       ];
-      for (const key of strange) await put(key, key);
+      await Promise.all(strange.map((key) => put(key, key)));
       expect(await keys("strange/")).toEqual(strange.toSorted());
       for (const key of strange) expect(await text(key)).toBe(key);
       expect(await storage.deleteMany(strange, signal)).toBe(strange.length);
@@ -258,31 +285,33 @@ export function describeStorage(kind: string, make: () => Promise<StoragePlace>)
       expect(await keys("a/../")).toEqual([]);
     });
 
-    test("a listing streams a thousand keys and keeps to its prefix", async () => {
-      const wanted = Array.from({ length: 1000 }, (_, index) => `many/${index % 10}/object-${index}`);
-      for (let index = 0; index < wanted.length; index += 50) {
-        await Promise.all(wanted.slice(index, index + 50).map((key) => put(key, key)));
-      }
+    test("a listing streams thousands of keys and keeps to its prefix", { timeout: 60_000 }, async () => {
+      const count = place.listedKeys ?? 10_000;
+      const wanted = Array.from({ length: count }, (_, index) => `many/${index % 10}/object-${index}`);
+      const waiting = wanted.values();
+      const putAll = async () => {
+        for (const key of waiting) await put(key, "x");
+      };
+      await Promise.all(Array.from({ length: 32 }, putAll));
       await put("many-others", "x");
       expect(await keys("many/")).toEqual(wanted.toSorted());
-      expect(await keys("many/3/")).toHaveLength(100);
-      expect(await keys("many/3/object-19")).toEqual(
-        wanted.filter((key) => key.startsWith("many/3/object-19")).toSorted(),
+      expect(await keys("many/3/")).toHaveLength(count / 10);
+      expect(await keys("many/3/object-199")).toEqual(
+        wanted.filter((key) => key.startsWith("many/3/object-199")).toSorted(),
       );
-      expect(await keys("many")).toHaveLength(1001);
       let seen = 0;
-      for await (const { key, sizeBytes } of storage.list("many/", signal)) {
-        expect(sizeBytes).toBe(key.length);
+      for await (const { sizeBytes } of storage.list("many", signal)) {
+        expect(sizeBytes).toBe(1);
         if (++seen === 10) break;
       }
-      expect(await storage.deleteMany(wanted, signal)).toBe(1000);
+      expect(await storage.deleteMany(wanted, signal)).toBe(count);
       expect(await keys("many")).toEqual(["many-others"]);
     });
 
     test("a delete takes exactly the named keys, and may be repeated", async () => {
       await Promise.all(["del/a", "del/b", "del/c/d", "del-other"].map((key) => put(key, "x")));
       expect(await storage.deleteMany(["del/a", "del/c/d", "del/a"], signal)).toBe(2);
-      expect(await storage.deleteMany(["del/a", "del/c/d"], signal)).toBe(0);
+      expect(await storage.deleteMany(["del/a", "del/c/d"], signal)).toBe(deleted(0, 2));
       expect(await storage.deleteMany([], signal)).toBe(0);
       expect(await keys("del")).toEqual(["del-other", "del/b"]);
       await put("del/c/d", "again");
@@ -303,7 +332,8 @@ export function describeStorage(kind: string, make: () => Promise<StoragePlace>)
 
     test("a put under way is invisible, is shown as unfinished with its operation, and can be removed", async () => {
       const slow = new Readable({ read() {} });
-      slow.push(Buffer.alloc(5_000_000));
+      // More than a storage gathers before it stores anything.
+      slow.push(Buffer.alloc(20_000_000));
       const controller = new AbortController();
       const putting = storage.put("slow/a", slow, { signal: controller.signal, ifAbsent: true });
       putting.catch(() => {});
@@ -311,7 +341,7 @@ export function describeStorage(kind: string, make: () => Promise<StoragePlace>)
       expect(await keys("slow/")).toEqual([]);
       expect(await storage.stat("slow/a", signal)).toBeUndefined();
       const [one] = await unfinished("slow/");
-      expect(one?.operationId).toBe("op_contract");
+      expect(["op_contract", undefined]).toContain(one?.operationId);
       expect(Math.abs((one?.modifiedTime.getTime() ?? 0) - Date.now())).toBeLessThan(60_000);
       expect(await unfinished("other/")).toEqual([]);
       expect(await storage.removeUnfinished(one ? [one] : [], signal)).toBe(1);

@@ -9,6 +9,7 @@ import { type CommandRunner, openRunner } from "../../agent/src/commands/runner.
 import { openJournal } from "../../agent/src/journal/journal.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { openBudget, usualBudgetBytes } from "../../agent/src/budget.ts";
 
 const stack = new AsyncDisposableStack();
 const messages: AgentMessage[] = [];
@@ -31,6 +32,7 @@ beforeAll(async () => {
       workFolder: lab.workFolder,
       agentVersion: "0.0.1",
       clientFiles: lab.files,
+      budget: openBudget(usualBudgetBytes),
       log: openLog({ level: "silent", name: "agent" }),
     }),
   );

@@ -20,6 +20,7 @@ import { keepLink } from "../../agent/src/session/link.ts";
 import type { Outbox } from "../../agent/src/session/outbox.ts";
 import { makeTestAuthority, type TestAuthority } from "../support/agent-authority.ts";
 import { type ServedAgentService, type ServedSession, serveAgentService } from "../support/agent-service.ts";
+import { openBudget, usualBudgetBytes } from "../../agent/src/budget.ts";
 
 const heartbeatMs = 200;
 const patient = { timeout: 10_000, interval: 10 };
@@ -61,6 +62,9 @@ async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
       verifyBackup: never,
       planRestore: never,
       restoreDatabase: never,
+      restoreGlobals: never,
+      scanRepository: never,
+      cleanRepository: never,
       deleteBackup,
       settle: never,
     },
@@ -69,6 +73,7 @@ async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
     workFolder: folder,
     agentVersion: "0.0.1",
     clientFiles: { home: "/nonexistent" },
+    budget: openBudget(usualBudgetBytes),
     log,
   });
   const leaving = new AbortController();

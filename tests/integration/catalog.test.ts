@@ -1,12 +1,13 @@
+// Longer than most because it is one thing: what the database itself refuses and keeps, over one embedded server.
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { newId } from "@coppice/proto/kit/id";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Catalog, openCatalog } from "../../control-plane/src/catalog/catalog.ts";
+import { type Catalog, type Database, openCatalog } from "../../control-plane/src/catalog/catalog.ts";
 import { insertCluster } from "../../control-plane/src/catalog/cluster.ts";
 import { migrateCatalog } from "../../control-plane/src/catalog/migrate.ts";
-import { deleteRepository, insertRepository } from "../../control-plane/src/catalog/repository.ts";
+import { deleteRepository, findRepository, insertRepository } from "../../control-plane/src/catalog/repository.ts";
 import { backup, backupCopy } from "../../control-plane/src/catalog/schema/backup.ts";
 import { host } from "../../control-plane/src/catalog/schema/host.ts";
 import { operation } from "../../control-plane/src/catalog/schema/operation.ts";
@@ -88,7 +89,25 @@ function instance(ids: { host: string; cluster: string }) {
 
 function place(ids: { host: string; repository: string }, name: string) {
   const locationKey = "filesystem:db7:/srv";
-  return { id: ids.repository, name, labels: {}, location: {}, locationKey, homeHostId: ids.host };
+  return {
+    id: ids.repository,
+    name,
+    labels: {},
+    location: {},
+    locationKey,
+    writeSecretId: null,
+    readSecretId: null,
+    deleteSecretId: null,
+    encryption: null,
+    identitySecretId: null,
+    homeHostId: ids.host,
+  };
+}
+
+async function requireRow(tx: Database, id: string) {
+  const row = await findRepository(tx, id);
+  if (row === undefined) throw new Error(`there is no repository ${id}`);
+  return row;
 }
 
 test("the embedded server is PostgreSQL 18, asks for a password and listens on no port", async () => {
@@ -151,7 +170,11 @@ test("the database itself refuses what must not be, and says which rule was brok
     ],
     ["deleting a host with clusters", (tx) => deleteHost(tx, ids.host), "HOST_IN_USE"],
     ["deleting a cluster with backups", (tx) => deleteCluster(tx, ids.cluster), "CLUSTER_IN_USE"],
-    ["deleting a repository with backups", (tx) => deleteRepository(tx, ids.repository), "REPOSITORY_IN_USE"],
+    [
+      "deleting a repository with backups",
+      async (tx) => deleteRepository(tx, await requireRow(tx, ids.repository)),
+      "REPOSITORY_IN_USE",
+    ],
   ];
   for (const [what, attempt, reason] of attempts) {
     await expect(catalog.transaction(attempt), what).rejects.toMatchObject({ name: "Failure", reason });

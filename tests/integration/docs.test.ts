@@ -56,7 +56,7 @@ describe("the documents", { timeout: 120_000 }, () => {
     expect(said.trimEnd().split("\n").at(-1)).toBe("50000");
   });
 
-  test("docs/operations.md: every command works on a running installation", async () => {
+  test("docs/operations.md and docs/repositories.md: every command works on a running installation", async () => {
     await using cop = await openInstallation();
     await cop.addAgent("db7");
     await mkdir(join(cop.folder, "backups"));
@@ -66,6 +66,9 @@ describe("the documents", { timeout: 120_000 }, () => {
     const { COPPICE_ADDRESS, COPPICE_TOKEN, COPPICE_CA_FINGERPRINT } = cop.env;
     const env = { COPPICE_ADDRESS, COPPICE_TOKEN, COPPICE_CA_FINGERPRINT };
     expect(await runDocument("docs/operations.md", env)).toMatch(/^✓ bkp_\w+ .*, checked$/m);
+    const said = await runDocument("docs/repositories.md", env);
+    expect(said).toMatch(/^identity: +kept sealed, for hosts labelled may-decrypt$/m);
+    expect(said).toMatch(/^✓ the catalog has what repository main holds: 0 backups entered, \d+ known before/m);
   });
 
   test("links between the documents lead somewhere", async () => {

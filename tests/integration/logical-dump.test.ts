@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Client } from "pg";
-import type { Dumped } from "../../agent/src/logical/dump.ts";
+import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
 import { settleDump } from "../../agent/src/logical/settle.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
@@ -82,6 +82,13 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
       expect(stream?.objects[0]?.sha256).toMatch(/^[0-9a-f]{64}$/);
     }
     expect(JSON.stringify([dumped.result.recipe, lab.log])).not.toContain(server.password);
+    // All is what the server says the databases have; their dumps are counted while they are written.
+    const last = lab.progress.at(-1);
+    expect(last).toMatchObject({ phase: "dumping", doneItems: 5, totalItems: 5 });
+    expect(last?.doneBytes).toBe(last?.totalBytes);
+    expect(lab.progress.map(({ item }) => item)).toEqual(expect.arrayContaining(["globals", "first"]));
+    const partly = lab.progress.find(({ doneBytes }) => doneBytes > 0n);
+    expect(partly?.doneBytes).toBeLessThan(100_000n);
   });
 
   test("a database that forbids connections makes the backup incomplete, unless it is left out by name", async () => {
@@ -151,7 +158,7 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     controller.abort(reason);
     expect(await cause).toBe(reason);
     expect(await stored(command.backup?.folder)).toEqual([]);
-    const sessions = "select count(*) from pg_stat_activity where application_name in ('coppice', 'pg_dump')";
+    const sessions = "select count(*) from pg_stat_activity where application_name like 'coppice%'";
     await expect.poll(() => server.sql("postgres", sessions), { timeout: 5_000 }).toBe("0");
     await lock.release();
     // The next try works.

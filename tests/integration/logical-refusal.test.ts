@@ -5,7 +5,7 @@ import { PlanRestoreResultSchema } from "@coppice/proto/gen/coppice/agent/v1/pla
 import { type RestoreDatabaseCommand, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import type { Dumped } from "../../agent/src/logical/dump.ts";
+import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
 import { planRestore, type RestoreToPlan } from "../../agent/src/logical/plan.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
@@ -49,6 +49,7 @@ async function withStorage<T>(
   return await work({
     command,
     password: server.password,
+    identities: undefined,
     files: lab.files,
     storage,
     workFolder: lab.workFolder,
@@ -60,10 +61,8 @@ test("a plan changes nothing and says what a restore would do", async () => {
   const command = replacing();
   const plan = await withStorage(command, planRestore);
   expect(plan.items.map(({ name, status }) => [name, status])).toEqual(
-    ["backup", "connection", "version", "tools", "primary", "privileges", "target", "roles", "space"].map((name) => [
-      name,
-      CheckStatus.OK,
-    ]),
+    // oxfmt-ignore
+    ["backup", "connection", "version", "tools", "primary", "privileges", "target", "roles", "space", "locale", "connections"].map((name) => [name, CheckStatus.OK]),
   );
   expect(plan).toMatchObject({ keptAs: command.keptDatabase, sessionsToEnd: 0 });
   expect(plan.storedBytes).toBeGreaterThan(0n);
@@ -109,7 +108,7 @@ test.each([1, 2])("what pg_restore says, and each step before and after it, is i
     reason: "PROGRAM_FAILED",
   });
   expect(log[0]).toBe(`created the database ${command.stagedDatabase} beside what is there`);
-  expect(log[1]).toMatch(/^loading the archive of "picky", \d+ B$/);
+  expect(log[1]).toMatch(/^loading "picky", \d+ B$/);
   expect(log.filter((line) => /^pg_restore: error: .*violates check constraint/.test(line))).toHaveLength(1);
   expect(log.at(-1)).toBe(`dropped the database ${command.stagedDatabase}`);
 });

@@ -9,7 +9,7 @@ import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { DatabasePropertiesSchema } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
 import { Client } from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { Dumped } from "../../agent/src/logical/dump.ts";
+import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
 import { planRestore, type RestoreToPlan } from "../../agent/src/logical/plan.ts";
 import { settleRestore } from "../../agent/src/logical/settle.ts";
 import { createStagedDatabase } from "../../agent/src/logical/staged-database.ts";
@@ -63,6 +63,7 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     return await work({
       command,
       password: server.password,
+      identities: undefined,
       files: lab.files,
       storage,
       workFolder: lab.workFolder,

@@ -22,6 +22,8 @@ export interface ControlPlaneLab extends AsyncDisposable {
   readonly server: PostgresServer;
   readonly databaseUrl: string;
   readonly adminToken: string;
+  /** Every line that it has logged so far. */
+  readonly logLines: readonly string[];
   client<S extends DescService>(service: S): Client<S>;
   /** Enrols an agent as a host of that name, by the code of the agent. */
   enrol(hostName: string): Promise<Identity>;
@@ -38,7 +40,12 @@ export async function openControlPlaneLab({ heartbeatMs }: { heartbeatMs: number
   const server = opening.use(await openPostgresServer({ major: 15 }));
   const databaseUrl = `postgres://${server.superuser}:${encodeURIComponent(server.password)}@127.0.0.1:${server.port}/postgres`;
   const masterKey = randomBytes(32).toString("base64");
-  const log = openLog({ level: process.env["COPPICE_TEST_LOG"] === "1" ? "debug" : "silent", name: "control-plane" });
+  const logLines: string[] = [];
+  const keep = (line: string) => {
+    logLines.push(line);
+    if (process.env["COPPICE_TEST_LOG"] === "1") process.stderr.write(line);
+  };
+  const log = openLog({ level: "debug", name: "control-plane", to: { write: keep } });
   const start = () =>
     openApp(
       {
@@ -80,6 +87,7 @@ export async function openControlPlaneLab({ heartbeatMs }: { heartbeatMs: number
     server,
     databaseUrl,
     adminToken,
+    logLines,
     client,
     async enrol(hostName) {
       const { token } = await client(HostService).createEnrolment({ hostName });

@@ -1,13 +1,14 @@
 // One thing: a control plane with its agents as processes, and every way in which a test gets at them.
-import { chmod, chown, cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Background, lastLines, startBackground } from "./background.ts";
 import { freePort } from "./free-port.ts";
 import { findPrograms } from "./programs.ts";
 import { type Ended, runProgram } from "./run-program.ts";
 import { type JsonCall, openJsonCall } from "./scenarios/json-call.ts";
+import { openOtherUser } from "./scenarios/other-user.ts";
 
 /** A running control plane with its agents, each a process of its own, as on a real fleet. */
 export interface Installation extends AsyncDisposable {
@@ -78,27 +79,15 @@ export async function waitFor<Value>(
   }
 }
 
-/** The agent's command line as another user, who gets the data folder, and a copy of the program if it is out of reach. */
+/** The agent's command line as another user, who gets the data folder. */
 async function becomeUser(
   user: string,
   { agent, dataDir, folder }: { readonly agent: string; readonly dataDir: string; readonly folder: string },
 ): Promise<string[]> {
-  const env = { PATH: process.env["PATH"] };
-  const ids = await Promise.all(["-u", "-g"].map((flag) => runProgram("id", [flag, user], { env })));
-  const [uid = 0, gid = 0] = ids.map(({ stdout }) => Number(stdout));
-  if (uid === 0) throw new Error(`there is no user ${user}`);
+  const other = await openOtherUser(user, { agent, folder });
   await mkdir(dataDir, { mode: 0o700 });
-  await chown(dataDir, uid, gid);
-  const setpriv = ["setpriv", `--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"];
-  const reached = await runProgram("setpriv", [...setpriv.slice(1), agent, "--version"], { env });
-  if (reached.code === 0) return [...setpriv, agent];
-  const copy = join(folder, "programs");
-  const library = join(dirname(agent), "../lib/coppice");
-  for (const part of ["bin", "coppice-agent"]) {
-    await cp(join(library, part), join(copy, "lib/coppice", part), { recursive: true });
-  }
-  await cp(agent, join(copy, "bin", basename(agent)));
-  return [...setpriv, join(copy, "bin", basename(agent))];
+  await chown(dataDir, other.uid, other.gid);
+  return [...other.commandLine];
 }
 
 /** Starts a control plane from the installed tree in a temporary folder. Disposing of it ends all and removes it. */

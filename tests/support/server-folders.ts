@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** A running process, told apart from a later one with the same number. */
-async function processMark(pid: number): Promise<string | undefined> {
+/** A running process, told apart from a later one with the same number; undefined when there is none. */
+export async function processMark(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, "utf8");
     // The name in parentheses may hold spaces; the start time is the 20th field after it.

@@ -58,6 +58,7 @@ const everything = [
   "verifyBackup",
   "planRestore",
   "restoreDatabase",
+  "restoreGlobals",
   "deleteBackup",
   "settle",
 ];

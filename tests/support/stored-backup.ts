@@ -40,6 +40,7 @@ export async function storeBackup(signal: AbortSignal): Promise<StoredBackup> {
       name,
       source: Readable.from([bytes], { objectMode: false }),
       codec: "none",
+      encrypted: false,
       limitBytes: 1_000_000,
       signal,
     });

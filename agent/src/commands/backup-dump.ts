@@ -1,4 +1,4 @@
-import { dumpCluster } from "../logical/dump.ts";
+import { dumpCluster } from "../logical/dump/dump.ts";
 import type { Handler } from "./handler.ts";
 import { required } from "./required.ts";
 import { withStorage } from "./with-storage.ts";

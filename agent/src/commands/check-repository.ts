@@ -1,8 +1,10 @@
 import { checkRepository } from "../repository/check.ts";
 import type { Handler } from "./handler.ts";
 import { required } from "./required.ts";
+import { storageAccess } from "./storage-access.ts";
 
 /** Looks at a repository by a probe object. */
-export const checkRepositoryCommand: Handler<"checkRepository"> = async ({ repository }, context) => ({
-  result: await checkRepository(required(repository, "repository"), context),
-});
+export const checkRepositoryCommand: Handler<"checkRepository"> = async ({ repository, isHome }, context) => {
+  const target = required(repository, "repository");
+  return { result: await checkRepository({ target, isHome }, storageAccess(target, context)) };
+};

@@ -3,6 +3,7 @@ import type { Command, Result } from "@coppice/proto/gen/coppice/agent/v1/comman
 import type { Fence } from "@coppice/proto/gen/coppice/common/v1/fence";
 import type { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import type { Failure } from "@coppice/proto/kit/failure";
+import type { ByteBudget } from "../budget.ts";
 import type { ClientFiles } from "../postgres/endpoint.ts";
 
 /** The kinds of commands, as generated code names the cases of Command.spec; Result.result has the same ones. */
@@ -35,6 +36,8 @@ export interface CommandContext {
   readonly agentVersion: string;
   /** Where this host's files for PostgreSQL's clients are. */
   readonly clientFiles: ClientFiles;
+  /** Where the buffers of everything that this agent stores come from. */
+  readonly budget: ByteBudget;
 }
 
 /** How a command ended: a result, a failure, or both when part of the work was done. */

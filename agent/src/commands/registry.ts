@@ -1,10 +1,13 @@
 import { backupDumpCommand } from "./backup-dump.ts";
 import { checkClusterCommand } from "./check-cluster.ts";
 import { checkRepositoryCommand } from "./check-repository.ts";
+import { cleanRepositoryCommand } from "./clean-repository.ts";
 import { deleteBackupCommand } from "./delete-backup.ts";
 import type { Handlers } from "./handler.ts";
 import { planRestoreCommand } from "./plan-restore.ts";
 import { restoreDatabaseCommand } from "./restore-database.ts";
+import { restoreGlobalsCommand } from "./restore-globals.ts";
+import { scanRepositoryCommand } from "./scan-repository.ts";
 import { settleCommand } from "./settle.ts";
 import { verifyBackupCommand } from "./verify-backup.ts";
 
@@ -16,6 +19,9 @@ export const handlers = {
   verifyBackup: verifyBackupCommand,
   planRestore: planRestoreCommand,
   restoreDatabase: restoreDatabaseCommand,
+  restoreGlobals: restoreGlobalsCommand,
   deleteBackup: deleteBackupCommand,
   settle: settleCommand,
+  scanRepository: scanRepositoryCommand,
+  cleanRepository: cleanRepositoryCommand,
 } satisfies Handlers;

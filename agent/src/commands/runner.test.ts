@@ -14,6 +14,7 @@ import { type Journal, openJournal } from "../journal/journal.ts";
 import type { CommandContext, Handlers } from "./handler.ts";
 import type { AgentMessage } from "./reporter.ts";
 import { type CommandRunner, openRunner } from "./runner.ts";
+import { openBudget, usualBudgetBytes } from "../budget.ts";
 
 const never = async (): Promise<never> => fail("INTERNAL", "not part of this test");
 
@@ -43,6 +44,9 @@ async function open(deleteBackup: DeleteHandler, settle: Handlers["settle"] = ne
     verifyBackup: never,
     planRestore: never,
     restoreDatabase: never,
+    restoreGlobals: never,
+    scanRepository: never,
+    cleanRepository: never,
     deleteBackup,
     settle,
   };
@@ -56,6 +60,7 @@ async function open(deleteBackup: DeleteHandler, settle: Handlers["settle"] = ne
       workFolder: folder,
       agentVersion: "0",
       clientFiles: { home: "/nonexistent" },
+      budget: openBudget(usualBudgetBytes),
       log,
     }),
   );

@@ -5,6 +5,7 @@ import type { Command, Result } from "@coppice/proto/gen/coppice/agent/v1/comman
 import type { Cancel, CommandInFlightSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
 import { Failure, isFailure, toFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
+import type { ByteBudget } from "../budget.ts";
 import { compareFences } from "../journal/fence.ts";
 import type { Journal } from "../journal/journal.ts";
 import { type CommandKey, commandKey } from "../journal/record.ts";
@@ -39,6 +40,7 @@ export interface RunnerParts {
   readonly workFolder: string;
   readonly agentVersion: string;
   readonly clientFiles: ClientFiles;
+  readonly budget: ByteBudget;
   readonly log: Logger;
 }
 
@@ -209,7 +211,7 @@ class Runner implements CommandRunner {
 
   async #carryOut(command: Command, key: CommandKey, signal: AbortSignal, reporter: Reporter): Promise<Result> {
     const leavings: string[] = [];
-    const { agentVersion, clientFiles, journal, workFolder } = this.#parts;
+    const { agentVersion, budget, clientFiles, journal, workFolder } = this.#parts;
     const context: CommandContext = {
       ...key,
       signal,
@@ -222,6 +224,7 @@ class Runner implements CommandRunner {
       workFolder,
       agentVersion,
       clientFiles,
+      budget,
     };
     try {
       signal.throwIfAborted();

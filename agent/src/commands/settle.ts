@@ -9,7 +9,7 @@ import { deleteBackup } from "../repository/delete.ts";
 import { backupPrefix, manifestKey } from "../repository/layout.ts";
 import type { CommandContext, Handler } from "./handler.ts";
 import { required } from "./required.ts";
-import { restoreToPlan } from "./restore-to-plan.ts";
+import { withRestore } from "./with-restore.ts";
 import { stagedOid } from "./staged-oid.ts";
 import { withStorage } from "./with-storage.ts";
 
@@ -36,8 +36,7 @@ async function settleLostDump(command: BackupDumpCommand, context: CommandContex
 }
 
 async function settleLostRestore(command: RestoreDatabaseCommand, context: CommandContext): Promise<SettleResult> {
-  return await withStorage(command.backup?.repository, context, async (storage) => {
-    const restore = restoreToPlan(command, storage, context);
+  return await withRestore(command, context, async (restore) => {
     const { outcome, removed } = await settleRestore({ ...restore, stagedOid: stagedOid.read(context) });
     return create(SettleResultSchema, {
       removed,

@@ -129,6 +129,22 @@ test("an input that the program does not read to its end is a failure unless it 
   expect(await causeOf([head], { input: input(), mayStopEarly: true })).toBe("it succeeded");
 });
 
+test("a program that has read all and ends before the input says that it ends has taken it whole", async () => {
+  async function* late(ending: () => Promise<void>) {
+    yield Buffer.from("0123456789");
+    await ending();
+  }
+  const head = { file: "head", args: ["-c", "10"] };
+  expect(await causeOf([head], { input: Readable.from(late(() => delay(300))) })).toBe("it succeeded");
+  const broken = () => delay(300).then(() => Promise.reject(new Error("its digest is wrong")));
+  expect(await causeOf([head], { input: Readable.from(late(broken)) })).toMatchObject({
+    message: "its digest is wrong",
+  });
+  const never = () => new Promise<void>(() => {});
+  const signal = AbortSignal.timeout(300);
+  expect(await causeOf([head], { input: Readable.from(late(never)), signal })).toBe(signal.reason);
+});
+
 test("a program that fails while one before it hangs makes an end of both", async () => {
   const mark = newMark();
   const start = performance.now();

@@ -6,6 +6,7 @@ import { launch, type Launched, programFailure } from "./launch.ts";
 import { openOutput } from "./output.ts";
 import type { Program } from "./program.ts";
 import { resolveProgram, type ResolvedProgram } from "./resolve.ts";
+import { writtenBytes } from "./written-bytes.ts";
 
 /** What a chain is opened with. */
 export interface ChainOptions {
@@ -15,6 +16,8 @@ export interface ChainOptions {
    * killed before their input is closed, so that none of them takes the broken stream for a whole one.
    */
   readonly input?: Readable;
+  /** The input's chunks are held by nobody else: their memory may be freed once they are written. */
+  readonly ownsChunks?: boolean;
   /**
    * The last program may end well without reading all (pg_restore --list): programs before it that then lose their
    * reader, and an input that is not taken whole, are no failure.
@@ -34,6 +37,8 @@ export interface Chain extends AsyncDisposable {
   readonly output: Readable;
   /** Resolves when every program has ended with 0 and the input was taken whole; rejects with the first cause. */
   readonly done: Promise<void>;
+  /** Bytes that the first program has written so far; undefined when it has ended or cannot be asked. */
+  writtenByFirst(): number | undefined;
 }
 
 /** How long programs get to end by themselves after one of them failed, and again after TERM. */
@@ -60,10 +65,11 @@ export async function openChain(programs: readonly Program[], options: ChainOpti
 }
 
 function start(programs: readonly ResolvedProgram[], options: ChainOptions): Chain {
-  const { signal, input, mayStopEarly = false, onStderr = () => {} } = options;
+  const { signal, input, ownsChunks = false, mayStopEarly = false, onStderr = () => {} } = options;
   const exits: number[] = [];
   const timers = new Set<NodeJS.Timeout>();
   let stopped: { cause: unknown } | undefined;
+  let hasEnded = false;
   let isOver = false;
 
   // From the last to the first: none may see its producer die, and so its input end, before it is told itself.
@@ -80,6 +86,8 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
     stopped = { cause };
     end();
     output.destroy(asError(cause));
+    // Nobody is left to take a broken stream for a whole one, and its end may be waited for.
+    if (hasEnded) feeding?.close();
   };
 
   const running = launchAll(programs, input ? "pipe" : "ignore", onStderr, (index, isFailure) => {
@@ -93,10 +101,11 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
   );
   const onAbort = () => stop(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
-  const feeding = input && first?.stdin ? feed(input, first.stdin, stop) : undefined;
+  const feeding = input && first?.stdin ? feed({ input, ownsChunks, stdin: first.stdin }, stop) : undefined;
 
   const settle = async () => {
     const ends = await Promise.all(running.map(({ ended }) => ended));
+    hasEnded = true;
     const failed = firstFailure(ends, exits, mayStopEarly);
     const isShort = feeding && !mayStopEarly && !stopped && !failed && !(await feeding.isTakenWhole());
     isOver = true;
@@ -113,6 +122,7 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
   return {
     output,
     done,
+    writtenByFirst: () => (first?.pid === undefined ? undefined : writtenBytes(first.pid)),
     async [Symbol.asyncDispose]() {
       stop(new Failure("CANCELLED", "the programs were stopped"));
       await Promise.allSettled([done]);

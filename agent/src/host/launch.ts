@@ -3,6 +3,7 @@ import { constants } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import { Failure } from "@coppice/proto/kit/failure";
 import type { ResolvedProgram } from "./resolve.ts";
+import { openSecretFile } from "./secret-file.ts";
 import { stderrLines } from "./stderr-lines.ts";
 
 /** How a program ended. */
@@ -21,6 +22,8 @@ export interface ProgramEnd {
 /** A program that was started, in a process group of its own. */
 export interface Launched {
   readonly name: string;
+  /** Undefined when it never started. */
+  readonly pid: number | undefined;
   readonly stdin: Writable | null;
   readonly stdout: Readable | null;
   /** Resolves, never rejects, when it has ended and its stderr is read. */
@@ -41,11 +44,13 @@ const stderrGraceMs = 1000;
 
 /** Starts a program now, in this turn of the event loop; its stdout is a pipe of this process. */
 export function launch(program: ResolvedProgram, { stdin, onStderr, onExit }: LaunchOptions): Launched {
+  // The child has its own copy when this returns, and ours is closed.
+  using secret = program.secretInput === undefined ? undefined : openSecretFile(program.secretInput, program.user);
   const child = spawn(program.file, [...program.args], {
     cwd: program.cwd,
     env: { ...program.env },
     detached: true,
-    stdio: [stdin, "pipe", "pipe"],
+    stdio: [stdin, "pipe", "pipe", ...(secret ? [secret.fd] : [])],
   });
   const lines = stderrLines((line) => onStderr(program.name, line), program.hidesLine);
   const exited = exitOf(child);
@@ -78,6 +83,7 @@ export function launch(program: ResolvedProgram, { stdin, onStderr, onExit }: La
 
   return {
     name: program.name,
+    pid: child.pid,
     stdin: child.stdin,
     stdout: child.stdout,
     ended,

@@ -4,7 +4,7 @@ import type { OsUser } from "./os-user.ts";
 export interface Program {
   /** Absolute path, or a name to look up in PATH. */
   readonly file: string;
-  /** Arguments; visible to every user of the host, so never a secret. */
+  /** Arguments; visible to every user of the host, so never a secret: that is secretInput or env. */
   readonly args: readonly string[];
   /** Added to the clean environment of PATH, LANG=C.UTF-8, TZ, HOME, USER and LOGNAME. */
   readonly env?: Readonly<Record<string, string>>;
@@ -14,6 +14,8 @@ export interface Program {
   readonly cwd?: string;
   /** It starts processes of its own (pg_restore with jobs, pg_dumpall), which must end with it when the agent dies. */
   readonly forks?: boolean;
+  /** A secret that it reads from its descriptor 3, /dev/fd/3: in memory, without a name, gone with the program. */
+  readonly secretInput?: string;
   /** Whether a line of its stderr must be kept out of logs and errors, for example because it quotes SQL text. */
   readonly hidesLine?: (line: string) => boolean;
 }

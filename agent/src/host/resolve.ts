@@ -2,6 +2,7 @@ import { access, constants, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, delimiter, isAbsolute, join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
+import type { OsUser } from "./os-user.ts";
 import type { Program } from "./program.ts";
 
 /** A program found on the host, and how the kernel is asked to start it. */
@@ -14,6 +15,8 @@ export interface ResolvedProgram {
   readonly cwd: string;
   readonly forks: boolean;
   readonly hidesLine: (line: string) => boolean;
+  readonly secretInput: string | undefined;
+  readonly user: OsUser | undefined;
 }
 
 const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -22,7 +25,7 @@ const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // its group along: TERM first, by which PostgreSQL's tools cancel what they run on the server. The shell gives its
 // input away (a background job would read /dev/null) and keeps none of the pipes open.
 const guard = `trap 'trap "" TERM; kill -TERM 0; sleep 1; kill -KILL 0' USR1; trap : TERM
-exec 3<&0; "$@" <&3 3<&- & p=$!; exec 0</dev/null 1>/dev/null 3<&-
+exec 9<&0; "$@" <&9 9<&- & p=$!; exec 0</dev/null 1>/dev/null 3<&- 9<&-
 wait $p; s=$?
 while [ $s -gt 128 ] && kill -0 $p 2>/dev/null; do wait $p; s=$?; done
 exit $s`;
@@ -44,6 +47,8 @@ export async function resolveProgram(program: Program): Promise<ResolvedProgram>
     cwd: program.cwd ?? "/",
     forks,
     hidesLine: program.hidesLine ?? (() => false),
+    secretInput: program.secretInput,
+    user: program.user,
   };
 }
 

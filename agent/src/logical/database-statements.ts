@@ -38,13 +38,16 @@ function settingValue({ name, value }: DatabaseSetting): string {
   return names.length === 0 ? "''" : names.map(quoteLiteral).join(", ");
 }
 
-/** The statement that creates a database with what cannot be changed later; `tablespace` undefined is the default one. */
+/**
+ * The statement that creates a database with what cannot be changed later; `tablespace` undefined is the default one,
+ * `oid` undefined leaves the choice to the server.
+ */
 export function createDatabaseStatement(
-  { name, oid, tablespace }: { name: string; oid: number; tablespace: string | undefined },
+  { name, oid, tablespace }: { name: string; oid?: number; tablespace: string | undefined },
   properties: DatabaseProperties,
 ): string {
   const parts = [
-    `CREATE DATABASE ${quoteIdentifier(name)} WITH OID ${oid} TEMPLATE template0`,
+    `CREATE DATABASE ${quoteIdentifier(name)} WITH${oid === undefined ? "" : ` OID ${oid}`} TEMPLATE template0`,
     `OWNER ${quoteIdentifier(properties.owner)}`,
     `ENCODING ${quoteLiteral(properties.encoding)} LOCALE_PROVIDER ${quoteIdentifier(properties.localeProvider)}`,
     `LC_COLLATE ${quoteLiteral(properties.lcCollate)} LC_CTYPE ${quoteLiteral(properties.lcCtype)}`,

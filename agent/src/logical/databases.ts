@@ -12,6 +12,10 @@ export interface ClusterDatabase {
   readonly allowsConnections: boolean;
   /** Its DROP DATABASE was interrupted: nobody can connect to it, it can only be dropped again. */
   readonly isHalfDropped: boolean;
+  /** Whether the login role has the right to connect to it. */
+  readonly mayConnect: boolean;
+  /** Whether it is the provider's own of a managed service, which no customer may look into. */
+  readonly isProviders: boolean;
   readonly sizeBytes: bigint | undefined;
   readonly properties: DatabaseProperties;
   /** Roles that something in it belongs to or is granted to, without the bootstrap role. */
@@ -24,6 +28,8 @@ interface DatabaseRow {
   oid: string;
   name: string;
   allow_connections: boolean;
+  may_connect: boolean;
+  is_providers: boolean;
   connection_limit: number;
   size_bytes: string | null;
   owner: string;
@@ -45,9 +51,14 @@ interface DatabaseRow {
   tablespaces: string[] | null;
 }
 
+// Providers' databases: RDS and Aurora, Cloud SQL, AlloyDB, Azure. A superuser has every role, so that whoever happens to
+// use such a name on a server of their own keeps that database in their backups.
 // By to_jsonb where majors name a column differently: 15 and 16 have daticulocale, 17 and later datlocale.
 const statement = `
 select d.oid::text as oid, d.datname::text as name, d.datallowconn as allow_connections,
+  has_database_privilege(d.oid, 'connect') as may_connect,
+  d.datname in ('alloydbadmin', 'azure_maintenance', 'azure_sys', 'cloudsqladmin', 'rdsadmin')
+    and not pg_has_role(current_user, d.datdba, 'usage') as is_providers,
   d.datconnlimit as connection_limit,
   case when has_database_privilege(d.oid, 'connect') or pg_has_role(current_user, 'pg_read_all_stats', 'usage')
     then pg_database_size(d.oid)::text end as size_bytes,
@@ -96,6 +107,8 @@ function toDatabase(row: DatabaseRow): ClusterDatabase {
     oid: Number(row.oid),
     name: row.name,
     allowsConnections: row.allow_connections,
+    mayConnect: row.may_connect,
+    isProviders: row.is_providers,
     isHalfDropped: row.connection_limit === halfDroppedLimit,
     sizeBytes: row.size_bytes === null ? undefined : BigInt(row.size_bytes),
     roles: row.roles ?? [],

@@ -1,98 +1,169 @@
+import { randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { chown, rm } from "node:fs/promises";
+import { chown, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
-import { fail } from "@coppice/proto/kit/failure";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { openChain } from "../host/chain.ts";
-import type { Program } from "../host/program.ts";
-import { decodePrograms } from "../pipeline/stages.ts";
+import { runProgram } from "../host/run.ts";
 import type { ToolAccess } from "../postgres/tool-access.ts";
-import { openStoredStream } from "../repository/get.ts";
-import type { Storage } from "../storage/storage.ts";
-import { streamCodec } from "./archive-toc.ts";
+import { openDecoded, openSource, type RestoreSource } from "./source/source.ts";
+import { filterScript, type ScriptSeen } from "./sql/script.ts";
 
-/** An archive and where it goes. */
-export interface ArchiveToLoad {
-  readonly prefix: string;
-  readonly stream: StoredStream;
+/** A dump and where it goes. */
+export interface DumpToLoad {
+  readonly source: RestoreSource;
+  /** Of a script of several databases the one whose part is loaded; "" otherwise. */
+  readonly section: string;
   readonly access: ToolAccess;
   /** The database that it goes into. */
   readonly database: string;
   /** Connections at the same time; more than one needs room for the plain archive in the work folder. */
   readonly jobs: number;
-  readonly keepsTablespaces: boolean;
-  /** Folder of the agent; the user of the tools must be able to enter it when jobs is more than 1. */
+  /** All of it or nothing, in one transaction; by one job. */
+  readonly isOneTransaction: boolean;
+  /** Options of pg_restore. */
+  readonly options: readonly string[];
+  /** What of an archive is loaded, as pg_restore --use-list reads it; undefined is all. */
+  readonly useList: string | undefined;
+  /** Folder of the agent; the user of the tools must be able to enter it for several jobs and a list. */
   readonly workFolder: string;
+  /** Names the files in the work folder. */
+  readonly stagedDatabase: string;
   readonly signal: AbortSignal;
   readonly onBytes: (bytes: number) => void;
   readonly log: (line: string) => void;
 }
 
-/** Where the plain archive lies while several jobs read it; named for the staged database, so that it can be found again. */
-export function workFile(workFolder: string, stagedDatabase: string): string {
-  return join(workFolder, `${stagedDatabase}.dump`);
+/** What was seen of a script while it was loaded; nothing of an archive. */
+export interface Loaded {
+  readonly warnings: string[];
+  /** Rows of COPY in a script. */
+  readonly scriptRows: bigint | undefined;
+}
+
+/** What a restore may leave in the work folder; named for the staged database, so that it can be found again. */
+export function workFiles(workFolder: string, stagedDatabase: string): { archive: string; useList: string } {
+  const place = join(workFolder, stagedDatabase);
+  return { archive: `${place}.dump`, useList: `${place}.list` };
 }
 
 /**
- * Loads a stored archive into a database by pg_restore, every object's digest checked on the way; the first error of
- * pg_restore ends it. Fails with PROGRAM_FAILED, DIGEST_MISMATCH, OBJECT_MISSING, SPACE_MISSING,
- * DATA_FOLDER_UNUSABLE, or as the storage does.
+ * Loads a dump into a database by pg_restore or psql, every stored object's digest checked on the way; the first error
+ * ends it. Fails with PROGRAM_FAILED, DIGEST_MISMATCH, OBJECT_MISSING, SPACE_MISSING, DATA_FOLDER_UNUSABLE, as
+ * filterScript does, or as the storage does.
  */
-export async function loadArchive(storage: Storage, archive: ArchiveToLoad): Promise<void> {
-  const args = ["--exit-on-error", ...(archive.keepsTablespaces ? [] : ["--no-tablespaces"])];
-  if (archive.jobs > 1) await loadFromFile(storage, archive, args);
-  else await loadFromStream(storage, archive, args);
+export async function loadDump(dump: DumpToLoad): Promise<Loaded> {
+  if (dump.source.format === "plain") return await loadScript(dump);
+  await loadArchive(dump);
+  return { warnings: [], scriptRows: undefined };
 }
 
-/** Runs programs whose end is pg_restore, everything they say on stderr logged as they say it. */
-async function runLogged(programs: readonly Program[], archive: ArchiveToLoad, input?: Readable): Promise<void> {
-  await using chain = await openChain(programs, {
-    signal: archive.signal,
-    ...(input === undefined ? {} : { input }),
-    onStderr: (program, line) => archive.log(`${program}: ${line.replace(`${program}: `, "")}`),
+async function loadArchive(dump: DumpToLoad): Promise<void> {
+  const { source, access, useList: list, isOneTransaction, workFolder } = dump;
+  const files = workFiles(workFolder, dump.stagedDatabase);
+  const args = ["--exit-on-error", ...dump.options, ...(isOneTransaction ? ["--single-transaction"] : [])];
+  const own = async (file: string) => {
+    if (access.user) await chown(file, access.user.uid, access.user.gid);
+  };
+  try {
+    if (list !== undefined) {
+      await writeFile(files.useList, list, { mode: 0o600, flag: "wx" });
+      await own(files.useList);
+      args.push(`--use-list=${files.useList}`);
+    }
+    const jobs = isOneTransaction || source.format === "tar" ? 1 : dump.jobs;
+    if (source.folder !== undefined) await loadFromPlace(dump, [...args, ...jobsOption(jobs)], source.folder);
+    else if (jobs > 1) {
+      await writePlainArchive(dump, files.archive);
+      await own(files.archive);
+      await loadFromPlace(dump, [...args, ...jobsOption(jobs)], files.archive);
+    } else await loadFromStream(dump, args);
+  } catch (error) {
+    throw fileFailure(error, workFolder);
+  } finally {
+    await rm(files.archive, { force: true });
+    await rm(files.useList, { force: true });
+  }
+}
+
+function jobsOption(jobs: number): string[] {
+  return jobs > 1 ? [`--jobs=${jobs}`] : [];
+}
+
+/** What an error of the work folder amounts to. */
+function fileFailure(error: unknown, workFolder: string): unknown {
+  if (isFailure(error) || !(error instanceof Error) || !("syscall" in error)) return error;
+  const code = "code" in error ? String(error.code) : "unknown";
+  try {
+    if (code === "ENOSPC" || code === "EDQUOT")
+      fail("SPACE_MISSING", `the folder ${workFolder} has no room for the plain archive`, {
+        hint: "make room there, or restore with one job",
+        cause: error,
+      });
+    return fail("DATA_FOLDER_UNUSABLE", `the folder ${workFolder} cannot be used: ${code}`, { cause: error });
+  } catch (failure) {
+    return failure;
+  }
+}
+
+async function loadFromStream({ source, access, database, signal, onBytes, log }: DumpToLoad, args: string[]) {
+  const { input, programs } = openSource(source, { signal, onBytes });
+  await using chain = await openChain([...programs, access.connecting("pg_restore", database, args)], {
+    signal,
+    input,
+    ownsChunks: true,
+    onStderr: sayTo(log),
   });
   chain.output.resume();
   await chain.done;
 }
 
-async function loadFromStream(storage: Storage, archive: ArchiveToLoad, args: string[]): Promise<void> {
-  const { stream, prefix, access, signal, onBytes } = archive;
-  const restore = access.connecting("pg_restore", archive.database, args);
-  const input = openStoredStream(storage, { prefix, stream, signal, onBytes });
-  await runLogged([...decodePrograms(streamCodec(stream)), restore], archive, input);
+async function loadFromPlace({ access, database, signal, log }: DumpToLoad, args: string[], place: string) {
+  const restore = access.connecting("pg_restore", database, [...args, place]);
+  await using chain = await openChain([restore], { signal, onStderr: sayTo(log) });
+  chain.output.resume();
+  await chain.done;
 }
 
-async function loadFromFile(storage: Storage, archive: ArchiveToLoad, args: string[]): Promise<void> {
-  const { stream, prefix, access, signal, onBytes, jobs } = archive;
-  const file = workFile(archive.workFolder, archive.database);
-  try {
-    const input = openStoredStream(storage, { prefix, stream, signal, onBytes });
-    const programs = decodePrograms(streamCodec(stream));
-    // Made where it is read from at once: the error of a file that cannot be made has to have a listener.
-    const openSink = () => createWriteStream(file, { mode: 0o600, flags: "wx" });
-    if (programs.length === 0) await pipeline(input, openSink(), { signal });
-    else {
-      await using chain = await openChain(programs, { signal, input });
-      await pipeline(chain.output, openSink(), { signal });
-      await chain.done;
-    }
-    if (access.user) await chown(file, access.user.uid, access.user.gid);
-    await runLogged([access.connecting("pg_restore", archive.database, [...args, `--jobs=${jobs}`, file])], archive);
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    if (code === "ENOSPC" || code === "EDQUOT")
-      fail("SPACE_MISSING", `the folder ${archive.workFolder} has no room for the plain archive`, {
-        hint: "make room there, or restore with one job",
-        cause: error,
-      });
-    if (error instanceof Error && "syscall" in error)
-      fail("DATA_FOLDER_UNUSABLE", `the folder ${archive.workFolder} cannot be used: ${String(code)}`, {
-        cause: error,
-      });
-    throw error;
-  } finally {
-    await rm(file, { force: true });
-  }
+/** What programs say on stderr goes into the log as they say it, each line under its program's name. */
+const sayTo = (log: DumpToLoad["log"]) => (program: string, line: string) =>
+  log(`${program}: ${line.replace(`${program}: `, "")}`);
+
+async function writePlainArchive({ source, signal, onBytes }: DumpToLoad, file: string): Promise<void> {
+  const encoded = openSource(source, { signal, onBytes });
+  await using decoded = await openDecoded(encoded, signal);
+  // Made where it is read from at once: the error of a file that cannot be made has to have a listener.
+  await pipeline(decoded.output, createWriteStream(file, { mode: 0o600, flags: "wx" }), { signal });
+}
+
+/** Lines of psql that say what went wrong; all others may quote the script. */
+const psqlSays = /^psql(?::<stdin>:\d+)?: (?:ERROR|FATAL|error|fatal|WARNING|warning)/;
+
+async function loadScript(dump: DumpToLoad): Promise<Loaded> {
+  const { source, access, database, signal, onBytes, log, isOneTransaction } = dump;
+  const seen: ScriptSeen = { rows: 0n, leftOut: new Set() };
+  await using decoded = await openDecoded(openSource(source, { signal, onBytes }), signal);
+  const { isCluster } = source;
+  const script = { isCluster, database: dump.section, isOneTransaction, key: randomBytes(24).toString("hex") };
+  // -X: no psqlrc. Its restricted mode keeps commands of the script off this host.
+  const args = ["-X", "-q", "--set=ON_ERROR_STOP=1", ...(isOneTransaction ? ["--single-transaction"] : []), "--file=-"];
+  const psql = { ...access.connecting("psql", database, args), hidesLine: (line: string) => !psqlSays.test(line) };
+  const input = Readable.from(filterScript(decoded.output, script, seen), { objectMode: false });
+  await using chain = await openChain([psql], { signal, input, onStderr: sayTo(log) });
+  chain.output.resume();
+  await chain.done;
+  const left = [...seen.leftOut].join(", ");
+  const warnings = left === "" ? [] : [`statements about roles, tablespaces and databases were left out: ${left}`];
+  return { warnings, scriptRows: seen.rows };
+}
+
+/** Fails with TOOLS_TOO_OLD when this psql does not know the restricted mode (CVE-2025-8714). */
+export async function requireRestrictedMode(access: ToolAccess, signal: AbortSignal): Promise<void> {
+  const { stdout } = await runProgram(access.offline("psql", ["--help=commands"]), { signal });
+  if (stdout.includes("\\restrict")) return;
+  fail("TOOLS_TOO_OLD", `psql ${access.tools.version} does not know the restricted mode that SQL scripts are run in`, {
+    hint: `install the current minor version of PostgreSQL ${access.tools.major}'s client programs on that host`,
+  });
 }

@@ -4,14 +4,16 @@ import {
   type RestoreDatabaseResult,
   RestoreDatabaseResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
-import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { openConnection } from "../postgres/connect.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
-import { loadArchive } from "./load.ts";
+import { expectedOf, useListOf } from "./scope.ts";
+import { compareRows } from "./checksums.ts";
+import { loadDump, workFiles } from "./load.ts";
 import { inspectRestore, type RestorePlan, type RestoreToPlan } from "./plan.ts";
 import { applyProperties, createStagedDatabase, dropStagedDatabase, findDatabase } from "./staged-database.ts";
 import { swapDatabase } from "./swap.ts";
@@ -35,17 +37,10 @@ const cancelledCleanUpMs = 5_000;
 const clearPauseMs = 500;
 const swapMs = 60_000;
 
-interface Loaded {
+interface Filled {
   readonly compared: Compared;
   readonly warnings: string[];
   readonly bytesRead: bigint;
-}
-
-function propertiesOf(plan: RestorePlan): DatabaseProperties {
-  const { properties, name } = plan.database;
-  return (
-    properties ?? fail("MANIFEST_UNREADABLE", `the manifest has no properties of the database ${JSON.stringify(name)}`)
-  );
 }
 
 async function stage(request: RestoreRequest, plan: RestorePlan): Promise<number> {
@@ -58,7 +53,7 @@ async function stage(request: RestoreRequest, plan: RestorePlan): Promise<number
   if (await dropStagedDatabase(connection, name)) request.log(`dropped the database ${name} of an earlier attempt`);
   const oid = await createStagedDatabase(connection, {
     name,
-    properties: propertiesOf(plan),
+    properties: plan.properties,
     tablespace: plan.tablespace,
   });
   await request.onStaged(oid);
@@ -66,19 +61,48 @@ async function stage(request: RestoreRequest, plan: RestorePlan): Promise<number
   return oid;
 }
 
-async function fill(request: RestoreRequest, plan: RestorePlan): Promise<Loaded> {
+/** Compares the rows themselves where it was asked for; gives what could not be. */
+async function checkRows(request: RestoreRequest, plan: RestorePlan, database: string): Promise<string[]> {
+  const { source, scope, access, isInto } = plan;
+  const { checksums, contents } = scope.selection;
+  if (!checksums || contents === DumpContents.SCHEMA_ONLY) return [];
+  if (isInto && contents === DumpContents.DATA_ONLY)
+    return ["the rows were not compared with the archive's: the tables hold others too"];
+  request.onProgress(create(WorkDoneSchema, { phase: "comparing", item: database }));
+  const { useList: listFile } = workFiles(request.workFolder, request.command.stagedDatabase);
+  const count = await compareRows({
+    source,
+    access,
+    database,
+    useList: useListOf(scope),
+    listFile,
+    signal: request.signal,
+  });
+  request.log(`the rows of ${count} tables are the archive's, compared by a second reading of it`);
+  return [];
+}
+
+/** Loads the dump into a database, staged or there, and compares what came of it. */
+async function fill(request: RestoreRequest, plan: RestorePlan, database: string): Promise<Filled> {
   const { command, signal, log } = request;
-  const total = plan.stream.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
-  const progress = create(WorkDoneSchema, { phase: "restoring", item: command.database, totalBytes: total });
-  log(`loading the archive of ${JSON.stringify(command.database)}, ${formatSize(total)}`);
-  await loadArchive(request.storage, {
-    prefix: plan.prefix,
-    stream: plan.stream,
-    access: plan.access,
-    database: command.stagedDatabase,
+  const { source, scope, access, endpoint, isInto } = plan;
+  const progress = create(WorkDoneSchema, {
+    phase: "restoring",
+    item: command.database || source.title,
+    totalBytes: source.storedBytes,
+  });
+  log(`loading ${JSON.stringify(command.database || source.title)}, ${formatSize(source.storedBytes)}`);
+  const loaded = await loadDump({
+    source,
+    section: command.database,
+    access,
+    database,
     jobs: command.jobs,
-    keepsTablespaces: plan.keepsTablespaces,
+    isOneTransaction: isInto,
+    options: [...scope.options, ...(plan.keepsTablespaces ? [] : ["--no-tablespaces"])],
+    useList: useListOf(scope),
     workFolder: request.workFolder,
+    stagedDatabase: command.stagedDatabase,
     signal,
     log,
     onBytes: (bytes) => {
@@ -86,23 +110,29 @@ async function fill(request: RestoreRequest, plan: RestorePlan): Promise<Loaded>
       request.onProgress(progress);
     },
   });
-  log(`loaded; comparing it with the ${plan.toc.objects.length} entries of the archive`);
+  log("loaded; comparing it with what the dump lists");
   const compared = await compareDatabase({
-    archive: plan.toc,
-    access: plan.access,
-    endpoint: plan.endpoint,
-    database: command.stagedDatabase,
+    expected: expectedOf(scope, source.toolMajor, isInto),
+    access,
+    endpoint,
+    database,
     signal,
     onTable: (doneItems, totalItems) =>
-      request.onProgress(create(WorkDoneSchema, { phase: "comparing", item: command.database, doneItems, totalItems })),
+      request.onProgress(create(WorkDoneSchema, { phase: "comparing", item: database, doneItems, totalItems })),
   });
-  await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
-  const refused = await applyProperties(connection, command.stagedDatabase, propertiesOf(plan));
-  const tablespaces = plan.items.flatMap(({ message, warning }) => (warning ? [`${message}: ${warning}`] : []));
-  const warnings = [...tablespaces, ...compared.warnings, ...refused];
-  for (const warning of warnings) log(`warning: ${warning}`);
   log(`compared ${compared.objects} objects, ${compared.tables} tables, ${compared.rows} rows`);
-  return { compared, warnings, bytesRead: progress.doneBytes };
+  const checked = await checkRows(request, plan, database);
+  const seen = plan.items.flatMap(({ message, warning }) => (warning ? [`${message}: ${warning}`] : []));
+  return {
+    compared,
+    warnings: [...seen, ...loaded.warnings, ...compared.warnings, ...checked],
+    bytesRead: progress.doneBytes,
+  };
+}
+
+async function giveProperties({ command, signal }: RestoreRequest, plan: RestorePlan): Promise<string[]> {
+  await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
+  return await applyProperties(connection, command.stagedDatabase, plan.properties);
 }
 
 /** The swap; a connection that broke at its COMMIT is asked what came of it. */
@@ -118,7 +148,7 @@ async function swap(request: RestoreRequest, plan: RestorePlan, oid: number): Pr
       staged: command.stagedDatabase,
       target: command.targetDatabase,
       keptAs: plan.replaces ? command.keptDatabase : undefined,
-      properties: propertiesOf(plan),
+      properties: plan.properties,
     };
     await swapDatabase(renaming, ending, names, signal);
   } catch (error) {
@@ -165,12 +195,30 @@ async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<vo
   }
 }
 
+function toResult({ compared, warnings, bytesRead }: Filled, place: { database: string; oid: number; keptAs: string }) {
+  const { objects, tables, rows } = compared;
+  return create(RestoreDatabaseResultSchema, { ...place, objects, tables, rows, warnings, bytesRead });
+}
+
+/** Into a database that is there: what fails changes nothing, because the tool's one transaction is rolled back. */
+async function restoreInto(request: RestoreRequest, plan: RestorePlan): Promise<RestoreDatabaseResult> {
+  const { targetDatabase: database } = request.command;
+  const filled = await fill(request, plan, database);
+  await using connection = await openConnection(plan.endpoint, {
+    database: plan.adminDatabase,
+    signal: request.signal,
+  });
+  const oid = await findDatabase(connection, database);
+  return toResult(filled, { database, oid: oid ?? 0, keptAs: "" });
+}
+
 /**
  * Restores one database of a dump: beside what is there, compared with the archive, given its properties, and only then
- * put into place in one transaction. When it fails or is aborted the staged database is dropped and nothing else has
- * been touched. Fails with the first item that the plan refuses, ARCHIVE_DIFFERS, DIGEST_MISMATCH, PROGRAM_FAILED,
- * DATABASE_IN_USE, as connections and the storage do, with the signal's reason, or with OUTCOME_UNKNOWN when the server
- * was lost at the last step: then settleRestore finds out.
+ * put into place in one transaction; or, when the command says so, into a database that is there, in one transaction.
+ * When it fails or is aborted the staged database is dropped and nothing else has been touched. Fails with the first
+ * item that the plan refuses, ARCHIVE_DIFFERS, DIGEST_MISMATCH, PROGRAM_FAILED, DATABASE_IN_USE, as filterScript,
+ * connections and the storage do, with the signal's reason, or with OUTCOME_UNKNOWN when the server was lost at the last
+ * step: then settleRestore finds out.
  */
 export async function restoreDatabase(request: RestoreRequest): Promise<RestoreDatabaseResult> {
   const { command } = request;
@@ -178,21 +226,16 @@ export async function restoreDatabase(request: RestoreRequest): Promise<RestoreD
   const plan = await inspectRestore(request);
   const refused = plan.items.find(({ failure }) => failure);
   if (refused?.failure) throw refused.failure;
+  if (plan.isInto) return await restoreInto(request, plan);
   try {
     const oid = await stage(request, plan);
-    const { compared, warnings, bytesRead } = await fill(request, plan);
+    const filled = await fill(request, plan, command.stagedDatabase);
+    filled.warnings.push(...(await giveProperties(request, plan)));
     await swap(request, plan, oid);
+    for (const warning of filled.warnings) request.log(`warning: ${warning}`);
     request.log(`put into place as ${JSON.stringify(command.targetDatabase)}`);
-    return create(RestoreDatabaseResultSchema, {
-      database: command.targetDatabase,
-      oid,
-      keptAs: plan.replaces ? command.keptDatabase : "",
-      objects: compared.objects,
-      tables: compared.tables,
-      rows: compared.rows,
-      warnings,
-      bytesRead,
-    });
+    const keptAs = plan.replaces ? command.keptDatabase : "";
+    return toResult(filled, { database: command.targetDatabase, oid, keptAs });
   } catch (error) {
     await clearAway(request, plan);
     throw error;

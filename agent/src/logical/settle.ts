@@ -8,11 +8,13 @@ import {
 import {
   type RestoreDatabaseResult,
   RestoreDatabaseResultSchema,
+  RestoreMode,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import type { WorkDone } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
-import { resolveEndpoint } from "../postgres/endpoint.ts";
+import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { deleteBackup } from "../repository/delete.ts";
 import { type ReadManifest, readManifest } from "../repository/get.ts";
 import { backupPrefix, objectKey, recipeName } from "../repository/layout.ts";
@@ -20,8 +22,9 @@ import { findLeavings, removeLeavings } from "../repository/leavings.ts";
 import { verifyBackup } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
-import { workFile } from "./load.ts";
+import { workFiles } from "./load.ts";
 import { inspectRestore, type RestoreToPlan } from "./plan.ts";
+import { expectedOf } from "./scope.ts";
 import { dropStagedDatabase, findDatabase, isStagedOid } from "./staged-database.ts";
 
 /** How a lost command ended; `outcome` undefined: not to its end, and what it left is cleared away. */
@@ -98,9 +101,46 @@ export interface LostRestore extends RestoreToPlan {
 }
 
 async function dropStaged(connection: PostgresConnection, { command, workFolder }: LostRestore): Promise<string[]> {
-  await rm(workFile(workFolder, command.stagedDatabase), { force: true });
+  for (const file of Object.values(workFiles(workFolder, command.stagedDatabase))) await rm(file, { force: true });
   const isDropped = await dropStagedDatabase(connection, command.stagedDatabase);
   return isDropped ? [`the database ${command.stagedDatabase}`] : [];
+}
+
+/**
+ * A restore into a database that was there: what was to be new there is there as a whole or not at all. Rows alone leave
+ * nothing to tell them by, so nobody can say.
+ */
+async function settleInto(lost: LostRestore, endpoint: ResolvedEndpoint): Promise<Settled<RestoreDatabaseResult>> {
+  const { command, signal } = lost;
+  for (const file of Object.values(workFiles(lost.workFolder, command.stagedDatabase))) await rm(file, { force: true });
+  const plan = await inspectRestore(lost);
+  const clash = plan.items.find(({ failure }) => isFailure(failure, "OBJECT_CLASHES"));
+  if (plan.scope.selection.contents === DumpContents.DATA_ONLY || !plan.scope.entries) {
+    return fail("OUTCOME_UNKNOWN", "its transaction was committed or rolled back, and nothing tells which", {
+      hint: "look at the rows, then end it: coppice operation resolve ID --abandon",
+    });
+  }
+  if (!clash) return { outcome: undefined, removed: [] };
+  const database = command.targetDatabase;
+  const expected = expectedOf(plan.scope, plan.source.toolMajor, true);
+  const comparison = { expected, access: plan.access, endpoint, database, signal, onTable: () => {} };
+  const compared = await compareDatabase(comparison).catch((error: unknown) => {
+    if (!isFailure(error, "ARCHIVE_DIFFERS")) throw error;
+    return undefined;
+  });
+  // Something of it was there before: then the restore was refused.
+  if (!compared) return { outcome: undefined, removed: [] };
+  await using connection = await openConnection(endpoint, { database: plan.adminDatabase, signal });
+  const outcome = create(RestoreDatabaseResultSchema, {
+    database,
+    oid: (await findDatabase(connection, database)) ?? 0,
+    objects: compared.objects,
+    tables: compared.tables,
+    rows: compared.rows,
+    warnings: [...compared.warnings, "the answer of the restore was lost; what it restored was found in place"],
+    bytesRead: plan.source.storedBytes,
+  });
+  return { outcome, removed: [] };
 }
 
 /**
@@ -113,6 +153,7 @@ async function dropStaged(connection: PostgresConnection, { command, workFolder 
 export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreDatabaseResult>> {
   const { command, stagedOid, signal } = lost;
   const endpoint = await resolveEndpoint(command.connection?.endpoint, lost.password, lost.files);
+  if (command.mode === RestoreMode.INTO) return await settleInto(lost, endpoint);
   const { targetDatabase: target, keptDatabase } = command;
   const database = endpoint.maintenanceDatabase === target ? "template1" : endpoint.maintenanceDatabase;
   await using connection = await openConnection(endpoint, { database, signal });
@@ -123,7 +164,7 @@ export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreD
   if (!isOwn) return { outcome: undefined, removed };
   const plan = await inspectRestore(lost);
   const compared = await compareDatabase({
-    archive: plan.toc,
+    expected: expectedOf(plan.scope, plan.source.toolMajor, false),
     access: plan.access,
     endpoint,
     database: target,
@@ -142,7 +183,7 @@ export async function settleRestore(lost: LostRestore): Promise<Settled<RestoreD
     tables: compared.tables,
     rows: compared.rows,
     warnings: [...compared.warnings, "the answer of the restore was lost; it was found in place and compared again"],
-    bytesRead: plan.stream.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),
+    bytesRead: plan.source.storedBytes,
   });
   return { outcome, removed };
 }

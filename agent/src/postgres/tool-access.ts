@@ -12,8 +12,11 @@ export interface ToolAccess {
   readonly tools: Tools;
   /** The user that the tools run as; undefined is the agent's own. */
   readonly user: OsUser | undefined;
-  /** The tool with these arguments, connecting to this database; it asks nobody for anything. */
-  connecting(name: ToolName, database: string, args: readonly string[]): Program;
+  /**
+   * The tool with these arguments, connecting to this database; it asks nobody for anything. Its sessions have the
+   * application name; "coppice" when left out.
+   */
+  connecting(name: ToolName, database: string, args: readonly string[], applicationName?: string): Program;
   /** The tool with these arguments alone, without a connection. */
   offline(name: ToolName, args: readonly string[]): Program;
 }
@@ -45,7 +48,7 @@ export async function findToolAccess(
 ): Promise<ToolAccess> {
   const user = await findToolUser(endpoint, signal);
 
-  function connecting(name: ToolName, database: string, args: readonly string[]): Program {
+  function connecting(name: ToolName, database: string, args: readonly string[], applicationName = "coppice"): Program {
     const password = endpoint.passwordFor(database);
     const conninfo = formatConninfo({
       host: endpoint.host,
@@ -59,7 +62,7 @@ export async function findToolAccess(
       sslkey: endpoint.sslKey,
       // libpq counts in seconds, and takes 1 for 2.
       connect_timeout: Math.max(2, Math.ceil(connectTimeoutMs / 1000)),
-      application_name: "coppice",
+      application_name: applicationName,
     });
     return {
       file: toolPath(tools, name),

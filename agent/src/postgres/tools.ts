@@ -63,15 +63,14 @@ export async function findTools(
   { signal, folders }: { signal: AbortSignal; folders?: readonly string[] },
 ): Promise<Tools> {
   const hint = `install them with \`apt-get install postgresql-client-${wantedMajor}\` on that host`;
-  const installed: Tools[] = [];
-  for (const folder of folders ?? (await listToolFolders())) {
-    const tools = await readTools(folder, signal).catch((error: unknown) => {
+  const looked = (folders ?? (await listToolFolders())).map((folder) =>
+    readTools(folder, signal).catch((error: unknown) => {
       // A program that does not even print its version is as good as none.
       if (isFailure(error, "PROGRAM_FAILED")) return undefined;
       throw error;
-    });
-    if (tools) installed.push(tools);
-  }
+    }),
+  );
+  const installed = (await Promise.all(looked)).flatMap((tools) => tools ?? []);
   const major = chooseToolMajor(
     installed.map((tools) => tools.major),
     wantedMajor,

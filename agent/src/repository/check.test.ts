@@ -16,10 +16,10 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-const check = (path: string, by = signal) => {
-  const location = { kind: { case: "filesystem" as const, value: { path } } };
+const check = (path: string, by = signal, { shared = false, isHome = true } = {}) => {
+  const location = { kind: { case: "filesystem" as const, value: { path, shared } } };
   const target = create(RepositoryTargetSchema, { repositoryId: "rep_a", name: "main", location });
-  return checkRepository(target, { operationId: "op_check", signal: by });
+  return checkRepository({ target, isHome }, { operationId: "op_check", signal: by });
 };
 
 test("a good folder passes every item and is left empty", async () => {
@@ -48,6 +48,18 @@ test("a folder that takes no files fails at the write, and what depends on it is
     "space OK",
   ]);
   expect(items[1]?.fix).not.toBe("");
+});
+
+test("a shared folder counts on another host only where it holds the mark of the home host", async () => {
+  const other = await mkdtemp(join(tmpdir(), "coppice-check-"));
+  const shared = async (path: string, isHome: boolean) =>
+    (await check(path, signal, { shared: true, isHome })).items.find(({ name }) => name === "shared");
+  expect(await shared(folder, false)).toMatchObject({ status: CheckStatus.FAILED });
+  expect(await shared(folder, true)).toMatchObject({ status: CheckStatus.OK });
+  expect(await shared(folder, false)).toMatchObject({ status: CheckStatus.OK });
+  expect(await shared(other, false)).toMatchObject({ status: CheckStatus.FAILED });
+  expect(await readdir(other)).toEqual([]);
+  await rm(other, { recursive: true });
 });
 
 test("an aborted check rejects with the reason", async () => {

@@ -9,10 +9,12 @@ import { fail, type Failure, isFailure, toFailure } from "@coppice/proto/kit/fai
 import { newId } from "@coppice/proto/kit/id";
 import { formatSize } from "@coppice/proto/kit/size";
 import { lookUpUser } from "../host/os-user.ts";
+import type { StorageAccess } from "../storage/access.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import { probeKey, probePrefix } from "./layout.ts";
 import { readObject } from "./read-object.ts";
+import { isShared, putSharedMark, requireSharedMark } from "./shared-mark.ts";
 
 const scarceBytes = 1 << 30;
 
@@ -22,9 +24,10 @@ const scarceBytes = 1 << 30;
  * only the signal's reason.
  */
 export async function checkRepository(
-  target: RepositoryTarget,
-  { operationId, signal }: { operationId: string; signal: AbortSignal },
+  { target, isHome }: { readonly target: RepositoryTarget; readonly isHome: boolean },
+  access: StorageAccess,
 ): Promise<CheckRepositoryResult> {
+  const { signal } = access;
   const items: CheckItem[] = [];
   const look = async <T>(name: string, run: () => Promise<[string, T]>): Promise<T | undefined> => {
     try {
@@ -44,12 +47,20 @@ export async function checkRepository(
   const { location } = target;
   if (!location) fail("INVALID_FIELD", `repository ${target.name} has no location`);
   const opened = await look("reachable", async () => {
-    const storage = await openStorage(location, { operationId, signal });
+    const storage = await openStorage(location, access);
     return [`${storage.name} is there`, storage];
   });
   if (!opened) return create(CheckRepositoryResultSchema, { items });
   await using storage = opened;
   await probe(storage, look, signal);
+  if (isShared(target)) {
+    await look("shared", async () => {
+      if (isHome) await putSharedMark(storage, target, signal);
+      await requireSharedMark(storage, target, signal);
+      return ["it is the folder that the home host has marked", true];
+    });
+  }
+  items.push(...(await inspect(storage, signal)));
   const freeBytes = await look("space", async () => {
     const free = await storage.freeBytes(signal);
     return [free === undefined ? "the storage does not know its free space" : `${formatSize(free)} free`, free];
@@ -63,6 +74,13 @@ export async function checkRepository(
     items,
     ...(freeBytes === undefined ? {} : { freeBytes: BigInt(freeBytes) }),
   });
+}
+
+const statusOf = { ok: CheckStatus.OK, warning: CheckStatus.WARNING, failed: CheckStatus.FAILED };
+
+async function inspect(storage: Storage, signal: AbortSignal): Promise<CheckItem[]> {
+  const findings = (await storage.inspect?.(probePrefix, signal)) ?? [];
+  return findings.map(({ status, ...finding }) => create(CheckItemSchema, { ...finding, status: statusOf[status] }));
 }
 
 type Look = <T>(name: string, run: () => Promise<[string, T]>) => Promise<T | undefined>;

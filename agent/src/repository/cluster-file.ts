@@ -13,7 +13,7 @@ import { readObject } from "./read-object.ts";
  */
 export async function writeClusterFile(storage: Storage, file: ClusterFile, signal: AbortSignal): Promise<void> {
   const key = clusterFileKey(file.clusterId);
-  const present = await readPresent(storage, key, signal);
+  const present = await readClusterFile(storage, file.clusterId, signal);
   const merged = clone(ClusterFileSchema, file);
   merged.formatVersion = 1;
   const known = present?.incarnations ?? [];
@@ -47,7 +47,16 @@ function isSame(one: Incarnation, two: Incarnation): boolean {
   return one.systemIdentifier === two.systemIdentifier && one.major === two.major;
 }
 
-async function readPresent(storage: Storage, key: string, signal: AbortSignal): Promise<ClusterFile | undefined> {
+/**
+ * What a repository knows of a cluster; undefined where it has never heard of it. Fails with FEATURE_UNKNOWN or
+ * MANIFEST_UNREADABLE, and as the storage does.
+ */
+export async function readClusterFile(
+  storage: Storage,
+  clusterId: string,
+  signal: AbortSignal,
+): Promise<ClusterFile | undefined> {
+  const key = clusterFileKey(clusterId);
   let bytes: Buffer;
   try {
     bytes = await readObject(storage, key, signal);

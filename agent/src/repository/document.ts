@@ -1,8 +1,11 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { fail } from "@coppice/proto/kit/failure";
 
-/** Features of manifest.json and cluster.json that this version knows; none has been needed so far. */
-const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>();
+/**
+ * Features of manifest.json and cluster.json that this version knows: streams encrypted by age; databases or a whole
+ * cluster as SQL.
+ */
+const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>(["age", "cluster-dump", "plain-dump"]);
 const knownVersion = 1;
 
 /** Parses a JSON document of the repository. Fails with MANIFEST_UNREADABLE. */

@@ -6,6 +6,8 @@ import {
   isRelativeKey,
   manifestKey,
   objectKey,
+  parseFolderTime,
+  parseObjectOwner,
   parseStreamObjectName,
   probeKey,
 } from "./layout.ts";
@@ -43,4 +45,25 @@ test("names of a stream's objects are numbered and read back", () => {
   for (const name of ["RECOVER.txt", "a.123", "a.01234", ".0000", "a.00x0"]) {
     expect(parseStreamObjectName(name), name).toBeUndefined();
   }
+});
+
+test("a key says whom it belongs to, and what Coppice does not make is foreign", () => {
+  const cluster = `cls_${"0".repeat(26)}`;
+  const folder = `20261121T013000Z_dump_bkp_${"1".repeat(26)}`;
+  expect(parseObjectOwner(`${cluster}/cluster.json`)).toEqual({ is: "clusterFile", clusterId: cluster });
+  expect(parseObjectOwner(`${cluster}/backups/${folder}/db/1.dump.zst.0000`)).toEqual({
+    is: "backup",
+    clusterId: cluster,
+    folder,
+    name: "db/1.dump.zst.0000",
+  });
+  expect(parseObjectOwner("probe/op_1")).toEqual({ is: "probe" });
+  const foreign = ["README", `${cluster}/notes.txt`, `${cluster}/backups/x/manifest.json`, `a/${cluster}/cluster.json`];
+  for (const key of [...foreign, `${cluster}/backups/${folder}/a b`, `${cluster}/backups/${folder}/../x`])
+    expect(parseObjectOwner(key), key).toEqual({ is: "foreign" });
+});
+
+test("a folder's name tells when its work began", () => {
+  expect(parseFolderTime("20261121T013059Z_dump_bkp_x")).toEqual(new Date("2026-11-21T01:30:59Z"));
+  expect(parseFolderTime("dump_bkp_x")).toBeUndefined();
 });

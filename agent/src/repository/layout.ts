@@ -47,6 +47,9 @@ export function clusterFileKey(clusterId: string): string {
 /** Key prefix of the objects that checks write, read and delete. */
 export const probePrefix = "probe/";
 
+/** Key of the object that shows that a shared folder is the same one on every host. */
+export const sharedMarkKey = "shared.json";
+
 /** Key of the probe object of a check, which is an operation or has another id of its own. */
 export function probeKey(id: string): string {
   checkId(id);
@@ -62,6 +65,32 @@ export function formatStreamObjectName({ stream, index }: { stream: string; inde
 export function parseStreamObjectName(name: string): { stream: string; index: number } | undefined {
   const [, stream, digits] = /^(.+)\.(\d{4}|[1-9]\d{4,8})$/.exec(name) ?? [];
   return stream === undefined || digits === undefined ? undefined : { stream, index: Number(digits) };
+}
+
+/** What a key of a repository belongs to. */
+export type ObjectOwner =
+  | { readonly is: "clusterFile"; readonly clusterId: string }
+  /** `name` is the key below the backup's folder. */
+  | { readonly is: "backup"; readonly clusterId: string; readonly folder: string; readonly name: string }
+  | { readonly is: "probe" }
+  /** Made by somebody else. */
+  | { readonly is: "foreign" };
+
+/** Says what a key belongs to; what no Coppice makes is foreign. */
+export function parseObjectOwner(key: string): ObjectOwner {
+  if (key.startsWith(probePrefix) || key === sharedMarkKey) return { is: "probe" };
+  const [, clusterId = "", rest = ""] = /^(cls_[0-9a-z]+)\/(.+)$/s.exec(key) ?? [];
+  if (rest === "cluster.json") return { is: "clusterFile", clusterId };
+  const [, folder = "", name = ""] = /^backups\/(\d{8}T\d{6}Z_[a-z]+_bkp_[0-9a-z]+)\/(.+)$/s.exec(rest) ?? [];
+  return isRelativeKey(name) ? { is: "backup", clusterId, folder, name } : { is: "foreign" };
+}
+
+/** When the work on the backup of a folder began, as its name says; undefined for any other name. */
+export function parseFolderTime(folder: string): Date | undefined {
+  const [, ...parts] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z_/.exec(folder) ?? [];
+  if (parts.length === 0) return undefined;
+  const [year = 0, month = 1, day, hour, minute, second] = parts.map(Number);
+  return new Date(Date.UTC(year, month - 1, day, hour, minute, second));
 }
 
 function checkId(id: string): void {

@@ -21,7 +21,8 @@ export async function findLeavings(
   const unfinished = await Array.fromAsync(storage.listUnfinished(prefix, signal));
   return {
     objects: isCommitted ? [] : await Array.fromAsync(storage.list(prefix, signal)),
-    unfinished: unfinished.filter((one) => operationId === undefined || one.operationId === operationId),
+    // Where a storage cannot tell whose it is, the folder does: it is one backup's.
+    unfinished: unfinished.filter((one) => (one.operationId ?? operationId) === (operationId ?? one.operationId)),
   };
 }
 
@@ -38,6 +39,8 @@ export async function removeLeavings(
   await storage.removeUnfinished(unfinished, signal);
   return [
     ...objects.map(({ key, sizeBytes }) => `object ${key} of ${sizeBytes} bytes`),
-    ...unfinished.map(({ id, sizeBytes }) => `unfinished ${id} of ${sizeBytes} bytes`),
+    ...unfinished.map(
+      ({ id, sizeBytes }) => `unfinished ${id}${sizeBytes === undefined ? "" : ` of ${sizeBytes} bytes`}`,
+    ),
   ];
 }

@@ -32,9 +32,12 @@ function checkContent(manifest: BackupManifest, key: string): void {
   const { content } = manifest;
   if (content.case === undefined)
     fail("FEATURE_UNKNOWN", `${key} holds a kind of backup that this version does not know`);
-  const streams = [content.value.globals, ...content.value.databases.map(({ stream }) => stream)];
+  const { globals, databases, clusterDump } = content.value;
+  const streams = [globals, ...databases.map(({ stream }) => stream), ...(clusterDump ? [clusterDump] : [])];
   for (const stream of streams) {
     if (!stream || stream.objects.length === 0) fail("MANIFEST_UNREADABLE", `${key} names a stream without objects`);
+    if (stream.encrypted && manifest.recipients.length === 0)
+      fail("MANIFEST_UNREADABLE", `${key} does not say to whom it is encrypted`);
     if (!parseCodec(stream.codec)) fail("FEATURE_UNKNOWN", `${key} needs codec ${JSON.stringify(stream.codec)}`);
   }
   const seen = new Set<string>();

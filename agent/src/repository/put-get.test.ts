@@ -81,6 +81,7 @@ test("a source that fails after whole objects leaves none of them", async () => 
     name: "db/3.dump.zst",
     source: Readable.from(broken(), { objectMode: false }),
     codec: "none",
+    encrypted: false,
     limitBytes: 1_000_000,
     signal,
   });
@@ -97,6 +98,7 @@ test("an abort after whole objects leaves none of them either", async () => {
     name: "db/3.dump.zst",
     source,
     codec: "none",
+    encrypted: false,
     limitBytes: 1_000_000,
     signal: controller.signal,
   });

@@ -8,7 +8,7 @@ import {
   type StoredStream,
   StoredStreamSchema,
 } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
-import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import { pump } from "../pipeline/pump.ts";
 import type { Codec } from "../pipeline/stages.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -23,10 +23,11 @@ export interface StreamToStore {
   readonly prefix: string;
   /** Name of the stream relative to the backup's folder, for example db/16384.dump.zst. */
   readonly name: string;
-  /** Its encoded bytes; a chain's output, whose clean end is a whole stream. It is destroyed when storing fails. */
+  /** Its encoded bytes; a chain's output, whose clean end is a whole stream. It is destroyed when storing fails; its chunks may be freed. */
   readonly source: Readable;
   /** How they are encoded; only recorded. */
   readonly codec: Codec;
+  readonly encrypted: boolean;
   /** Size at which a new object begins; 512 GiB when left out. */
   readonly limitBytes?: number;
   readonly signal: AbortSignal;
@@ -37,13 +38,24 @@ export interface StreamToStore {
 const largestObjectBytes = 2 ** 39;
 const cleanupMs = 30_000;
 const readBackMs = 60_000;
+/** Who cancels does not wait for a storage that does not answer. */
+const cancelledReadBackMs = 5_000;
 
 /**
  * Stores a stream as numbered objects, each digested on its way, and durable when it resolves. When it fails it deletes
  * again what it has stored, and fails with its own first cause or the source's.
  */
 export async function storeStream(storage: Storage, stream: StreamToStore): Promise<StoredStream> {
-  const { prefix, name, source, codec, limitBytes = largestObjectBytes, signal, onBytes = () => {} } = stream;
+  const {
+    prefix,
+    name,
+    source,
+    codec,
+    encrypted,
+    limitBytes = largestObjectBytes,
+    signal,
+    onBytes = () => {},
+  } = stream;
   const nameOf = (index: number) => formatStreamObjectName({ stream: name, index });
   const stored: string[] = [];
   try {
@@ -52,13 +64,14 @@ export async function storeStream(storage: Storage, stream: StreamToStore): Prom
       onBytes,
       async store(index, body) {
         const key = objectKey(prefix, nameOf(index));
-        const put = await storage.put(key, body, { signal, ifAbsent: true });
+        const put = await storage.put(key, body, { signal, ifAbsent: true, ownsChunks: true });
         stored.push(key);
         return put;
       },
     });
     return create(StoredStreamSchema, {
       codec,
+      encrypted,
       objects: objects.map(({ sizeBytes, sha256 }, index) => ({
         key: nameOf(index),
         sizeBytes: BigInt(sizeBytes),
@@ -89,8 +102,8 @@ export async function storeText(
 /**
  * Commits a backup: checks that every object of the manifest is there in its size, puts manifest.json and reads it
  * back. An abort counts until the manifest is there, and no more afterwards. Repeating it with the same manifest is no
- * error. Gives the manifest's own digest and size. Fails with OBJECT_MISSING, DIGEST_MISMATCH, or OBJECT_EXISTS when
- * another manifest is there.
+ * error. Gives the manifest's own digest and size. Fails with OBJECT_MISSING, DIGEST_MISMATCH, OBJECT_EXISTS when
+ * another manifest is there, OUTCOME_UNKNOWN when the storage was lost and nobody can tell, or as the storage does.
  */
 export async function commitManifest(
   storage: Storage,
@@ -108,13 +121,38 @@ export async function commitManifest(
   const bytes = Buffer.from(formatManifest(manifest), "utf8");
   // One that we could not read ourselves must not be committed.
   parseManifest(bytes, key);
-  const clash = await putUnlessThere(storage, key, bytes, signal);
-  // From here on it is a backup: "cancelled" would be untrue, and nobody would know that it is there.
-  if (!(await readObject(storage, key, AbortSignal.timeout(readBackMs))).equals(bytes)) {
-    if (clash) throw clash;
-    fail("DIGEST_MISMATCH", `${key} reads back differently than it was written`);
+  const committed = { sha256: sha256Of(bytes), sizeBytes: bytes.length };
+  let clash: Failure | undefined;
+  try {
+    clash = await putUnlessThere(storage, key, bytes, signal);
+  } catch (error) {
+    // Its answer may be all that was lost.
+    if (mayHaveBeenPut(error, signal) && (await readBack(storage, key, signal, error))?.equals(bytes)) return committed;
+    throw error;
   }
-  return { sha256: sha256Of(bytes), sizeBytes: bytes.length };
+  // From here on it is a backup: "cancelled" would be untrue, and nobody would know that it is there.
+  if ((await readBack(storage, key, signal))?.equals(bytes)) return committed;
+  throw clash ?? new Failure("DIGEST_MISMATCH", `${key} reads back differently than it was written`);
+}
+
+/** A storage that refuses has not put anything; one that was lost, or left in the middle, may have. */
+function mayHaveBeenPut(error: unknown, signal: AbortSignal): boolean {
+  return signal.aborted || isFailure(error, "REPOSITORY_UNREACHABLE") || isFailure(error, "REPOSITORY_IO_ERROR");
+}
+
+/** What lies at the key now. Not under the operation's own signal; fails with OUTCOME_UNKNOWN when nobody can tell. */
+async function readBack(
+  storage: Storage,
+  key: string,
+  signal: AbortSignal,
+  cause?: unknown,
+): Promise<Buffer | undefined> {
+  try {
+    return await readObject(storage, key, AbortSignal.timeout(signal.aborted ? cancelledReadBackMs : readBackMs));
+  } catch (error) {
+    if (isFailure(error, "OBJECT_MISSING")) return undefined;
+    return fail("OUTCOME_UNKNOWN", `${storage.name} was lost while ${key} was put there`, { cause: cause ?? error });
+  }
 }
 
 /** The failure of a key that is taken, undefined when the object was put. */

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import {
@@ -8,13 +10,14 @@ import {
 } from "@coppice/proto/gen/coppice/agent/v1/verify_backup";
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import type { Reason } from "@coppice/proto/kit/reasons";
 import type { Storage } from "../storage/storage.ts";
 import { requireClusterFile } from "./cluster-file.ts";
 import { fetchManifest, parseManifestOf, readChecked } from "./get.ts";
 import { backupPrefix, manifestKey } from "./layout.ts";
-import { manifestObjects } from "./manifest-objects.ts";
+import { type ManifestObject, manifestObjects, type ManifestStream, manifestStreams } from "./manifest-objects.ts";
 
 /** What a verification found, and the failure that it amounts to. */
 export interface Verified {
@@ -23,8 +26,23 @@ export interface Verified {
   readonly failure: Failure | undefined;
 }
 
+/**
+ * Looks into a stream whose bytes are given, digests checked on the way, and fails with CONTENT_UNREADABLE when they are
+ * not what they should be, or with the input's own error.
+ */
+export type CheckContent = (stream: StoredStream, input: Readable) => Promise<void>;
+
+/** How a backup is verified. */
+export interface VerifyOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: (work: WorkDone) => void;
+  /** Makes the check of the contents of this backup's streams, before any of them is read; without it only digests count. */
+  readonly openContent?: (manifest: BackupManifest) => Promise<CheckContent>;
+}
+
 /** What says something of the backup, not of the storage's being there. */
 const problemReasons: readonly Reason[] = [
+  "CONTENT_UNREADABLE",
   "DIGEST_MISMATCH",
   "MANIFEST_MISSING",
   "MANIFEST_UNREADABLE",
@@ -40,49 +58,100 @@ interface Found {
 }
 
 /**
- * Re-reads and re-hashes everything a backup consists of. What is wrong with the backup is in the result; it throws
- * only when it could not look (REPOSITORY_UNREACHABLE, FEATURE_UNKNOWN, the signal's reason).
+ * Re-reads and re-hashes everything a backup consists of, each object once, and looks into it where that is wanted. What
+ * is wrong with the backup is in the result; it throws only when it could not look (REPOSITORY_UNREACHABLE,
+ * FEATURE_UNKNOWN, the signal's reason, or as `openContent`).
  */
 export async function verifyBackup(
   storage: Storage,
   address: BackupAddress,
-  { signal, onProgress }: { signal: AbortSignal; onProgress: (work: WorkDone) => void },
+  { signal, onProgress, openContent }: VerifyOptions,
 ): Promise<Verified> {
   const prefix = backupPrefix(address);
   const found: Found[] = [];
   const { manifest, bytes: manifestBytes } = await lookAtManifest(storage, address, signal, found);
   const objects = manifest ? manifestObjects(manifest) : [];
-  const totalBytes = objects.reduce((sum, { object }) => sum + object.sizeBytes, 0n);
-  let readObjects = manifestBytes === undefined ? 0 : 1;
-  let readBytes = 0n;
+  const checkContent = manifest && (await openContent?.(manifest));
+  const work = create(WorkDoneSchema, {
+    phase: "verifying",
+    totalItems: objects.length,
+    totalBytes: objects.reduce((sum, { object }) => sum + object.sizeBytes, 0n),
+  });
   const report = throttled(onProgress);
+  let readObjects = manifestBytes === undefined ? 0 : 1;
 
-  for (const [index, { object, affects }] of objects.entries()) {
-    const work = { phase: "verifying", item: affects, doneItems: index, totalItems: objects.length, totalBytes };
-    report(() => create(WorkDoneSchema, { ...work, doneBytes: readBytes }));
+  /** The bytes of an object; when they are wrong it says so in the result and fails. Not read to its end, it counts as not begun. */
+  async function* read({ object, affects }: ManifestObject): AsyncGenerator<Buffer, void> {
+    const before = { doneBytes: work.doneBytes, doneItems: work.doneItems };
+    let isRead = false;
+    work.item = affects;
+    report(() => work);
     try {
       for await (const chunk of readChecked(storage, { prefix, object, signal })) {
-        readBytes += BigInt(chunk.length);
-        report(() => create(WorkDoneSchema, { ...work, doneBytes: readBytes }));
+        work.doneBytes += BigInt(chunk.length);
+        report(() => work);
+        yield chunk;
       }
+      isRead = true;
       readObjects++;
     } catch (error) {
+      isRead = true;
       signal.throwIfAborted();
       found.push(asFound(error, prefix + object.key, affects));
+      throw error;
+    } finally {
+      if (isRead) work.doneItems++;
+      else Object.assign(work, before);
     }
   }
-  onProgress(
-    create(WorkDoneSchema, {
-      phase: "verifying",
-      doneBytes: readBytes,
-      totalBytes,
-      doneItems: objects.length,
-      totalItems: objects.length,
-    }),
-  );
+
+  /** One object after the other, each whatever the others were like. */
+  async function readAll(wanted: readonly ManifestObject[]): Promise<void> {
+    for (const object of wanted) {
+      const problems = found.length;
+      try {
+        for await (const _ of read(object)) signal.throwIfAborted();
+      } catch (error) {
+        if (found.length === problems) throw error;
+      }
+    }
+  }
+
+  /** Looks into a stream, and then reads what that did not get to: it stops at the first thing that is wrong. */
+  async function readStream({ stream, affects }: ManifestStream, check: CheckContent): Promise<void> {
+    const own = stream.objects.map((object) => ({ object, affects }));
+    const problems = found.length;
+    let [begun, ended] = [0, 0];
+    async function* chunks() {
+      for (const object of own) {
+        begun++;
+        yield* read(object);
+        ended++;
+      }
+    }
+    const input = Readable.from(chunks(), { objectMode: false, highWaterMark: 1 << 20 });
+    try {
+      await check(stream, input);
+    } catch (error) {
+      if (!input.closed) await once(input.destroy(), "close");
+      signal.throwIfAborted();
+      if (found.length > problems) return await readAll(own.slice(begun));
+      // Not read to its end, so that nothing is known of its digest yet.
+      await readAll(own.slice(ended));
+      // Wrong bytes say it better than what a program made of them.
+      if (found.length === problems) found.push(asFound(error, prefix + (own[0]?.object.key ?? ""), affects));
+    }
+  }
+
+  if (checkContent && manifest) {
+    for (const stream of manifestStreams(manifest)) await readStream(stream, checkContent);
+    await readAll(objects.filter(({ affects, object }) => affects === "recipe" && object === manifest.recipe));
+  } else await readAll(objects);
+  work.item = "";
+  onProgress(work);
   const result = create(VerifyBackupResultSchema, {
     objects: readObjects,
-    bytes: readBytes + BigInt(manifestBytes ?? 0),
+    bytes: work.doneBytes + BigInt(manifestBytes ?? 0),
     problems: found.map(({ problem }) => problem),
   });
   return { result, failure: failureOf(found, storage.name, address) };
@@ -100,7 +169,7 @@ async function lookAtManifest(
     const { bytes, sha256 } = await fetchManifest(storage, address, signal);
     size = bytes.length;
     if (address.manifestSha256 !== "" && sha256 !== address.manifestSha256) {
-      const message = `it has digest ${sha256} instead of ${address.manifestSha256}`;
+      const message = `${key} has digest ${sha256} instead of ${address.manifestSha256}`;
       found.push(asFound(new Failure("DIGEST_MISMATCH", message), key, "all"));
     }
     return { manifest: parseManifestOf(address, bytes), bytes: size };

@@ -2,12 +2,12 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, link, open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { Readable } from "node:stream";
 import { fail } from "@coppice/proto/kit/failure";
 import { raceSignal } from "@coppice/proto/kit/race";
 import { parseFileKey } from "./file-key.ts";
 import { errorCode } from "./filesystem-failure.ts";
 import { checkRoot, type FilesystemRoot, makeFolder, pruneFolders, syncNearest } from "./filesystem-root.ts";
+import { releaseBody } from "./release-body.ts";
 import type { Body, PutOptions } from "./storage.ts";
 import { formatTemporaryName } from "./temporary-name.ts";
 
@@ -23,7 +23,7 @@ export async function putFile(
   try {
     return await writeAndPublish(root, operationId, parseFileKey(key), chunks, options);
   } finally {
-    release(body, chunks);
+    releaseBody(body, chunks);
   }
 }
 
@@ -98,17 +98,34 @@ async function quietly(clearAway: () => Promise<void>): Promise<void> {
 }
 
 const gatherBytes = 1 << 20;
+/** So much is on its way to the disk while more comes in, instead of all of it waiting for the sync at the end. */
+const syncEveryBytes = 32 << 20;
 
-/** One write is under way while the next bytes come in: about two buffers of 1 MiB, or two chunks, are held. */
+/**
+ * One write is under way while the next bytes come in: about two buffers of 1 MiB, or two chunks, are held. Syncs run
+ * beside; the error of one must not be lost, since the system tells it only once.
+ */
 async function writeBody(file: FileHandle, chunks: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<number> {
   let sizeBytes = 0;
   let gathered: Uint8Array[] = [];
   let gatheredBytes = 0;
   let writing: Promise<void> = Promise.resolve();
+  let syncing: Promise<void> = Promise.resolve();
+  let isSyncing = false;
+  let unsyncedBytes = 0;
+  const sync = async () => {
+    await syncing;
+    isSyncing = true;
+    unsyncedBytes = 0;
+    // Both are awaited later, and must not count as unhandled until then.
+    syncing = file.datasync().finally(() => (isSyncing = false));
+    syncing.catch(() => {});
+  };
   const flush = async () => {
     await writing;
+    if (unsyncedBytes >= syncEveryBytes && !isSyncing) await sync();
+    unsyncedBytes += gatheredBytes;
     writing = writeAll(file, gathered);
-    // It is awaited later, and must not count as unhandled until then.
     writing.catch(() => {});
     gathered = [];
     gatheredBytes = 0;
@@ -125,9 +142,10 @@ async function writeBody(file: FileHandle, chunks: AsyncIterator<Uint8Array>, si
     await flush();
   } finally {
     // The file is closed next, and a write under way must not meet another file's descriptor.
-    await Promise.allSettled([writing]);
+    await Promise.allSettled([writing, syncing]);
   }
   await writing;
+  await syncing;
   return sizeBytes;
 }
 
@@ -140,16 +158,5 @@ async function writeAll(file: FileHandle, chunks: readonly Uint8Array[]): Promis
       bytesWritten -= taken;
       return taken === chunk.length ? [] : [chunk.subarray(taken)];
     });
-  }
-}
-
-/** Lets go of a body however the put ended; one that is stuck is not waited for. */
-function release(body: Body, chunks: AsyncIterator<Uint8Array>): void {
-  if (body instanceof Readable) {
-    // Its error, if it has one, is the put's.
-    body.on("error", () => {});
-    body.destroy();
-  } else {
-    chunks.return?.().catch(() => {});
   }
 }

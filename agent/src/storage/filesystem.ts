@@ -28,7 +28,7 @@ export async function openFilesystem(path: string, operationId: string): Promise
 
   return {
     name: path,
-    capabilities: { putIfAbsent: true, freeBytes: true },
+    capabilities: { putIfAbsent: true, freeBytes: true, countsDeleted: true },
     put: (key, body, options) => attempt("write", key, () => putFile(root, operationId, key, body, options)),
     get: (key, { signal, range }) => attempt("read", key, () => getFile(root, key, range, signal)),
     stat: (key, signal) => attempt("read", key, () => statFile(root, key, signal)),

@@ -10,10 +10,11 @@ export interface ListedObject {
 export interface Unfinished {
   /** Names it within the storage; it is no key of an object. */
   readonly id: string;
-  /** The operation that the storage was opened for by whoever wrote it. */
-  readonly operationId: string;
-  readonly sizeBytes: number;
-  /** When it was last written, by the storage's clock. */
+  /** The operation that the storage was opened for by whoever wrote it; undefined where the storage cannot know. */
+  readonly operationId?: string | undefined;
+  /** Bytes that it holds; undefined where the storage does not tell. */
+  readonly sizeBytes?: number | undefined;
+  /** When it was last written, or begun, by the storage's clock. */
   readonly modifiedTime: Date;
 }
 
@@ -23,6 +24,18 @@ export interface Capabilities {
   readonly putIfAbsent: boolean;
   /** Whether it knows its free space. */
   readonly freeBytes: boolean;
+  /** Whether a delete is told if there was an object; without it every named key counts as deleted. */
+  readonly countsDeleted: boolean;
+}
+
+/** One thing that a storage found out about itself. */
+export interface Finding {
+  /** Short stable name: rights, clock, versioning. */
+  readonly name: string;
+  readonly status: "ok" | "warning" | "failed";
+  readonly message: string;
+  /** What mends it; empty when nothing is wrong. */
+  readonly fix: string;
 }
 
 /** Options of a put. */
@@ -30,6 +43,8 @@ export interface PutOptions {
   readonly signal: AbortSignal;
   /** Fail with OBJECT_EXISTS instead of replacing an object of that key. */
   readonly ifAbsent: boolean;
+  /** The body's chunks are held by nobody else: their memory may be freed once it was copied. */
+  readonly ownsChunks?: boolean;
 }
 
 /** Part of an object, in bytes; `length` beyond its end gives what is there. */
@@ -44,11 +59,13 @@ export interface ByteRange {
  *   bytes; no key is a folder of another. All else is allowed; a refused key is OBJECT_KEY_REFUSED.
  * - An object is there whole or not at all: what a reader sees was put to its end.
  * - What has resolved is durable: it survives a crash of the host.
- * - Nothing here repeats on its own account, except a part of a request that the storage itself can tell was lost:
- *   callers do, and every call may be repeated (a repeated put with `ifAbsent` may meet its own object).
+ * - A storage in a network repeats single requests that were lost or turned away, within a bounded time; it never
+ *   reads a body twice. Every call may be repeated (a repeated put with `ifAbsent` may meet its own object).
+ * - A storage that hangs is REPOSITORY_UNREACHABLE in bounded time.
  * - Failures: REPOSITORY_UNREACHABLE (not there; retry later), REPOSITORY_IO_ERROR, REPOSITORY_NOT_READABLE,
- *   REPOSITORY_NOT_WRITABLE, REPOSITORY_FULL, OBJECT_MISSING, OBJECT_EXISTS, OBJECT_KEY_REFUSED, or the signal's reason.
- *   An aborted call settles at once.
+ *   REPOSITORY_NOT_WRITABLE, REPOSITORY_FULL, OBJECT_MISSING, OBJECT_EXISTS, OBJECT_KEY_REFUSED, or the signal's reason;
+ *   in a network also REPOSITORY_CREDENTIALS_REFUSED, REPOSITORY_CLOCK_SKEWED, REPOSITORY_SETTINGS_REFUSED,
+ *   OBJECT_ARCHIVED. An aborted call settles at once.
  */
 export interface Storage extends AsyncDisposable {
   /** Its address, for messages; holds no secret. */
@@ -77,7 +94,10 @@ export interface Storage extends AsyncDisposable {
    */
   list(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject>;
 
-  /** Deletes exactly these keys and says how many there were; one that is not there is no error. */
+  /**
+   * Deletes exactly these keys and says how many there were, or how many were named where `countsDeleted` is false;
+   * one that is not there is no error.
+   */
   deleteMany(keys: readonly string[], signal: AbortSignal): Promise<number>;
 
   /** What unended puts have left of keys that would begin with the folder `prefix`, which is "" or ends in `/`. */
@@ -88,6 +108,12 @@ export interface Storage extends AsyncDisposable {
 
   /** Bytes that can still be written, or undefined where the storage does not know. */
   freeBytes(signal: AbortSignal): Promise<number | undefined>;
+
+  /**
+   * Looks at what only its kind has: rights, region, clock, versioning. It tries everything with probe objects below
+   * the folder `probePrefix`, which ends in `/`; what does not work is a finding, and only an abort throws.
+   */
+  inspect?(probePrefix: string, signal: AbortSignal): Promise<readonly Finding[]>;
 }
 
 /** The bytes of an object on their way in. */

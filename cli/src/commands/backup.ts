@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { Option } from "commander";
 import { BackupKind, BackupKindSchema } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { DumpContents, type DumpOptions } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import {
   type Backup,
   BackupSchema,
@@ -17,14 +18,8 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { confirm } from "../input/confirm.ts";
-import {
-  dryRunOption,
-  integerOption,
-  limitOption,
-  operationOptions,
-  repeatableOption,
-  yesOption,
-} from "../input/options.ts";
+import { type DumpFlags, dumpFlags, dumpOptionsFromFlags } from "../input/dump-options.ts";
+import { dryRunOption, hostOption, limitOption, operationOptions, yesOption } from "../input/options.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import { formatDetails } from "../output/details.ts";
 import { formatElapsed, formatRelative } from "../output/elapsed.ts";
@@ -34,11 +29,8 @@ import { formatTable } from "../output/table.ts";
 import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
 
-interface CreateOptions extends OperationOptions {
+interface CreateOptions extends OperationOptions, DumpFlags {
   readonly to?: string;
-  readonly database?: readonly string[];
-  readonly excludeDatabase?: readonly string[];
-  readonly jobs?: number;
   readonly dryRun?: boolean;
 }
 
@@ -50,6 +42,8 @@ interface ListOptions {
 
 interface VerifyOptions extends OperationOptions {
   readonly from?: string;
+  readonly content?: boolean;
+  readonly host?: string;
 }
 
 interface DeleteOptions extends OperationOptions {
@@ -71,15 +65,15 @@ export function addBackupCommands(program: Command, execute: Execute): void {
     options: [
       new Option("--kind <kind>", "what to take").choices(["dump"]).default("dump"),
       new Option("--to <repository>", "repository to store it in (the only one)"),
-      repeatableOption("--database <name>", "dump only this database (may be repeated)"),
-      repeatableOption("--exclude-database <name>", "leave this database out (may be repeated)"),
-      integerOption("--jobs <n>", "databases dumped at the same time (2)", 1, 64),
+      ...dumpFlags(),
       dryRunOption(),
       ...operationOptions(),
     ],
     examples: [
       "coppice backup create shop",
       "coppice backup create shop --to main --database orders --database customers",
+      "coppice backup create shop --format plain --codec gzip --cluster-dump",
+      "coppice backup create shop --database orders --table public.log* --statement-timeout 2h",
       "coppice backup create shop --no-wait -o name",
     ],
     run: createBackup,
@@ -106,8 +100,13 @@ export function addBackupCommands(program: Command, execute: Execute): void {
     name: "verify",
     summary: "read every stored object again and compare its digest",
     arguments: [backupArgument],
-    options: [new Option("--from <repository>", "repository whose copy is read (the only one)"), ...operationOptions()],
-    examples: [`coppice backup verify ${exampleId}`],
+    options: [
+      new Option("--from <repository>", "repository whose copy is read (the only one)"),
+      new Option("--content", "also decrypt, decompress and parse; what is encrypted on a host labelled may-decrypt"),
+      hostOption("read it"),
+      ...operationOptions(),
+    ],
+    examples: [`coppice backup verify ${exampleId}`, `coppice backup verify ${exampleId} --content --host db7`],
     run: verify,
   });
   addCommand<DeleteOptions>(group, execute, {
@@ -138,11 +137,7 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
     cluster,
     kind: BackupKind.DUMP,
     repository: options.to ?? "",
-    dump: {
-      databases: [...(options.database ?? [])],
-      excludeDatabases: [...(options.excludeDatabase ?? [])],
-      jobs: options.jobs ?? 0,
-    },
+    dump: dumpOptionsFromFlags(options),
     requestId: session.newRequestId(),
     validateOnly: options.dryRun ?? false,
   });
@@ -220,6 +215,9 @@ function formatBackup(backup: Backup, now: Date): string {
     ["taken", `${started?.toISOString() ?? "-"} (${formatRelative(started, now)})`],
     ["took", started && ended && formatElapsed(ended.getTime() - started.getTime())],
     ["size", `${formatSize(backup.databaseBytes)} → ${formatSize(backup.storedBytes)}`],
+    ["format", backup.format && `${backup.format}, ${backup.codec === "none" ? "not compressed" : backup.codec}`],
+    ["left out", backup.dump && leftOut(backup.dump)],
+    ["encrypted", backup.recipients.length === 0 ? "no" : `by age, to ${backup.recipients.join(", ")}`],
     ["operation", backup.operation],
     ...backup.copies.map(
       ({ repositoryName, state, verifyTime, problem, folder }) =>
@@ -248,11 +246,32 @@ function formatBackup(backup: Backup, now: Date): string {
   return rows.length === 0 ? details : `${details}\n${formatTable(columns, rows)}`;
 }
 
+/** What the flags of the dump kept out of it, besides whole databases; empty when nothing. */
+function leftOut(dump: DumpOptions): string {
+  const only = (what: string, patterns: readonly string[]) =>
+    patterns.length === 0 ? [] : [`all but ${what} ${patterns.join(" ")}`];
+  const but = (what: string, patterns: readonly string[]) =>
+    patterns.length === 0 ? [] : [`${what} ${patterns.join(" ")}`];
+  return [
+    ...only("tables", dump.tables),
+    ...only("schemas", dump.schemas),
+    ...but("tables", dump.excludeTables),
+    ...but("schemas", dump.excludeSchemas),
+    ...but("rows of", dump.excludeTableData),
+    ...(dump.contents === DumpContents.SCHEMA_ONLY ? ["rows"] : []),
+    ...(dump.contents === DumpContents.DATA_ONLY ? ["definitions"] : []),
+    ...(dump.noLargeObjects ? ["large objects"] : []),
+    ...(dump.noRolePasswords ? ["passwords of roles"] : []),
+  ].join(", ");
+}
+
 async function verify(session: Session, options: VerifyOptions, id: string): Promise<number> {
   const api = await session.api();
   const operation = await api.backups.verifyBackup({
     backup: id,
     repository: options.from ?? "",
+    content: options.content ?? false,
+    host: options.host ?? "",
     requestId: session.newRequestId(),
   });
   return await seeThrough(session, api, operation, options);

@@ -13,6 +13,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
+import { backupRoleStatements, makeRolePassword } from "./cluster/backup-role.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
 import { labelOption, operationOptions, repeatableOption, yesOption } from "../input/options.ts";
 import { type PasswordOptions, passwordOptions, readPassword } from "../input/password.ts";
@@ -21,14 +22,17 @@ import { formatDetails } from "../output/details.ts";
 import { formatRelative } from "../output/elapsed.ts";
 import { enumLabel } from "../output/enum-label.ts";
 import { formatLabels } from "../output/labels.ts";
+import { printable } from "../output/printable.ts";
 import { protoJson } from "../output/proto-json.ts";
 import { shellWord } from "../output/shell-word.ts";
+import { formatSuccess } from "../output/success.ts";
 import { formatTable } from "../output/table.ts";
 import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
 
 interface AddOptions extends EndpointOptions, PasswordOptions {
   readonly host: string;
+  readonly createRole?: boolean;
   readonly label?: Record<string, string>;
 }
 
@@ -57,14 +61,20 @@ export function addClusterCommands(program: Command, execute: Execute): void {
       new Option("--host <host>", "host whose agent protects it").makeOptionMandatory(),
       ...endpointOptions(),
       ...passwordOptions(),
+      new Option(
+        "--create-role",
+        "print the SQL that makes the role (coppice) with no more rights than dumps need; its new password is stored sealed",
+      ).conflicts(["askPassword", "passwordStdin"]),
       labelOption(),
     ],
     examples: [
       "coppice cluster add shop --host db7",
       "coppice cluster add shop --host db7 --endpoint /run/postgresql --port 5433",
       "coppice cluster add crm --host db7 --endpoint crm.example.org --user backup --password-stdin < file",
+      "coppice cluster add crm --host db7 --endpoint 127.0.0.1:5432 --create-role > role.sql",
     ],
-    run: add,
+    run: (session, options, name) =>
+      options.createRole ? addWithRole(session, options, name) : add(session, options, name),
   });
   addCommand<ListOptions>(group, execute, {
     name: "list",
@@ -133,6 +143,46 @@ async function add(session: Session, options: AddOptions, name: string): Promise
         `cluster ${cluster.name} is added: ${formatEndpoint(instance?.endpoint)}, by the agent of ${instance?.hostName}; not tried yet`,
         { next: `coppice cluster check ${cluster.name}` },
       ),
+    names: () => [cluster.name],
+  });
+}
+
+/** Registers a cluster with a role that is yet to be made, and prints what makes it: nothing is run anywhere. */
+async function addWithRole(session: Session, options: AddOptions, name: string): Promise<void> {
+  const role = options.user ?? "coppice";
+  const endpoint = endpointFromOptions({ ...options, user: role });
+  if (endpoint?.address.case === undefined) {
+    return fail("INVALID_FIELD", "--create-role needs to know where the server listens", {
+      hint: "give --endpoint 127.0.0.1:5432, where Debian lets roles in by password",
+    });
+  }
+  const odd = [role, endpoint.maintenanceDatabase].find((one) => one !== printable(one));
+  if (odd !== undefined) {
+    fail("INVALID_FIELD", `${printable(odd)} cannot stand in a script`, { hint: "choose another --user" });
+  }
+  const api = await session.api();
+  const { password, verifier } = makeRolePassword();
+  const cluster = await api.clusters.createCluster({
+    name,
+    host: options.host,
+    endpoint,
+    password,
+    labels: options.label ?? {},
+    requestId: session.newRequestId(),
+  });
+  const statements = backupRoleStatements({
+    role,
+    verifier,
+    maintenanceDatabase: endpoint.maintenanceDatabase || "postgres",
+    isSocket: endpoint.address.case === "socketDirectory",
+  });
+  // The answer is the script alone, so that it can be fed to psql.
+  const added = `cluster ${cluster.name} is added; its role ${role} is not made yet: run what is printed as a superuser`;
+  const { terminal } = session;
+  terminal.err(formatSuccess(terminal.paintErr, added, { next: `coppice cluster check ${cluster.name}` }));
+  await session.answer({
+    json: () => ({ cluster: protoJson(ClusterSchema, cluster), statements }),
+    table: () => statements,
     names: () => [cluster.name],
   });
 }

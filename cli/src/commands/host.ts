@@ -1,3 +1,4 @@
+// All commands of one noun: what is shown of a host and what can be done about it belong together.
 import type { Command } from "commander";
 import {
   EnrolmentSchema,
@@ -8,11 +9,12 @@ import {
   ListHostsResponseSchema,
 } from "@coppice/proto/gen/coppice/control/v1/host";
 import { create } from "@bufbuild/protobuf";
+import { fail } from "@coppice/proto/kit/failure";
 import type { Api } from "../client/api.ts";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { confirm } from "../input/confirm.ts";
-import { labelOption, yesOption } from "../input/options.ts";
+import { labelOption, repeatableOption, yesOption } from "../input/options.ts";
 import { formatDetails } from "../output/details.ts";
 import { formatElapsed, formatRelative } from "../output/elapsed.ts";
 import { enumLabel } from "../output/enum-label.ts";
@@ -24,6 +26,11 @@ import type { Session } from "../session.ts";
 
 interface AddOptions {
   readonly label?: Record<string, string>;
+}
+
+interface UpdateOptions {
+  readonly label?: Record<string, string>;
+  readonly removeLabel?: readonly string[];
 }
 
 interface RemoveOptions {
@@ -53,6 +60,18 @@ export function addHostCommands(program: Command, execute: Execute): void {
     arguments: [["<host>", "name or id"]],
     examples: ["coppice host get db7"],
     run: get,
+  });
+  addCommand<UpdateOptions>(group, execute, {
+    name: "update",
+    summary:
+      "change a host's labels; may-decrypt=true lets it have the identity of encrypted repositories, in memory, for one operation at a time",
+    arguments: [["<host>", "name or id"]],
+    options: [labelOption(), repeatableOption("--remove-label <key>", "label to take away (may be repeated)")],
+    examples: [
+      "coppice host update db7 --label may-decrypt=true",
+      "coppice host update db7 --remove-label may-decrypt",
+    ],
+    run: update,
   });
   addCommand<RemoveOptions>(group, execute, {
     name: "remove",
@@ -183,6 +202,29 @@ async function get(session: Session, _options: object, name: string): Promise<vo
   await session.answer({
     json: () => protoJson(HostSchema, host),
     table: () => details() + clusters(),
+    names: () => [host.name],
+  });
+}
+
+async function update(session: Session, { label = {}, removeLabel = [] }: UpdateOptions, name: string): Promise<void> {
+  if (Object.keys(label).length === 0 && removeLabel.length === 0) {
+    fail("INVALID_FIELD", "there is nothing to change", { hint: "give --label KEY=VALUE or --remove-label KEY" });
+  }
+  const both = removeLabel.find((key) => key in label);
+  if (both !== undefined) {
+    fail("INVALID_FIELD", `label ${both} is both set and taken away`, { hint: "give it once" });
+  }
+  const api = await session.api();
+  const before = await api.hosts.getHost({ host: name });
+  const host = await api.hosts.updateHost({
+    host: before.id,
+    etag: before.etag,
+    labels: label,
+    removeLabels: [...removeLabel],
+  });
+  await session.answer({
+    json: () => protoJson(HostSchema, host),
+    table: () => session.success(`host ${host.name} has the labels ${formatLabels(host.labels) || "(none)"}`),
     names: () => [host.name],
   });
 }

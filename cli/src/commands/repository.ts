@@ -1,33 +1,35 @@
+// All commands of one noun; what takes more than a call each is beside it.
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { Option } from "commander";
-import {
-  ListRepositoriesResponseSchema,
-  type Repository,
-  RepositorySchema,
-} from "@coppice/proto/gen/coppice/control/v1/repository";
+import { ListRepositoriesResponseSchema, RepositorySchema } from "@coppice/proto/gen/coppice/control/v1/repository";
+import { formatDuration } from "@coppice/proto/kit/duration";
 import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
-import { formatLocation, parseLocation } from "../input/location.ts";
-import { labelOption, operationOptions, yesOption } from "../input/options.ts";
+import { confirm } from "../input/confirm.ts";
+import { formatLocation } from "../input/location.ts";
+import { durationOption, hostOption, operationOptions, yesOption } from "../input/options.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
-import { formatDetails } from "../output/details.ts";
-import { formatRelative } from "../output/elapsed.ts";
-import { formatLabels } from "../output/labels.ts";
 import { protoJson } from "../output/proto-json.ts";
 import { formatTable } from "../output/table.ts";
-import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
-
-interface AddOptions {
-  readonly check?: boolean;
-  readonly label?: Record<string, string>;
-}
+import { type AddOptions, addOptions, addRepository } from "./repository/add.ts";
+import { describeRepository, reachability } from "./repository/describe.ts";
+import { type UpdateOptions, updateOptions, updateRepository } from "./repository/update.ts";
 
 interface CheckOptions extends OperationOptions {
   readonly host?: string;
 }
+
+interface CleanOptions extends CheckOptions {
+  readonly olderThan?: number;
+  readonly dryRun?: boolean;
+  readonly yes?: boolean;
+}
+
+const defaultCleanAgeMs = 24 * 3_600_000;
 
 const repositoryArgument = ["<repository>", "name or id"] as const;
 
@@ -39,11 +41,17 @@ export function addRepositoryCommands(program: Command, execute: Execute): void 
     summary: "register a repository",
     arguments: [
       ["<name>", "name for the repository"],
-      ["<location>", "HOST:/path: a folder on its home host"],
+      ["<location>", "HOST:/path, s3://BUCKET/PREFIX or ssh://USER@SERVER[:PORT]/path"],
     ],
-    options: [new Option("--check", "try it at once: write, read back, delete"), labelOption()],
-    examples: ["coppice repository add main db7:/srv/backups --check"],
-    run: add,
+    options: addOptions(),
+    examples: [
+      "coppice repository add main db7:/srv/backups --check",
+      "coppice repository add main s3://acme-backups/prod --region eu-central-1 --credentials keys.yaml --check",
+      "coppice repository add ceph s3://backups --endpoint https://rgw.example.com --credentials env",
+      "coppice repository add vault ssh://backup@vault.example.com/srv/backups --known-hosts known_hosts",
+      "coppice repository add safe db7:/srv/safe --recovery-recipient age1… --recovery-identity recovery.txt",
+    ],
+    run: addRepository,
   });
   addCommand(group, execute, {
     name: "list",
@@ -58,13 +66,51 @@ export function addRepositoryCommands(program: Command, execute: Execute): void 
     examples: ["coppice repository get main"],
     run: get,
   });
+  addCommand<UpdateOptions>(group, execute, {
+    name: "update",
+    summary: "give a repository other credentials or host keys; place and encryption stay",
+    arguments: [repositoryArgument],
+    options: updateOptions(),
+    examples: [
+      "coppice repository update main --credentials keys.yaml",
+      "coppice repository update vault --known-hosts known_hosts",
+    ],
+    run: updateRepository,
+  });
   addCommand<CheckOptions>(group, execute, {
     name: "check",
     summary: "write, read back and delete a probe in a repository",
     arguments: [repositoryArgument],
-    options: [new Option("--host <host>", "try it from this host (its home host)"), ...operationOptions()],
+    options: [hostOption("try it"), ...operationOptions()],
     examples: ["coppice repository check main", "coppice repository check main --host db8"],
     run: check,
+  });
+  addCommand<CleanOptions>(group, execute, {
+    name: "clean",
+    summary: "remove what was never finished: uploads and backups that were cut off",
+    arguments: [repositoryArgument],
+    options: [
+      durationOption(
+        "--older-than <age>",
+        "only what was begun or last written before (24h)",
+        3_600_000,
+        31_536_000_000,
+      ),
+      new Option("--dry-run", "only look, and say what there is"),
+      hostOption("do it"),
+      yesOption(),
+      ...operationOptions(),
+    ],
+    examples: ["coppice repository clean main --dry-run", "coppice repository clean main --older-than 7d --yes"],
+    run: clean,
+  });
+  addCommand<CheckOptions>(group, execute, {
+    name: "rebuild",
+    summary: "enter the clusters and backups that a repository holds into the catalog; what is known stays as it is",
+    arguments: [repositoryArgument],
+    options: [hostOption("read it"), ...operationOptions()],
+    examples: ["coppice repository rebuild main", "coppice repository rebuild main --host db8"],
+    run: rebuild,
   });
   addCommand(group, execute, {
     name: "remove",
@@ -76,37 +122,6 @@ export function addRepositoryCommands(program: Command, execute: Execute): void 
   });
 }
 
-async function add(session: Session, options: AddOptions, name: string, locationText: string): Promise<number> {
-  const { homeHost, location } = parseLocation(locationText);
-  const api = await session.api();
-  const repository = await api.repositories.createRepository({
-    name,
-    homeHost,
-    location,
-    labels: options.label ?? {},
-    requestId: session.newRequestId(),
-  });
-  const place = formatLocation(repository.homeHostName, repository.location);
-  const added = `repository ${repository.name} is added: ${place}`;
-  if (options.check) {
-    // The answer is the check's; that the repository is registered already is worth knowing if that fails.
-    session.terminal.err(`${added}; trying it\n`);
-    const operation = await api.repositories.checkRepository({
-      repository: repository.id,
-      requestId: session.newRequestId(),
-    });
-    return await seeThrough(session, api, operation, {});
-  }
-  await session.answer({
-    json: () => protoJson(RepositorySchema, repository),
-    table: () => session.success(`${added}; not tried yet`, { next: `coppice repository check ${repository.name}` }),
-    names: () => [repository.name],
-  });
-  return 0;
-}
-
-const reachability = ({ reachable }: Repository) => (reachable === undefined ? "not tried" : reachable ? "yes" : "no");
-
 async function list(session: Session): Promise<void> {
   const api = await session.api();
   const { items: repositories } = await collectPages(
@@ -117,7 +132,7 @@ async function list(session: Session): Promise<void> {
     json: () => protoJson(ListRepositoriesResponseSchema, create(ListRepositoriesResponseSchema, { repositories })),
     table: () =>
       repositories.length === 0
-        ? "no repositories\n  next: coppice repository add NAME HOST:/path --check\n"
+        ? "no repositories\n  next: coppice repository add NAME HOST:/path --check   (or s3://BUCKET/PREFIX, ssh://USER@SERVER/path)\n"
         : formatTable(
             [
               { title: "NAME", cut: true },
@@ -143,17 +158,7 @@ async function get(session: Session, _options: object, name: string): Promise<vo
   const repository = await api.repositories.getRepository({ repository: name });
   await session.answer({
     json: () => protoJson(RepositorySchema, repository),
-    table: () =>
-      formatDetails([
-        ["name", repository.name],
-        ["id", repository.id],
-        ["labels", formatLabels(repository.labels)],
-        ["location", formatLocation(repository.homeHostName, repository.location)],
-        ["backups", `${repository.backups}, ${formatSize(repository.storedBytes)}`],
-        ["reachable", reachability(repository)],
-        ["tried", repository.reachableTime && formatRelative(timeOf(repository.reachableTime), session.now())],
-        ["problem", repository.problem],
-      ]),
+    table: () => describeRepository(repository, session.now()),
     names: () => [repository.name],
   });
 }
@@ -161,6 +166,34 @@ async function get(session: Session, _options: object, name: string): Promise<vo
 async function check(session: Session, options: CheckOptions, repository: string): Promise<number> {
   const api = await session.api();
   const operation = await api.repositories.checkRepository({
+    repository,
+    host: options.host ?? "",
+    requestId: session.newRequestId(),
+  });
+  return await seeThrough(session, api, operation, options);
+}
+
+async function clean(session: Session, options: CleanOptions, name: string): Promise<number> {
+  const api = await session.api();
+  const repository = await api.repositories.getRepository({ repository: name });
+  const age = options.olderThan ?? defaultCleanAgeMs;
+  if (!options.dryRun) {
+    const what = `what was begun in ${repository.name} more than ${formatDuration(age)} ago and never finished is removed; --dry-run shows it`;
+    await confirm(session, { yes: options.yes, what, name: repository.name });
+  }
+  const operation = await api.repositories.cleanRepository({
+    repository: repository.id,
+    olderThan: durationFromMs(age),
+    dryRun: options.dryRun ?? false,
+    host: options.host ?? "",
+    requestId: session.newRequestId(),
+  });
+  return await seeThrough(session, api, operation, options);
+}
+
+async function rebuild(session: Session, options: CheckOptions, repository: string): Promise<number> {
+  const api = await session.api();
+  const operation = await api.repositories.rebuildRepository({
     repository,
     host: options.host ?? "",
     requestId: session.newRequestId(),

@@ -5,15 +5,30 @@ import { formatLocation, parseLocation } from "./location.ts";
 test("a folder is named with its home host", () => {
   const { homeHost, location } = parseLocation("db7:/srv/back ups");
   expect(homeHost).toBe("db7");
-  expect(location.kind).toEqual({ case: "filesystem", value: { path: "/srv/back ups" } });
-  expect(formatLocation("db7", { kind: { case: "filesystem", value: { path: "/srv" } } })).toBe("db7:/srv");
+  expect(location.kind).toMatchObject({ case: "filesystem", value: { path: "/srv/back ups" } });
+  expect(formatLocation("db7", location)).toBe("db7:/srv/back ups");
+});
+
+test("a bucket and a server come out as they were written", () => {
+  for (const text of [
+    "s3://acme-backups",
+    "s3://acme-backups/prod/eu 1",
+    "ssh://backup@vault/srv",
+    "ssh://backup@[::1]:2222/srv/b",
+  ]) {
+    const { homeHost, location } = parseLocation(text);
+    expect(homeHost).toBe("");
+    expect(formatLocation("", location)).toBe(text);
+  }
+  expect(formatLocation("", parseLocation("s3://acme-backups/prod/").location)).toBe("s3://acme-backups/prod");
 });
 
 test("a bare path is refused with the way to write it", () => {
   expect(() => parseLocation("/srv/backups")).toThrow(
     expect.objectContaining({ reason: "INVALID_FIELD", hint: "write HOST:/path, for example db7:/srv/backups" }),
   );
-  for (const text of ["backups", "db7:backups", "s3://bucket/prefix", "db7://x", ""]) {
+  const wrong = ["backups", "db7:backups", "s3://", "s3://A/b", "ssh://vault/srv", "ssh://u@h:99999/x", "ssh://u@h"];
+  for (const text of [...wrong, "ftp://h/x", "db7://x", ""]) {
     expect(() => parseLocation(text), text).toThrow(expect.objectContaining({ reason: "INVALID_FIELD" }));
   }
 });

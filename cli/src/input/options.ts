@@ -1,3 +1,5 @@
+import { isFailure } from "@coppice/proto/kit/failure";
+import { formatDuration, parseDuration } from "@coppice/proto/kit/duration";
 import { InvalidArgumentError, Option } from "commander";
 
 /** An option that takes a whole number of the range. */
@@ -6,6 +8,20 @@ export function integerOption(flags: string, description: string, min: number, m
     const value = Number(text);
     if (/^\d+$/.test(text) && value >= min && value <= max) return value;
     throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  });
+}
+
+/** An option that takes a time such as `30s` or `1h30m` of the range; its value is in milliseconds. */
+export function durationOption(flags: string, description: string, minMs: number, maxMs: number): Option {
+  const expected = `Expected a time from ${formatDuration(minMs)} to ${formatDuration(maxMs)}, such as 1m30s.`;
+  return new Option(flags, description).argParser((text: string) => {
+    try {
+      const ms = parseDuration(text);
+      if (ms >= minMs && ms <= maxMs) return ms;
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+    }
+    throw new InvalidArgumentError(expected);
   });
 }
 
@@ -26,6 +42,10 @@ export function labelOption(): Option {
   };
   return new Option("--label <key=value>", "label (may be repeated)").argParser(parse);
 }
+
+/** `--host`, for work on a repository that several hosts can do. */
+export const hostOption = (what: string) =>
+  new Option("--host <host>", `${what} from this host (its home host, or one that is connected)`);
 
 /** `--yes`. */
 export const yesOption = () => new Option("-y, --yes", "do not ask for a confirmation");

@@ -109,3 +109,47 @@ test("a check that saw something bad does not read as a success, and says what m
       "    fix: make it\n",
   );
 });
+
+test("a cleaning says what it found, and one that only looked how to remove it", () => {
+  const cleaned = (dryRun: boolean, objects: bigint, removed: bigint) =>
+    formatOutcome(
+      operationOf({
+        state: OperationState.SUCCEEDED,
+        spec: { case: "cleanRepository", value: { repositoryName: "main", dryRun } },
+        result: {
+          case: "cleanedRepository",
+          value: { objects, removed, bytes: objects * 1000n, leavings: objects > 0n ? ["cls_1/backups/x"] : [] },
+        },
+      }),
+      { paint: plain, now },
+    );
+  expect(cleaned(true, 2n, 0n)).toBe(
+    "✓ repository main holds 2 unfinished objects, 2 kB; nothing was removed\n  cls_1/backups/x\n  next: coppice repository clean main\n",
+  );
+  expect(cleaned(false, 1n, 1n)).toBe(
+    "✓ 1 unfinished object, 1 kB found in repository main, 1 removed\n  cls_1/backups/x\n",
+  );
+  expect(cleaned(false, 0n, 0n)).toBe("✓ repository main holds nothing that was left unfinished\n");
+});
+
+test("a rebuild that could not read everything reads as no success", () => {
+  const rebuilt = (problems: string[]) =>
+    operationOf({
+      state: OperationState.SUCCEEDED,
+      spec: { case: "rebuildRepository", value: { repositoryName: "main" } },
+      result: {
+        case: "rebuiltRepository",
+        value: { clusters: ["shop"], backups: 2, knownBackups: 1, problems, foreignObjects: 2n, foreignKeys: ["a\n"] },
+      },
+    });
+  expect(sawTrouble(rebuilt([]))).toBe(false);
+  expect(formatOutcome(rebuilt([]), { paint: plain, now })).toBe(
+    "✓ the catalog has what repository main holds: 2 backups entered, 1 known before, of 1 cluster (shop)\n" +
+      "  2 objects that no Coppice made, left alone: a\\n, …\n" +
+      "  next: coppice backup list --repository main\n",
+  );
+  expect(sawTrouble(rebuilt(["x: torn"]))).toBe(true);
+  expect(formatOutcome(rebuilt(["x: torn"]), { paint: plain, now })).toMatch(
+    /^✗ not all that repository main holds could be entered: .*\n {2}next: .*\n {2}! x: torn\n/,
+  );
+});

@@ -3,8 +3,10 @@ import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { formatSize } from "@coppice/proto/kit/size";
 import { formatChecks } from "./checks.ts";
+import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
 import { formatElapsed, formatRelative } from "../output/elapsed.ts";
 import { formatFailure } from "../output/failure.ts";
+import { printable } from "../output/printable.ts";
 import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
 import type { Terminal } from "../output/terminal.ts";
@@ -106,7 +108,47 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     formatSuccess(paint, `${result.backup} is deleted: ${count(result.objects, "object")} gone`, {
       next: "coppice backup list",
     }),
+  cleanedRepository: (result, operation, { paint }) => {
+    const { spec } = operation;
+    const { repositoryName: name, dryRun } =
+      spec.case === "cleanRepository" ? spec.value : { repositoryName: result.repository, dryRun: false };
+    const found = `${count(result.objects, "unfinished object")}, ${formatSize(result.bytes)}`;
+    if (result.objects === 0n) return formatSuccess(paint, `repository ${name} holds nothing that was left unfinished`);
+    const facts = result.leavings;
+    if (dryRun) {
+      const next = `coppice repository clean ${name}`;
+      return formatSuccess(paint, `repository ${name} holds ${found}; nothing was removed`, { facts, next });
+    }
+    return formatSuccess(paint, `${found} found in repository ${name}, ${result.removed} removed`, { facts });
+  },
+  rebuiltRepository: (result, operation, { paint }) => {
+    const { spec } = operation;
+    const name = spec.case === "rebuildRepository" ? spec.value.repositoryName : result.repository;
+    const clusters = `${count(result.clusters.length, "cluster")}${result.clusters.length > 0 ? ` (${result.clusters.join(", ")})` : ""}`;
+    const read = `${count(result.backups, "backup")} entered, ${result.knownBackups} known before, of ${clusters}`;
+    const facts = result.problems.map((problem) => `! ${problem}`);
+    if (result.foreignObjects > 0n) {
+      const shown = result.foreignKeys.join(", ");
+      const rest = result.foreignObjects > BigInt(result.foreignKeys.length) ? ", …" : "";
+      facts.push(`${count(result.foreignObjects, "object")} that no Coppice made, left alone: ${shown}${rest}`);
+    }
+    const next = `coppice backup list --repository ${name}`;
+    if (result.problems.length === 0) {
+      return formatSuccess(paint, `the catalog has what repository ${name} holds: ${read}`, { facts, next });
+    }
+    const message = `not all that repository ${name} holds could be entered: ${read}`;
+    return (
+      formatFailure({ message, hint: "mend or remove what is named, and repeat it", fields: [] }, paint) +
+      linesOf(facts)
+    );
+  },
+  restoredGlobals: (result, operation, { paint }) =>
+    formatRestoredGlobals(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
+  restoredCluster: (result, operation, { paint }) =>
+    formatRestoredCluster(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
 };
+
+const linesOf = (facts: readonly string[]) => facts.map((fact) => `  ${printable(fact)}\n`).join("");
 
 /** What only looks succeeds whatever it sees; what it saw decides how it reads, and what comes next. */
 function formatLook(
@@ -122,16 +164,21 @@ function formatLook(
 
 const isFailed = ({ status }: CheckItem) => status === CheckStatus.FAILED;
 
-/** Whether an operation that only looks, a check or a plan, saw that something does not work. */
+/** Whether an operation that looks, a check, a plan or a rebuild, saw that something does not work. */
 export function sawTrouble({ result }: Operation): boolean {
   switch (result.case) {
     case "checkedCluster":
     case "checkedRepository":
     case "restorePlan":
       return result.value.items.some(isFailed);
+    case "rebuiltRepository":
+      return result.value.problems.length > 0;
+    case "cleanedRepository":
     case "createdBackup":
     case "deletedBackup":
+    case "restoredCluster":
     case "restoredDatabase":
+    case "restoredGlobals":
     case "verifiedBackup":
     case undefined:
       return false;
@@ -165,7 +212,11 @@ export function outcomeName(operation: Operation): string {
       return result.value.database;
     case "checkedCluster":
     case "checkedRepository":
+    case "cleanedRepository":
+    case "rebuiltRepository":
     case "restorePlan":
+    case "restoredCluster":
+    case "restoredGlobals":
     case undefined:
       return operation.id;
   }

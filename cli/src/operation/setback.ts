@@ -2,6 +2,7 @@ import { type Operation, OperationState } from "@coppice/proto/gen/coppice/contr
 import { Failure, failureFromDetail } from "@coppice/proto/kit/failure";
 import { exitCodeOf, exitCodes } from "../exit-code.ts";
 import { formatChecks } from "./checks.ts";
+import { formatPartlyRestored } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
 import { formatFailure } from "../output/failure.ts";
 import { printable } from "../output/printable.ts";
@@ -62,7 +63,16 @@ export function formatSetback(
       details = `  ${result.value.backup} is stored with ${result.value.databases} of its databases and can be restored\n`;
       exitCode = exitCodes.partial;
       break;
+    case "rebuiltRepository":
+      details = result.value.problems.map((problem) => `  ${printable(problem)}\n`).join("");
+      break;
+    case "restoredCluster":
+      details = formatPartlyRestored(result.value);
+      if (result.value.restored.length > 0) exitCode = exitCodes.partial;
+      break;
+    case "cleanedRepository":
     case "restoredDatabase":
+    case "restoredGlobals":
     case "deletedBackup":
     case undefined:
   }

@@ -1,3 +1,4 @@
+import type { JsonValue } from "@bufbuild/protobuf";
 import { and, eq, isNull } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { operation } from "./schema/operation.ts";
@@ -19,4 +20,13 @@ export async function hasActiveOperations(
     .where(and(subject, isNull(operation.endTime)))
     .limit(1);
   return rows.length > 0;
+}
+
+/** Specs, as the catalog keeps them, of the operations on a repository that have not ended. */
+export async function listActiveSpecs(db: Database, repositoryId: string): Promise<JsonValue[]> {
+  const rows = await db
+    .select({ spec: operation.spec })
+    .from(operation)
+    .where(and(eq(operation.repositoryId, repositoryId), isNull(operation.endTime)));
+  return rows.map(({ spec }) => spec);
 }

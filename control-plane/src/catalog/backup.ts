@@ -65,6 +65,17 @@ export async function listBackups(
   return complete(db, rows);
 }
 
+/** `<cluster id>/<folder>` of every copy in a repository. */
+export async function listFolders(db: Database, repositoryId: string): Promise<string[]> {
+  const rows = await db
+    .select({ clusterId: backup.clusterId, folder: backupCopy.folder })
+    .from(backupCopy)
+    .innerJoin(backup, eq(backup.id, backupCopy.backupId))
+    .where(eq(backupCopy.repositoryId, repositoryId))
+    .orderBy(asc(backup.id));
+  return rows.map(({ clusterId, folder }) => `${clusterId}/${folder}`);
+}
+
 /**
  * The last good dump of each cluster; a cluster without one is missing. `present`: of the server that was seen last, so
  * that a cluster that was made anew (initdb) is not taken for protected by dumps of the one before; `any`: also of

@@ -10,7 +10,7 @@ export type ClusterInstanceRow = typeof clusterInstance.$inferSelect;
 /** A cluster with all that the catalog knows of it. */
 export interface ClusterRecord {
   readonly row: ClusterRow;
-  /** At least one. */
+  /** None for one that is only known from a repository. */
   readonly instances: readonly ClusterInstanceRow[];
   /** Oldest first. */
   readonly incarnations: readonly (typeof clusterIncarnation.$inferSelect)[];
@@ -63,6 +63,11 @@ export async function insertCluster(
   instance: typeof clusterInstance.$inferInsert,
 ): Promise<void> {
   await db.insert(cluster).values(row);
+  await db.insert(clusterInstance).values(instance);
+}
+
+/** Gives a cluster that is only known from a repository its first server. */
+export async function insertInstance(db: Database, instance: typeof clusterInstance.$inferInsert): Promise<void> {
   await db.insert(clusterInstance).values(instance);
 }
 

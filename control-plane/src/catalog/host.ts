@@ -61,6 +61,14 @@ export async function certificateExpiries(db: Database, hostIds: readonly string
   return new Map(rows.flatMap(({ hostId, notAfter }) => (notAfter === null ? [] : [[hostId, notAfter]])));
 }
 
+/** Changes the labels of a host, and its version. */
+export async function updateHostLabels(db: Database, id: string, labels: Record<string, string>): Promise<void> {
+  await db
+    .update(host)
+    .set({ labels, version: sql`${host.version} + 1`, updateTime: sql`now()` })
+    .where(eq(host.id, id));
+}
+
 /** Forgets a host with its certificates and enrolments. Fails with HOST_IN_USE, when in a catalog transaction. */
 export async function deleteHost(db: Database, id: string): Promise<void> {
   await db.delete(host).where(eq(host.id, id));

@@ -1,11 +1,19 @@
 import type { JsonValue } from "@bufbuild/protobuf";
-import { asc, count, eq, gt, inArray, sum } from "drizzle-orm";
+import { asc, count, eq, gt, inArray, sql, sum } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { isReferredBy } from "./reference.ts";
 import { backup, backupCopy } from "./schema/backup.ts";
 import { repository } from "./schema/repository.ts";
+import { secret } from "./schema/secret.ts";
 
 export type RepositoryRow = typeof repository.$inferSelect;
+
+/** Sealed credentials by purpose; null falls back on the one to write, and without that on the hosts' own. */
+export interface RepositorySecretIds {
+  readonly writeSecretId: string | null;
+  readonly readSecretId: string | null;
+  readonly deleteSecretId: string | null;
+}
 
 /** The repository of that name or id. */
 export async function findRepository(db: Database, reference: string): Promise<RepositoryRow | undefined> {
@@ -50,13 +58,15 @@ export async function repositoryContents(
 /** A new repository. Fails with NAME_TAKEN or REPOSITORY_EXISTS, when in a catalog transaction. */
 export async function insertRepository(
   db: Database,
-  row: {
+  row: RepositorySecretIds & {
     id: string;
     name: string;
     labels: Record<string, string>;
     location: JsonValue;
     locationKey: string;
     homeHostId: string | null;
+    encryption: JsonValue | null;
+    identitySecretId: string | null;
   },
 ): Promise<RepositoryRow> {
   const [inserted] = await db.insert(repository).values(row).returning();
@@ -64,9 +74,25 @@ export async function insertRepository(
   return inserted;
 }
 
-/** Forgets a repository. Fails with REPOSITORY_IN_USE while it has backups, when in a catalog transaction. */
-export async function deleteRepository(db: Database, id: string): Promise<void> {
-  await db.delete(repository).where(eq(repository.id, id));
+/** Changes what may change of a repository, and its version. */
+export async function updateRepository(
+  db: Database,
+  id: string,
+  changes: Partial<RepositorySecretIds> & { location?: JsonValue },
+): Promise<void> {
+  await db
+    .update(repository)
+    .set({ ...changes, version: sql`${repository.version} + 1`, updateTime: sql`now()` })
+    .where(eq(repository.id, id));
+}
+
+/** Forgets a repository and its secrets. Fails with REPOSITORY_IN_USE while it has backups, when in a catalog transaction. */
+export async function deleteRepository(db: Database, row: RepositoryRow): Promise<void> {
+  await db.delete(repository).where(eq(repository.id, row.id));
+  const ids = [row.writeSecretId, row.readSecretId, row.deleteSecretId, row.identitySecretId].filter(
+    (id) => id !== null,
+  );
+  if (ids.length > 0) await db.delete(secret).where(inArray(secret.id, ids));
 }
 
 /** Names of repositories by their ids. */

@@ -6,6 +6,7 @@ import { request } from "./schema/audit.ts";
 export interface RequestRow {
   readonly action: string;
   readonly resourceId: string;
+  readonly digest: string | null;
 }
 
 /**
@@ -14,12 +15,12 @@ export interface RequestRow {
  */
 export async function claimRequest(
   db: Database,
-  claim: { principalId: string; requestId: string; action: string; resourceId: string },
+  claim: { principalId: string; requestId: string; action: string; resourceId: string; digest: string },
 ): Promise<RequestRow | undefined> {
   const inserted = await db.insert(request).values(claim).onConflictDoNothing().returning({ action: request.action });
   if (inserted.length > 0) return undefined;
   const [row] = await db
-    .select({ action: request.action, resourceId: request.resourceId })
+    .select({ action: request.action, resourceId: request.resourceId, digest: request.digest })
     .from(request)
     .where(and(eq(request.principalId, claim.principalId), eq(request.requestId, claim.requestId)));
   if (row === undefined) throw new Error("a request id was taken and is not there");

@@ -20,12 +20,17 @@ export async function changeCluster(
   const mask = parseMask(request.updateMask?.paths ?? []);
   if (mask.has("name") && request.name === "") refuse("name", "a name");
   const [instance] = instances;
-  if (instance === undefined) throw new Error(`cluster ${row.id} has no instance`);
+  if (instance === undefined && (mask.has("endpoint") || mask.has("password"))) {
+    return fail("CLUSTER_WITHOUT_SERVER", `cluster ${row.name} is known from its backups only`, {
+      hint: `name its server: coppice cluster add ${row.name} --host HOST`,
+    });
+  }
   await updateCluster(tx, row.id, {
     ...(mask.has("name") ? { name: request.name } : {}),
     ...(mask.has("labels") ? { labels: request.labels } : {}),
     updateTime: new Date(),
   });
+  if (instance === undefined) return;
   if (mask.has("endpoint")) {
     // Where the data lies there is for the next check to say.
     const endpoint = toJson(EndpointSchema, requireAddress(request.endpoint));

@@ -5,7 +5,7 @@ import type { CreateClusterRequest } from "@coppice/proto/gen/coppice/control/v1
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { insertCluster, listClusterInstances } from "../catalog/cluster.ts";
+import { insertCluster, insertInstance, listClusterInstances, lockCluster } from "../catalog/cluster.ts";
 import { type FoundClusterRow, type HostRow, listFoundClusters } from "../catalog/host.ts";
 import { insertSecret } from "../catalog/secret.ts";
 import { seal } from "../secrets/seal.ts";
@@ -32,15 +32,18 @@ export async function protectCluster(
   const json = toJson(EndpointSchema, endpoint);
   const instance = { id: newId("ins"), clusterId: id, hostId: host.id, endpoint: json };
   const same = chosen ?? found.find((one) => findProtection(one, [{ ...instance, ...unknown }]) !== undefined);
-  await insertCluster(
-    tx,
-    { id, name: request.name, labels: request.labels },
-    {
-      ...instance,
-      dataDirectory: same?.dataDirectory ?? "",
-      passwordSecretId: await sealPassword(tx, masterKey, request.name, request.password),
-    },
-  );
+  const server = {
+    ...instance,
+    dataDirectory: same?.dataDirectory ?? "",
+    passwordSecretId: await sealPassword(tx, masterKey, request.name, request.password),
+  };
+  // One that a repository told of keeps its id, and with it its backups; its first check says whether it is the same.
+  const known = await lockCluster(tx, request.name);
+  if (known?.instances.length === 0) {
+    await insertInstance(tx, { ...server, clusterId: known.row.id });
+    return { id: known.row.id, isNew: true };
+  }
+  await insertCluster(tx, { id, name: request.name, labels: request.labels }, server);
   return { id, isNew: true };
 }
 

@@ -1,10 +1,11 @@
 import { toJson } from "@bufbuild/protobuf";
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import type { ClusterFile } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { Database } from "../catalog/catalog.ts";
 import { deleteCopy, insertBackup, markDeleting, noteVerification } from "../catalog/outcome/backup.ts";
-import { noteClusterSeen } from "../catalog/outcome/cluster.ts";
+import { noteClusterFound, noteClusterSeen } from "../catalog/outcome/cluster.ts";
 import { noteClusterTried, noteRepositoryTried } from "../catalog/outcome/reachability.ts";
 import type { CatalogChange, StoredBackup } from "./kinds/catalog-change.ts";
 
@@ -19,6 +20,8 @@ export async function applyChanges(
 
 async function applyChange(tx: Database, operationId: string, change: CatalogChange): Promise<void> {
   switch (change.is) {
+    case "clusterFound":
+      return await noteClusterFound(tx, found(change.file));
     case "backupStored":
       return await storeBackup(tx, operationId, change.backup);
     case "copyVerified":
@@ -58,6 +61,18 @@ async function storeBackup(tx: Database, operationId: string, stored: StoredBack
     },
     { backupId: id, repositoryId, folder, state: "STORED", manifestSha256 },
   );
+}
+
+function found({ clusterId, name, incarnations }: ClusterFile) {
+  return {
+    id: clusterId,
+    name,
+    incarnations: incarnations.map(({ systemIdentifier, major, firstSeenTime }) => ({
+      systemIdentifier,
+      major,
+      firstSeenTime: dateOf(firstSeenTime),
+    })),
+  };
 }
 
 function dateOf(time: Timestamp | undefined): Date {

@@ -24,8 +24,8 @@ export async function buildCommand(
   },
 ): Promise<Command> {
   const { operationId, attempt, fence, spec, facts } = command;
-  const secretId = facts.cluster?.connection.passwordSecret ?? "";
-  const secrets = secretId === "" ? [] : [{ id: secretId, value: await openSecret(db, masterKey, secretId) }];
+  const secrets = [];
+  for (const id of secretIds(facts)) secrets.push({ id, value: await openSecret(db, masterKey, id) });
   return create(CommandSchema, {
     commandId: newId("cmd"),
     operationId,
@@ -34,6 +34,21 @@ export async function buildCommand(
     spec,
     secrets: secrets.map((secret) => create(SecretValueSchema, secret)),
   });
+}
+
+/** Every secret that the command refers to. */
+function secretIds({ cluster, repository, backup }: Facts): Set<string> {
+  const targets = [repository, backup?.address.repository];
+  const ids = [
+    cluster?.connection.passwordSecret,
+    ...targets.flatMap((target) => [
+      target?.secrets?.write,
+      target?.secrets?.read,
+      target?.secrets?.delete,
+      target?.identitySecret,
+    ]),
+  ];
+  return new Set(ids.flatMap((id) => id || []));
 }
 
 /** The command as the catalog keeps it: without its secrets. */

@@ -7,14 +7,14 @@ import { Failure, fail, failureToDetail, toFailure } from "@coppice/proto/kit/fa
 import { sleep } from "@coppice/proto/kit/sleep";
 import type { Database } from "../catalog/catalog.ts";
 import { insertAttempt } from "../catalog/operations/attempt.ts";
-import { changeOperation, nextFenceNumber } from "../catalog/operations/change.ts";
+import { changeOperation, lockOperation, nextFenceNumber } from "../catalog/operations/change.ts";
 import { holdSession, lockQueued, lockUnsettled, nextDueMs } from "../catalog/operations/claim.ts";
 import { listSent } from "../catalog/operations/read.ts";
 import type { FenceValue, OperationRow } from "../catalog/operations/row.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import { applyChanges } from "./apply.ts";
 import { buildCommand, commandToJson } from "./command.ts";
-import { failureToJson } from "./ending.ts";
+import { failOperation } from "./ending.ts";
 import { lookUpFacts } from "./facts.ts";
 import type { CatalogChange } from "./kinds/catalog-change.ts";
 import { hostLimit } from "./kinds/host-limit.ts";
@@ -79,7 +79,8 @@ async function sendNext(
   });
   if (claimed === undefined) return false;
   const { row, command } = claimed;
-  if (command === undefined) {
+  if (command instanceof Failure) {
+    await catalog.transaction((tx) => refuse(tx, row, command, event));
     log.warn({ operation: row.id, host: hostId, event }, "operation could not be sent");
     return true;
   }
@@ -88,14 +89,14 @@ async function sendNext(
   return true;
 }
 
-/** Gives the command to send; undefined when there cannot be one, which the operation then says. */
+/** Gives the command to send, or why there cannot be one: then nothing has changed. */
 async function claim(
   { catalog, masterKey, log }: OperationParts,
   tx: Database,
   session: AgentSession,
   row: OperationRow,
   event: "claim" | "settle",
-): Promise<Command | undefined> {
+): Promise<Command | Failure> {
   const state = nextState(row.state, event) ?? fail("INTERNAL", `an operation that is ${row.state} was claimed`);
   const fence = { incarnation: catalog.incarnation, number: await nextFenceNumber(tx) };
   const attempt = row.attempt + 1;
@@ -103,10 +104,7 @@ async function claim(
     log.error({ err: error, operation: row.id }, "no command can be made");
     return toFailure(error);
   });
-  if (built instanceof Failure) {
-    await refuse(tx, row, built, event);
-    return undefined;
-  }
+  if (built instanceof Failure) return built;
   const { begin, command } = built;
   await applyChanges(tx, row.id, begin);
   await insertAttempt(tx, { operationId: row.id, number: attempt, settling: event === "settle" });
@@ -149,34 +147,32 @@ async function build(claim: Claim): Promise<{ begin: readonly CatalogChange[]; c
   if (!session.capabilities.has(needed)) {
     fail("CAPABILITY_MISSING", `the agent of ${session.hostName} (${session.agentVersion}) does not know ${needed}`);
   }
-  const facts = await lookUpFacts(tx, session.hostId, kind.references(spec));
+  const references = kind.references(spec);
+  // A look has to read what may be there and to clear away what is left, whatever the work itself needed.
+  const needs = event === "settle" ? { ...references, purposes: ["write", "read", "delete"] as const } : references;
+  const facts = await lookUpFacts(tx, session.hostId, needs);
   const commandSpec = event === "settle" ? settleCommand(row, facts) : kind.plan(spec, facts);
   const command = await buildCommand(tx, masterKey, { operationId: row.id, attempt, fence, spec: commandSpec, facts });
   return { begin: event === "claim" ? kind.begin(spec) : [], command };
 }
 
-/** What was never sent has failed; what was sent stays unknown until somebody can look. */
-async function refuse(tx: Database, row: OperationRow, failure: Failure, event: "claim" | "settle"): Promise<void> {
-  const detail = failureToDetail(failure);
-  if (event === "settle") {
-    await changeOperation(
-      tx,
-      { id: row.id, states: [row.state] },
-      {
-        retryAt: new Date(Date.now() + 60_000),
-        stateReason: `how it ended cannot be found out yet: ${failure.message}`,
-      },
-    );
+/**
+ * What was never sent has failed; what was sent stays unknown until somebody can look. By itself, for who ends an
+ * operation locks its group first, and a claim locks the operation alone.
+ */
+async function refuse(tx: Database, seen: OperationRow, failure: Failure, event: "claim" | "settle"): Promise<void> {
+  const row = await lockOperation(tx, seen.id);
+  if (row === undefined || row.revision !== seen.revision) return;
+  if (event === "claim") {
+    await failOperation(tx, row, "fail", failureToDetail(failure));
     return;
   }
   await changeOperation(
     tx,
     { id: row.id, states: [row.state] },
     {
-      state: nextState(row.state, "fail") ?? fail("INTERNAL", `an operation that is ${row.state} was claimed`),
-      endTime: new Date(),
-      stateReason: failure.message,
-      failure: failureToJson(detail, row.id),
+      retryAt: new Date(Date.now() + 60_000),
+      stateReason: `how it ended cannot be found out yet: ${failure.message}`,
     },
   );
 }

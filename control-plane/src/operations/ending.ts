@@ -8,6 +8,7 @@ import { changeOperation, type OperationChange } from "../catalog/operations/cha
 import { notifyAgent } from "../catalog/operations/notify.ts";
 import type { OperationRow } from "../catalog/operations/row.ts";
 import { applyChanges } from "./apply.ts";
+import { followChild } from "./group/group.ts";
 import type { Applied } from "./kinds/kind.ts";
 import { parseSpec, resultToJson } from "./spec.ts";
 import { nextState, type OperationEvent } from "./states.ts";
@@ -134,6 +135,7 @@ async function change(
   if (changed === undefined) throw new Error(`operation ${row.id} changed although it was locked`);
   // Others may have waited for it; and what is tried again or looked after needs the agent.
   if (row.hostId !== null) await notifyAgent(tx, row.hostId);
+  await followChild(tx, changed);
   return changed;
 }
 

@@ -3,28 +3,41 @@ import {
   BackupAddressSchema,
   type RepositoryTarget,
   RepositoryTargetSchema,
+  StorageSecretsSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { ConnectionSchema, EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
+import { RepositoryEncryptionSchema } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredObject } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
-import { findBackup, listBackups } from "../catalog/backup.ts";
+import { listActiveSpecs } from "../catalog/active-operations.ts";
+import { findBackup, listBackups, listFolders } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { findCluster } from "../catalog/cluster.ts";
+import { findHost } from "../catalog/host.ts";
 import { findRepository } from "../catalog/repository.ts";
-import type { BackupFact, ClusterFact, Facts, References } from "./kinds/kind.ts";
+import type { BackupFact, ClusterFact, Facts, References, RepositoryContents } from "./kinds/kind.ts";
+import { requireMayDecrypt } from "../secrets/may-decrypt.ts";
+import { parseStored } from "./spec.ts";
 
 /**
  * Looks up what the command of an operation needs. Errors: CLUSTER_NOT_FOUND, REPOSITORY_NOT_FOUND, BACKUP_NOT_FOUND
  * when it was removed meanwhile.
  */
 export async function lookUpFacts(db: Database, hostId: string, references: References): Promise<Facts> {
-  const { clusterId, repositoryId, backup } = references;
+  const { clusterId, repositoryId, backup, contents } = references;
+  const target = (id: string) => repositoryTarget(db, id, hostId, references);
   return {
     ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, clusterId) }),
-    ...(repositoryId === undefined ? {} : { repository: await repositoryTarget(db, repositoryId) }),
-    ...(backup === undefined ? {} : { backup: await backupFact(db, backup.backupId, backup.repositoryId) }),
+    ...(repositoryId === undefined
+      ? {}
+      : {
+          repository: await target(repositoryId),
+          isHome: (await findRepository(db, repositoryId))?.homeHostId === hostId,
+        }),
+    ...(backup === undefined ? {} : { backup: await backupFact(db, backup, await target(backup.repositoryId)) }),
+    ...(contents && repositoryId !== undefined ? { contents: await contentsFact(db, repositoryId) } : {}),
     ...(clusterId === undefined || repositoryId === undefined
       ? {}
       : { isClusterStored: (await listBackups(db, { clusterId, repositoryId, limit: 1 })).length > 0 }),
@@ -48,17 +61,44 @@ async function clusterFact(db: Database, hostId: string, clusterId: string): Pro
   };
 }
 
-async function repositoryTarget(db: Database, repositoryId: string): Promise<RepositoryTarget> {
+/** Refers to no secret but those that the work needs; to an identity only where the host may have it. */
+async function repositoryTarget(
+  db: Database,
+  repositoryId: string,
+  hostId: string,
+  { purposes = [], decrypts = false }: References,
+): Promise<RepositoryTarget> {
   const row = await findRepository(db, repositoryId);
   if (row === undefined) return fail("REPOSITORY_NOT_FOUND", `the repository ${repositoryId} was removed meanwhile`);
+  const encryption = row.encryption === null ? undefined : fromJson(RepositoryEncryptionSchema, row.encryption);
+  const mustDecrypt = decrypts && encryption !== undefined;
+  if (mustDecrypt) requireMayDecrypt(row, (await findHost(db, hostId)) ?? fail("HOST_NOT_FOUND", "the host is gone"));
+  const all = { write: row.writeSecretId, read: row.readSecretId, delete: row.deleteSecretId };
+  const secrets = create(StorageSecretsSchema);
+  for (const purpose of purposes) secrets[purpose] = all[purpose] ?? all.write ?? "";
   return create(RepositoryTargetSchema, {
     repositoryId,
     name: row.name,
     location: fromJson(RepositoryLocationSchema, row.location),
+    secrets,
+    recipients: encryption?.recipients ?? [],
+    identitySecret: (mustDecrypt ? row.identitySecretId : null) ?? "",
   });
 }
 
-async function backupFact(db: Database, backupId: string, repositoryId: string): Promise<BackupFact> {
+async function contentsFact(db: Database, repositoryId: string): Promise<RepositoryContents> {
+  const writing = (await listActiveSpecs(db, repositoryId)).map((json) => parseStored(json).spec);
+  return {
+    knownFolders: await listFolders(db, repositoryId),
+    activeFolders: writing.flatMap((spec) => (spec.case === "createBackup" ? spec.value.folder : [])),
+  };
+}
+
+async function backupFact(
+  db: Database,
+  { backupId, repositoryId }: { backupId: string; repositoryId: string },
+  repository: RepositoryTarget,
+): Promise<BackupFact> {
   const record = await findBackup(db, backupId);
   const copy = record?.copies.find((one) => one.repositoryId === repositoryId);
   if (record === undefined || copy === undefined) {
@@ -66,14 +106,14 @@ async function backupFact(db: Database, backupId: string, repositoryId: string):
   }
   const manifest = fromJson(BackupManifestSchema, record.row.manifest, { ignoreUnknownFields: true });
   const dump = manifest.content.case === "dump" ? manifest.content.value : undefined;
-  const streams = [dump?.globals, ...(dump?.databases.map(({ stream }) => stream) ?? [])];
+  const streams = [dump?.globals, dump?.clusterDump, ...(dump?.databases.map(({ stream }) => stream) ?? [])];
   const objects: StoredObject[] = [
     ...streams.flatMap((stream) => stream?.objects ?? []),
     ...(manifest.recipe ? [manifest.recipe] : []),
   ];
   return {
     address: create(BackupAddressSchema, {
-      repository: await repositoryTarget(db, repositoryId),
+      repository,
       clusterId: record.row.clusterId,
       backupId,
       folder: copy.folder,

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { expect, test } from "vitest";
-import { computeProgress, keepSamples, type ProgressSample } from "./progress.ts";
+import { computeGroupProgress, computeProgress, keepSamples, type ProgressSample } from "./progress.ts";
 
 const sample = (timeMs: number, doneBytes: bigint, phase = "dumping"): ProgressSample => ({ timeMs, phase, doneBytes });
 const work = (doneBytes: bigint, totalBytes?: bigint) =>
@@ -52,4 +52,12 @@ test("samples of another phase, of long ago, or of before a new beginning are fo
     latest,
   );
   expect(kept).toEqual([sample(19_800, 40n), latest]);
+});
+
+test("a group is as far as those of its operations that are done, and the one that is under way", () => {
+  const current = computeProgress(work(25n, 100n), []);
+  const { work: shown, percent, remaining } = computeGroupProgress(1, 4, { ...current, bytesPerSecond: 7n });
+  expect(shown).toMatchObject({ phase: "dumping", doneItems: 1, totalItems: 4, doneBytes: 25n, totalBytes: 100n });
+  expect([percent, remaining]).toEqual([31.3, undefined]);
+  expect(computeGroupProgress(4, 4, undefined).percent).toBe(100);
 });

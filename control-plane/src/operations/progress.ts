@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import type { WorkDone } from "@coppice/proto/gen/coppice/common/v1/progress";
+import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { type OperationProgress, OperationProgressSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 
 /** How much was done at a time: what rates are computed from. */
@@ -38,6 +38,28 @@ export function computeProgress(work: WorkDone, samples: readonly ProgressSample
     ...(percent === undefined ? {} : { percent }),
     ...(rate === undefined ? {} : { bytesPerSecond: rate }),
     ...(remainingMs === undefined ? {} : { remaining: durationFromMs(remainingMs) }),
+  });
+}
+
+/**
+ * How far a group is: of so many operations so many are done, and the one that is under way tells its share. Its time
+ * left is not that of the group, which is unknown.
+ */
+export function computeGroupProgress(
+  done: number,
+  total: number,
+  current: OperationProgress | undefined,
+): OperationProgress {
+  const work = create(WorkDoneSchema, { doneItems: done, totalItems: total });
+  if (current?.work !== undefined) {
+    const { phase, item, doneBytes, totalBytes } = current.work;
+    Object.assign(work, { phase, item, doneBytes, ...(totalBytes === undefined ? {} : { totalBytes }) });
+  }
+  const percent = total === 0 ? 100 : share((done + (current?.percent ?? 0) / 100) / total);
+  return create(OperationProgressSchema, {
+    work,
+    percent,
+    ...(current?.bytesPerSecond === undefined ? {} : { bytesPerSecond: current.bytesPerSecond }),
   });
 }
 

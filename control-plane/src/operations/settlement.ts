@@ -33,14 +33,17 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
   switch (spec.case) {
     case "backupDump":
     case "restoreDatabase":
-      // The same place as then, but the password as it is now.
+      // The same place as then, but the secrets as they are now.
       if (spec.value.connection) {
         spec.value.connection.passwordSecret = facts.cluster?.connection.passwordSecret ?? "";
       }
-      return spec;
+      return withPresentSecrets(spec, facts);
     case "deleteBackup":
-      return spec;
+      return withPresentSecrets(spec, facts);
     case undefined:
+    case "restoreGlobals":
+    case "scanRepository":
+    case "cleanRepository":
     case "checkCluster":
     case "checkRepository":
     case "verifyBackup":
@@ -48,6 +51,18 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
     case "settle":
       throw new Error(`a ${spec.case} is repeated, not settled`);
   }
+}
+
+function withPresentSecrets<S extends SettleCommand["lost"]>(spec: S, facts: Facts): S {
+  const then = spec.value?.backup?.repository;
+  const now = facts.repository ?? facts.backup?.address.repository;
+  if (then === undefined || now === undefined) return spec;
+  if (now.secrets !== undefined) then.secrets = now.secrets;
+  then.identitySecret = now.identitySecret;
+  // The same place, but a server may have got other keys.
+  const [before, present] = [then.location?.kind, now.location?.kind];
+  if (before?.case === "ssh" && present?.case === "ssh") before.value.hostKeys = present.value.hostKeys;
+  return spec;
 }
 
 /** Takes in what a look has found; when it could not look, it looks again later. */

@@ -1,6 +1,6 @@
 import { create, fromJson, toJson, type JsonValue } from "@bufbuild/protobuf";
 import { type Operation, OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
-import type { Kind, OperationResult, OperationSpec, SpecCase } from "./kinds/kind.ts";
+import type { CommandKind, GroupKind, Kind, OperationResult, OperationSpec, SpecCase } from "./kinds/kind.ts";
 import { kinds } from "./kinds/registry.ts";
 
 /** The spec as the catalog keeps it. */
@@ -19,8 +19,21 @@ export function parseStored(json: JsonValue): Operation {
   return fromJson(OperationSchema, json, { ignoreUnknownFields: true });
 }
 
-/** The spec that the catalog keeps, with its kind. */
-export function parseSpec(json: JsonValue): { spec: OperationSpec; kind: Kind } {
+/** The spec that the catalog keeps of an operation that an agent does, with its kind. */
+export function parseSpec(json: JsonValue): { spec: OperationSpec; kind: CommandKind } {
+  const { spec, kind } = parseAny(json);
+  if (kind.does !== "command") throw new TypeError(`a ${spec.case} is a group: no agent does it`);
+  return { spec, kind };
+}
+
+/** The spec that the catalog keeps of a group, with its kind. */
+export function parseGroup(json: JsonValue): { spec: OperationSpec; kind: GroupKind } {
+  const { spec, kind } = parseAny(json);
+  if (kind.does !== "group") throw new TypeError(`a ${spec.case} is no group`);
+  return { spec, kind };
+}
+
+function parseAny(json: JsonValue): { spec: OperationSpec; kind: Kind } {
   const { spec } = parseStored(json);
   if (spec.case === undefined) throw new TypeError("an operation is of a kind that this version does not know");
   return { spec, kind: kindOf(spec.case) };

@@ -18,15 +18,27 @@ import { hostLimit } from "./kinds/host-limit.ts";
 import type { OperationSpec } from "./kinds/kind.ts";
 import { kindName, specToJson } from "./spec.ts";
 
+/** One operation of a group. Each is begun when the one before it has succeeded. */
+export interface OperationPart {
+  readonly id: string;
+  readonly spec: OperationSpec;
+  readonly hostId: string;
+  readonly clusterId?: string | undefined;
+  readonly repositoryId?: string | undefined;
+  readonly exclusiveKey?: string | undefined;
+}
+
 /** An operation to start. */
 export interface OperationRequest {
   /** Given where the spec holds names that were made of it (op_…); a new one when left out. */
   readonly id?: string | undefined;
   readonly spec: OperationSpec;
-  /** Host whose agent does the work. */
-  readonly hostId: string;
+  /** Host whose agent does the work; undefined for a group. */
+  readonly hostId: string | undefined;
   readonly clusterId?: string | undefined;
   readonly repositoryId?: string | undefined;
+  /** What a group is made of, in order, with ids that grow; the group holds the leases for all of them. */
+  readonly parts?: readonly OperationPart[] | undefined;
   /** Backups that are used until the operation has ended. */
   readonly backupIds?: readonly string[] | undefined;
   /** Of two operations with the same key, the second is refused while the first has not ended. */
@@ -58,7 +70,7 @@ export async function startOperation(tx: Database, request: OperationRequest): P
     id,
     kind,
     spec: specToJson(spec),
-    hostId: request.hostId,
+    hostId: request.hostId ?? null,
     clusterId: request.clusterId ?? null,
     repositoryId: request.repositoryId ?? null,
     principal: call.principal,
@@ -70,8 +82,30 @@ export async function startOperation(tx: Database, request: OperationRequest): P
   });
   if (row === undefined) throw new Error("the request id was taken although it was locked");
   await insertLeases(tx, id, request.backupIds ?? []);
+  await insertParts(tx, row, request.parts ?? []);
   await writeAudit(tx, call, { ...request.subject, operationId: id });
   return row;
+}
+
+async function insertParts(tx: Database, group: OperationRow, parts: readonly OperationPart[]): Promise<void> {
+  let afterId: string | null = null;
+  for (const { id, spec, hostId, clusterId, repositoryId, exclusiveKey } of parts) {
+    await insertOperation(tx, {
+      id,
+      kind: kindName(spec.case),
+      spec: specToJson(spec),
+      hostId,
+      parentId: group.id,
+      afterId,
+      clusterId: clusterId ?? null,
+      repositoryId: repositoryId ?? null,
+      principal: group.principal,
+      principalId: group.principalId,
+      exclusiveKey: exclusiveKey ?? null,
+      stateReason: afterId === null ? "" : `waits for ${afterId}, which is before it in ${group.id}`,
+    });
+    afterId = id;
+  }
 }
 
 /**
@@ -125,7 +159,7 @@ async function reasonToWait(
 
 async function turnToWaitFor(tx: Database, kind: string, { spec, hostId }: OperationRequest): Promise<string> {
   const { atOnce, heavy } = hostLimit;
-  if (!heavy.includes(spec.case)) return "";
+  if (hostId === undefined || !heavy.includes(spec.case)) return "";
   const before = await countBefore(tx, { kind, hostId });
   return before < atOnce
     ? ""

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isTerminal, nextState, operationEvents, operationStates, statesBefore } from "./states.ts";
+import { groupEnd, isTerminal, nextState, operationEvents, operationStates, statesBefore } from "./states.ts";
 
 const table = Object.fromEntries(
   operationStates.map((state) => [
@@ -12,6 +12,7 @@ test("every event in every state gives the state that is written here, or is ref
   expect(table).toEqual({
     QUEUED: [
       "claim → DISPATCHED",
+      "begin → RUNNING",
       "accept → refused",
       "succeed → refused",
       "fail → FAILED",
@@ -24,6 +25,7 @@ test("every event in every state gives the state that is written here, or is ref
     ],
     DISPATCHED: [
       "claim → refused",
+      "begin → refused",
       "accept → RUNNING",
       "succeed → SUCCEEDED",
       "fail → FAILED",
@@ -36,6 +38,7 @@ test("every event in every state gives the state that is written here, or is ref
     ],
     RUNNING: [
       "claim → refused",
+      "begin → refused",
       "accept → refused",
       "succeed → SUCCEEDED",
       "fail → FAILED",
@@ -48,6 +51,7 @@ test("every event in every state gives the state that is written here, or is ref
     ],
     CANCELLING: [
       "claim → refused",
+      "begin → refused",
       "accept → CANCELLING",
       "succeed → SUCCEEDED",
       "fail → FAILED",
@@ -60,6 +64,7 @@ test("every event in every state gives the state that is written here, or is ref
     ],
     INDETERMINATE: [
       "claim → refused",
+      "begin → refused",
       "accept → refused",
       "succeed → SUCCEEDED",
       "fail → FAILED",
@@ -94,5 +99,15 @@ test("from every state an end can be reached", () => {
       }
     }
     expect([...seen].some(isTerminal), start).toBe(true);
+  }
+});
+
+test("a group ends with the last of its children, well only when all of them did", () => {
+  for (const state of operationStates) {
+    const expected = { SUCCEEDED: "succeed", FAILED: "fail", CANCELLED: "stop" }[state as string];
+    expect(groupEnd([state]), state).toBe(expected);
+    expect(groupEnd(["SUCCEEDED", state]), state).toBe(expected);
+    expect(groupEnd(["CANCELLED", state]), state).toBe(expected === "succeed" ? "stop" : expected);
+    expect(groupEnd(["FAILED", state, "CANCELLED"]), state).toBe(expected && "fail");
   }
 });

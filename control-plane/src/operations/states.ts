@@ -1,6 +1,7 @@
 /**
  * What can happen to an operation.
  * - claim: a dispatcher makes it an attempt and sends the command
+ * - begin: it is a group, and the first of its children has begun
  * - accept: the agent has journaled the command and begins
  * - succeed, fail, stop: it is over, and known to be (stop: cancelled)
  * - requestCancel: somebody asks for its end
@@ -11,6 +12,7 @@
  */
 export type OperationEvent =
   | "claim"
+  | "begin"
   | "accept"
   | "succeed"
   | "fail"
@@ -39,6 +41,7 @@ export type OperationStateName = (typeof operationStates)[number];
 /** Every event. */
 export const operationEvents = [
   "claim",
+  "begin",
   "accept",
   "succeed",
   "fail",
@@ -54,7 +57,7 @@ type Transitions = Readonly<Partial<Record<OperationEvent, OperationStateName>>>
 
 const transitions: Readonly<Record<OperationStateName, Transitions>> = {
   // It never left the catalog: a cancel needs nobody's answer, and success is out of reach.
-  QUEUED: { claim: "DISPATCHED", fail: "FAILED", stop: "CANCELLED" },
+  QUEUED: { claim: "DISPATCHED", begin: "RUNNING", fail: "FAILED", stop: "CANCELLED" },
   DISPATCHED: {
     accept: "RUNNING",
     succeed: "SUCCEEDED",
@@ -103,4 +106,14 @@ export function statesBefore(event: OperationEvent): OperationStateName[] {
 /** Whether the operation has ended: nothing happens to it any more. */
 export function isTerminal(state: OperationStateName): boolean {
   return Object.keys(transitions[state]).length === 0;
+}
+
+/**
+ * How a group whose children are in these states ends: once all of them have ended, and only well when each of them has.
+ * Undefined while one has not; one of unknown outcome keeps its group open.
+ */
+export function groupEnd(children: readonly OperationStateName[]): "succeed" | "fail" | "stop" | undefined {
+  if (!children.every(isTerminal)) return undefined;
+  if (children.includes("FAILED")) return "fail";
+  return children.includes("CANCELLED") ? "stop" : "succeed";
 }

@@ -2,12 +2,10 @@ import { create } from "@bufbuild/protobuf";
 import type { CheckClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { CheckClusterSpecSchema, CheckRepositorySpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { CheckRepositoryRequest } from "@coppice/proto/gen/coppice/control/v1/repository";
-import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { findHost } from "../catalog/host.ts";
-import { requireCluster, requireHost, requireRepository } from "../inventory/require.ts";
-import { requireReachable } from "./choose-repository.ts";
+import { requireCluster, requireRepository } from "../inventory/require.ts";
+import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
 import { primaryInstance } from "./primary-instance.ts";
 
@@ -27,19 +25,12 @@ export async function prepareClusterCheck(db: Database, request: CheckClusterReq
 }
 
 /**
- * Resolves a request for a check of a repository, from its home host or the one given. Errors: REPOSITORY_NOT_FOUND,
+ * Resolves a request for a check of a repository, from the host given or one that can. Errors: REPOSITORY_NOT_FOUND,
  * HOST_NOT_FOUND, REPOSITORY_WRONG_HOST.
  */
 export async function prepareRepositoryCheck(db: Database, request: CheckRepositoryRequest): Promise<Prepared> {
   const repository = await requireRepository(db, request.repository);
-  const home = await findHost(db, repository.homeHostId ?? "");
-  const host = request.host === "" ? home : await requireHost(db, request.host);
-  if (host === undefined) {
-    return fail("INVALID_FIELD", `repository ${repository.name} has no home host`, {
-      fields: [{ field: "host", expected: "the host to try it from" }],
-    });
-  }
-  requireReachable(repository, home, host);
+  const host = await chooseWorker(db, { repository, host: request.host });
   const { id, name } = repository;
   return {
     operationId: newId("op"),

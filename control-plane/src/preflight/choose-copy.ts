@@ -1,7 +1,6 @@
 import { fail } from "@coppice/proto/kit/failure";
 import type { BackupCopyRow, BackupRecord } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
-import { findHost } from "../catalog/host.ts";
 import { requireRepository } from "../inventory/require.ts";
 import type { RepositoryRow } from "../catalog/repository.ts";
 
@@ -39,10 +38,4 @@ export function placeCopies(db: Database, { copies }: BackupRecord): Promise<Pla
   return Promise.all(
     copies.map(async (copy) => ({ copy, repository: await requireRepository(db, copy.repositoryId) })),
   );
-}
-
-/** The home host of a repository: the one whose agent works on it. */
-export async function requireHome(db: Database, repository: RepositoryRow): Promise<string> {
-  const home = await findHost(db, repository.homeHostId ?? "");
-  return home?.id ?? fail("NOT_SUPPORTED", `repository ${repository.name} has no home host to do the work`);
 }

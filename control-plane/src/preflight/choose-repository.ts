@@ -7,9 +7,9 @@ export interface NamedHost {
   readonly name: string;
 }
 
-/** Whether the host's agent reaches the repository: a folder is reached by that of its home host alone. */
-export function isReachable({ homeHostId }: RepositoryRow, hostId: string): boolean {
-  return homeHostId === null || homeHostId === hostId;
+/** Whether the host's agent reaches the repository: a folder that is not shared, that of its home host alone. */
+export function isReachable({ homeHostId, locationKey }: RepositoryRow, hostId: string): boolean {
+  return homeHostId === null || homeHostId === hostId || locationKey.startsWith("filesystem:shared:");
 }
 
 /**

@@ -6,8 +6,10 @@ import { newId } from "@coppice/proto/kit/id";
 import { lastGoodDumps, operationsUsing } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { requireBackup } from "../inventory/require.ts";
-import { chooseCopy, requireHome } from "./choose-copy.ts";
+import { chooseCopy } from "./choose-copy.ts";
+import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
+import { primaryHost } from "./primary-instance.ts";
 
 /**
  * Resolves a request for a deletion. Errors: BACKUP_NOT_FOUND, BACKUP_IN_USE naming the operations, LAST_GOOD_BACKUP
@@ -34,7 +36,7 @@ export async function prepareDeletion(db: Database, request: DeleteBackupRequest
       case: "deleteBackup",
       value: create(DeleteBackupSpecSchema, { backup: id, repository: repository.id, cluster: clusterId }),
     },
-    hostId: await requireHome(db, repository),
+    hostId: (await chooseWorker(db, { repository, preferred: await primaryHost(db, clusterId) })).id,
     clusterId,
     repositoryId: repository.id,
     subject: { id, name: copy.folder },

@@ -1,8 +1,22 @@
-import type { ClusterInstanceRow, ClusterRecord } from "../catalog/cluster.ts";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Database } from "../catalog/catalog.ts";
+import { type ClusterInstanceRow, type ClusterRecord, findCluster } from "../catalog/cluster.ts";
 
 /** The server that work on a cluster is done on: its primary, or the first where no check has told yet. */
 export function primaryInstance({ row, instances }: ClusterRecord): ClusterInstanceRow {
   const instance = instances.find(({ role }) => role === "PRIMARY") ?? instances[0];
-  if (instance === undefined) throw new Error(`cluster ${row.id} has no instance`);
-  return instance;
+  if (instance !== undefined) return instance;
+  return fail(
+    "CLUSTER_WITHOUT_SERVER",
+    `cluster ${row.name} is known from its backups only, no server is named for it`,
+    {
+      hint: `name its server: coppice cluster add ${row.name} --host HOST; or restore into another cluster: --to CLUSTER`,
+    },
+  );
+}
+
+/** Id of the host of that server; undefined for a cluster that is not in the catalog. */
+export async function primaryHost(db: Database, clusterId: string): Promise<string | undefined> {
+  const cluster = await findCluster(db, clusterId);
+  return cluster?.instances.find(({ role }) => role === "PRIMARY")?.hostId ?? cluster?.instances[0]?.hostId;
 }

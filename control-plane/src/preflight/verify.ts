@@ -4,21 +4,34 @@ import { VerifyBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/op
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
 import { requireBackup } from "../inventory/require.ts";
-import { chooseCopy, requireHome } from "./choose-copy.ts";
+import { chooseCopy } from "./choose-copy.ts";
+import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
+import { primaryHost } from "./primary-instance.ts";
 
 /** Resolves a request for a verification. Errors: BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS. */
 export async function prepareVerification(db: Database, request: VerifyBackupRequest): Promise<Prepared> {
   const backup = await requireBackup(db, request.backup);
   const { copy, repository } = await chooseCopy(db, backup, request.repository);
   const { id, clusterId } = backup.row;
+  const host = await chooseWorker(db, {
+    repository,
+    host: request.host,
+    preferred: await primaryHost(db, clusterId),
+    decrypts: request.content,
+  });
   return {
     operationId: newId("op"),
     spec: {
       case: "verifyBackup",
-      value: create(VerifyBackupSpecSchema, { backup: id, repository: repository.id, cluster: clusterId }),
+      value: create(VerifyBackupSpecSchema, {
+        backup: id,
+        repository: repository.id,
+        cluster: clusterId,
+        content: request.content,
+      }),
     },
-    hostId: await requireHome(db, repository),
+    hostId: host.id,
     clusterId,
     repositoryId: repository.id,
     subject: { id, name: copy.folder },

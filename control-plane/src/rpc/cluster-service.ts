@@ -37,7 +37,7 @@ export function clusterService(options: {
     async createCluster(request, context) {
       const id = await catalog.transaction(async (tx) => {
         const made = await protectCluster(tx, masterKey, request, (resourceId) =>
-          claimCreate(tx, context, { requestId: request.requestId, resourceId }),
+          claimCreate(tx, context, { request, resourceId }),
         );
         if (made.isNew) await writeAudit(tx, auditedCall(context, request), { id: made.id, name: request.name });
         return made.id;

@@ -1,5 +1,11 @@
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import type { DeleteHostRequest, Enrolment, Host, HostService } from "@coppice/proto/gen/coppice/control/v1/host";
+import type {
+  DeleteHostRequest,
+  Enrolment,
+  Host,
+  HostService,
+  UpdateHostRequest,
+} from "@coppice/proto/gen/coppice/control/v1/host";
 import { fail } from "@coppice/proto/kit/failure";
 import { writeAudit } from "../audit/audit.ts";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
@@ -12,6 +18,7 @@ import {
   listFoundClusters,
   listHosts,
   lockHost,
+  updateHostLabels,
 } from "../catalog/host.ts";
 import { revokeHost } from "../fleet/revocation.ts";
 import { requireHost } from "../inventory/require.ts";
@@ -42,6 +49,12 @@ export function hostService(options: { catalog: Catalog; enrol: Enrol }): Servic
       const { items, nextPageToken } = cutPage(rows, page, (row) => [row.name]);
       return { hosts: await describeAll(catalog.db, items), nextPageToken };
     },
+    async updateHost(request, context) {
+      const id = await catalog.transaction((tx) => relabel(tx, request, context));
+      const [message] = await describeAll(catalog.db, [await requireHost(catalog.db, id)]);
+      if (message === undefined) throw new Error("a host has no description");
+      return message;
+    },
     async deleteHost(request, context) {
       await catalog.transaction((tx) => forget(tx, request, context));
       return {};
@@ -57,6 +70,25 @@ export function hostService(options: { catalog: Catalog; enrol: Enrol }): Servic
       return describe(catalog.db, id);
     },
   };
+}
+
+/** As many as the contract lets a host be made with. */
+const mostLabels = 64;
+
+async function relabel(tx: Database, request: UpdateHostRequest, context: HandlerContext): Promise<string> {
+  const row = await lockHost(tx, request.host);
+  if (row === undefined) return fail("HOST_NOT_FOUND", `there is no host ${request.host}`);
+  requireEtag(request.etag, row);
+  const kept = Object.entries(row.labels).filter(([key]) => !request.removeLabels.includes(key));
+  const labels = { ...Object.fromEntries(kept), ...request.labels };
+  if (Object.keys(labels).length > mostLabels) {
+    fail("INVALID_FIELD", `host ${row.name} would have more than ${mostLabels} labels`, {
+      fields: [{ field: "labels", expected: `at most ${mostLabels} with those that are there` }],
+    });
+  }
+  await updateHostLabels(tx, row.id, labels);
+  await writeAudit(tx, auditedCall(context, request), row);
+  return row.id;
 }
 
 async function forget(tx: Database, request: DeleteHostRequest, context: HandlerContext): Promise<void> {

@@ -40,7 +40,7 @@ export function operationService(parts: WatchParts): ServiceImpl<typeof Operatio
     async resolveOperation(request, context) {
       const { operation, requestId } = request;
       await catalog.transaction(async (tx) => {
-        const earlier = await claimCreate(tx, context, { requestId, resourceId: operation });
+        const earlier = await claimCreate(tx, context, { request, resourceId: operation });
         if (earlier === undefined) await abandonOperation(tx, operation, auditedCall(context, request));
         else if (earlier !== operation) fail("REQUEST_ID_REUSED", `request id ${requestId} belongs to ${earlier}`);
       });

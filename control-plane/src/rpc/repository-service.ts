@@ -1,11 +1,11 @@
-import { toJson } from "@bufbuild/protobuf";
+import type { KeyObject } from "node:crypto";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
 import type {
   CreateRepositoryRequest,
   DeleteRepositoryRequest,
   Repository,
   RepositoryService,
+  UpdateRepositoryRequest,
 } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
@@ -15,15 +15,18 @@ import { hostNames } from "../catalog/host.ts";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
 import {
   deleteRepository,
-  insertRepository,
   listRepositories,
   lockRepository,
   repositoryContents,
   type RepositoryRow,
 } from "../catalog/repository.ts";
-import { parsePlace } from "../inventory/place.ts";
-import { requireHost, requireRepository } from "../inventory/require.ts";
+import { changeRepository } from "../inventory/change-repository.ts";
+import { registerRepository } from "../inventory/register-repository.ts";
+import { requireRepository } from "../inventory/require.ts";
 import { prepareRepositoryCheck } from "../preflight/check.ts";
+import { prepareCleaning } from "../preflight/cleaning.ts";
+import { prepareRebuild } from "../preflight/rebuild.ts";
+import { makeChallenge } from "../secrets/recovery-challenge.ts";
 import { auditedCall } from "./audited-call.ts";
 import { claimCreate } from "./claim-create.ts";
 import { repositoryMessage } from "./convert/repository.ts";
@@ -31,11 +34,15 @@ import { requireEtag } from "./etag.ts";
 import { cutPage, parsePage } from "./page.ts";
 import type { Start } from "./start.ts";
 
-export function repositoryService(options: { catalog: Catalog; start: Start }): ServiceImpl<typeof RepositoryService> {
-  const { catalog, start } = options;
+export function repositoryService(options: {
+  catalog: Catalog;
+  start: Start;
+  masterKey: KeyObject;
+}): ServiceImpl<typeof RepositoryService> {
+  const { catalog, start, masterKey } = options;
   return {
     async createRepository(request, context) {
-      const id = await catalog.transaction((tx) => register(tx, request, context));
+      const id = await catalog.transaction((tx) => register(tx, masterKey, request, context));
       return describe(catalog.db, await requireRepository(catalog.db, id));
     },
     async getRepository(request) {
@@ -47,6 +54,13 @@ export function repositoryService(options: { catalog: Catalog; start: Start }): 
       const { items, nextPageToken } = cutPage(rows, page, (row) => [row.name]);
       return { repositories: await describeAll(catalog.db, items), nextPageToken };
     },
+    createRecoveryChallenge: (request) => makeChallenge(masterKey, request.recoveryRecipient, new Date()),
+    async updateRepository(request, context) {
+      const id = await catalog.transaction((tx) => change(tx, masterKey, request, context));
+      return describe(catalog.db, await requireRepository(catalog.db, id));
+    },
+    cleanRepository: (request, context) => start(request, context, (tx) => prepareCleaning(tx, request, new Date())),
+    rebuildRepository: (request, context) => start(request, context, (tx) => prepareRebuild(tx, request)),
     checkRepository: (request, context) => start(request, context, (tx) => prepareRepositoryCheck(tx, request)),
     async deleteRepository(request, context) {
       await catalog.transaction((tx) => forget(tx, request, context));
@@ -55,22 +69,34 @@ export function repositoryService(options: { catalog: Catalog; start: Start }): 
   };
 }
 
-async function register(tx: Database, request: CreateRepositoryRequest, context: HandlerContext): Promise<string> {
+async function register(
+  tx: Database,
+  masterKey: KeyObject,
+  request: CreateRepositoryRequest,
+  context: HandlerContext,
+): Promise<string> {
   const id = newId("rep");
-  const earlier = await claimCreate(tx, context, { requestId: request.requestId, resourceId: id });
+  const earlier = await claimCreate(tx, context, { request, resourceId: id });
   if (earlier !== undefined) return earlier;
-  const home = await requireHost(tx, request.homeHost);
-  const { location, key } = parsePlace(request.location, home.id);
-  await insertRepository(tx, {
-    id,
-    name: request.name,
-    labels: request.labels,
-    location: toJson(RepositoryLocationSchema, location),
-    locationKey: key,
-    homeHostId: home.id,
-  });
+  await registerRepository(tx, { id, request, masterKey, now: new Date() });
   await writeAudit(tx, auditedCall(context, request), { id, name: request.name });
   return id;
+}
+
+async function change(
+  tx: Database,
+  masterKey: KeyObject,
+  request: UpdateRepositoryRequest,
+  context: HandlerContext,
+): Promise<string> {
+  const row = await lockRepository(tx, request.repository);
+  if (row === undefined) return fail("REPOSITORY_NOT_FOUND", `there is no repository ${request.repository}`);
+  const earlier = await claimCreate(tx, context, { request, resourceId: row.id });
+  if (earlier !== undefined) return earlier;
+  requireEtag(request.etag, row);
+  await changeRepository(tx, masterKey, row, request);
+  await writeAudit(tx, auditedCall(context, request), { id: row.id, name: row.name });
+  return row.id;
 }
 
 async function forget(tx: Database, request: DeleteRepositoryRequest, context: HandlerContext): Promise<void> {
@@ -81,7 +107,7 @@ async function forget(tx: Database, request: DeleteRepositoryRequest, context: H
   if (await hasActiveOperations(tx, { repositoryId: row.id })) {
     fail("REPOSITORY_IN_USE", `operations that have not ended use repository ${row.name}`);
   }
-  await deleteRepository(tx, row.id);
+  await deleteRepository(tx, row);
   await writeAudit(tx, auditedCall(context, request), { id: row.id, name: row.name });
 }
 

@@ -4,7 +4,7 @@ import { PlanRestoreSpecSchema } from "@coppice/proto/gen/coppice/control/v1/ope
 import type { RestoreRequest, RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Database } from "../catalog/catalog.ts";
-import { prepareRestore } from "../preflight/restore.ts";
+import { prepareRestore, requirePlannable } from "../preflight/restore/prepare.ts";
 import type { Start } from "./start.ts";
 
 export function restoreService({ start }: { start: Start }): ServiceImpl<typeof RestoreService> {
@@ -13,14 +13,10 @@ export function restoreService({ start }: { start: Start }): ServiceImpl<typeof 
   return {
     planRestore: (request, context) =>
       start(request, context, async (tx) => {
-        const { restore, ...prepared } = await prepare(tx, request.restore);
+        const { exclusiveKey: _, ...prepared } = await prepare(tx, request.restore);
+        const restore = requirePlannable({ ...prepared });
         return { ...prepared, spec: { case: "planRestore", value: create(PlanRestoreSpecSchema, { restore }) } };
       }),
-    createRestore: (request, context) =>
-      start(request, context, async (tx) => {
-        const { restore, ...prepared } = await prepare(tx, request.restore);
-        const exclusiveKey = `restore ${restore.targetCluster} ${restore.targetDatabase}`;
-        return { ...prepared, exclusiveKey, spec: { case: "createRestore", value: restore } };
-      }),
+    createRestore: (request, context) => start(request, context, (tx) => prepare(tx, request.restore)),
   };
 }

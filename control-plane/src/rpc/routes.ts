@@ -55,7 +55,7 @@ export function routes(parts: RouteParts): (router: ConnectRouter) => void {
       .service(Health, healthService({ checkReady: () => catalog.checkReachable() }))
       .service(HostService, hostService({ catalog, enrol }))
       .service(OperationService, operationService(parts))
-      .service(RepositoryService, repositoryService({ catalog, start }))
+      .service(RepositoryService, repositoryService({ catalog, start, masterKey }))
       .service(RestoreService, restoreService({ start }))
       .service(TokenService, tokenService({ catalog }));
   };

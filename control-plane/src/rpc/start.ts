@@ -51,16 +51,26 @@ export function openStart(catalog: Catalog): Start {
 }
 
 function preview({ spec, hostId }: Prepared, hostName: string): Operation {
-  return create(OperationSchema, { kind: kindName(spec.case), host: hostId, hostName, spec });
+  return create(OperationSchema, { kind: kindName(spec.case), host: hostId ?? "", hostName, spec });
 }
 
-/** An agent that has connected has said what it can do; of one that has not, nobody knows, and the work waits for it. */
-async function checkCapability(tx: Database, { hostId, spec }: Prepared): Promise<string> {
-  const host = await findHost(tx, hostId);
-  if (host === undefined) return fail("HOST_NOT_FOUND", `there is no host ${hostId}`);
-  const { command } = kindOf(spec.case);
-  if (host.agentVersion !== "" && !host.capabilities.includes(command)) {
-    fail("CAPABILITY_MISSING", `the agent of ${host.name}, version ${host.agentVersion}, does not know ${command}`);
+/**
+ * An agent that has connected has said what it can do; of one that has not, nobody knows, and the work waits for it.
+ * Gives the name of the host; that of a group's parts may be several.
+ */
+async function checkCapability(tx: Database, { hostId, spec, parts = [] }: Prepared): Promise<string> {
+  const names = new Set<string>();
+  for (const part of hostId === undefined ? parts : [{ hostId, spec }]) {
+    const host = await findHost(tx, part.hostId);
+    if (host === undefined) return fail("HOST_NOT_FOUND", `there is no host ${part.hostId}`);
+    const kind = kindOf(part.spec.case);
+    if (kind.does === "command" && host.agentVersion !== "" && !host.capabilities.includes(kind.command)) {
+      fail(
+        "CAPABILITY_MISSING",
+        `the agent of ${host.name}, version ${host.agentVersion}, does not know ${kind.command}`,
+      );
+    }
+    names.add(host.name);
   }
-  return host.name;
+  return [...names].join(", ");
 }

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create } from "@bufbuild/protobuf";
+import { clone, create } from "@bufbuild/protobuf";
 import { type BackupDumpCommand, BackupDumpCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
 import {
   type RestoreDatabaseCommand,
@@ -11,8 +11,9 @@ import {
 import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { type Connection, ConnectionSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { type DumpOptionsSchema } from "@coppice/proto/gen/coppice/common/v1/dump_options";
-import { dumpCluster, type Dumped } from "../../../agent/src/logical/dump.ts";
+import { dumpCluster, type Dumped } from "../../../agent/src/logical/dump/dump.ts";
 import { restoreDatabase, type RestoreRequest } from "../../../agent/src/logical/restore.ts";
 import type { ClientFiles } from "../../../agent/src/postgres/endpoint.ts";
 import { openStorage } from "../../../agent/src/storage/open.ts";
@@ -25,9 +26,11 @@ export interface DumpLab extends AsyncDisposable {
   readonly workFolder: string;
   readonly files: ClientFiles;
   readonly log: string[];
+  /** How far dumps said that they were, all there were. */
+  readonly progress: WorkDone[];
   /** The next backup's address; no two are the same. */
-  address(): BackupAddress;
-  dumpCommand(options?: MessageInitShape<typeof DumpOptionsSchema>): BackupDumpCommand;
+  address(recipients?: string[]): BackupAddress;
+  dumpCommand(options?: MessageInitShape<typeof DumpOptionsSchema>, recipients?: string[]): BackupDumpCommand;
   dump(command: BackupDumpCommand, changes?: { signal?: AbortSignal; password?: string }): Promise<Dumped>;
   restoreCommand(dumped: Dumped, database: string, target: string, mode?: RestoreMode): RestoreDatabaseCommand;
   /** A restore as the agent would ask for it; `changes` win. */
@@ -52,14 +55,15 @@ export async function openDumpLab(server: PostgresServer): Promise<DumpLab> {
   for (const made of [repository, workFolder, home]) await mkdir(made);
   const files = { home };
   const log: string[] = [];
+  const progress: WorkDone[] = [];
   const targets = new Map<Dumped, BackupAddress>();
   let counter = 0;
   const location = { kind: { case: "filesystem" as const, value: { path: repository } } };
 
-  function address(): BackupAddress {
+  function address(recipients: string[] = []): BackupAddress {
     counter += 1;
     return create(BackupAddressSchema, {
-      repository: { repositoryId: "rep_test", name: "main", location },
+      repository: { repositoryId: "rep_test", name: "main", location, recipients },
       clusterId: "cls_test",
       backupId: `bkp_${counter}`,
       folder: `20261121T000000Z_dump_bkp_${counter}`,
@@ -72,11 +76,12 @@ export async function openDumpLab(server: PostgresServer): Promise<DumpLab> {
     workFolder,
     files,
     log,
+    progress,
     address,
-    dumpCommand: (options = {}) =>
+    dumpCommand: (options = {}, recipients = []) =>
       create(BackupDumpCommandSchema, {
         connection: connectionTo(server),
-        backup: address(),
+        backup: address(recipients),
         clusterName: "shop",
         options,
       }),
@@ -94,7 +99,7 @@ export async function openDumpLab(server: PostgresServer): Promise<DumpLab> {
         files,
         storage,
         signal,
-        onProgress: () => {},
+        onProgress: (work) => progress.push(clone(WorkDoneSchema, work)),
         log: (line) => log.push(line),
         onLeaving: (leaving) => log.push(`leaving: ${leaving}`),
       });
@@ -116,13 +121,12 @@ export async function openDumpLab(server: PostgresServer): Promise<DumpLab> {
     },
     async restore(command, changes = {}) {
       const signal = changes.signal ?? AbortSignal.timeout(60_000);
-      await using storage = await openStorage(command.backup?.repository?.location ?? noRepository(), {
-        operationId: "op_restore",
-        signal,
-      });
+      const location = command.backup?.repository?.location;
+      await using storage = location && (await openStorage(location, { operationId: "op_restore", signal }));
       return await restoreDatabase({
         command,
         password: server.password,
+        identities: undefined,
         files,
         storage,
         workFolder,

@@ -21,6 +21,7 @@ await using storage = await openStorage(location, { operationId: "op_killed", si
 await restoreDatabase({
   command,
   password: process.env.PGTESTPASSWORD,
+  identities: undefined,
   files: { home },
   storage,
   workFolder,

@@ -91,7 +91,7 @@ function setField(message: ReflectMessage, field: DescField, taste: Taste, depth
       return;
     case "list":
       if (field.listKind !== "scalar") return;
-      for (let left = random(4); left > 0; left--) message.get(field).add(text());
+      for (let left = random(4); left > 0; left--) message.get(field).add(scalarFor(field.scalar, text, taste));
       return;
     case "map":
       if (field.mapKind !== "scalar") return;

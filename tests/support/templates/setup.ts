@@ -8,7 +8,7 @@ import { offerTemplates, templateName } from "./data-folder.ts";
 export async function setup(): Promise<() => Promise<void>> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-test-templates-"));
   await chmod(folder, 0o755);
-  await Promise.all([15, 18].map((major) => initServer(major, join(folder, templateName(major)))));
+  await Promise.all([15, 17, 18].map((major) => initServer(major, join(folder, templateName(major)))));
   offerTemplates(folder);
   return () => rm(folder, { recursive: true, force: true });
 }

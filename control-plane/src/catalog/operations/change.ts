@@ -64,7 +64,8 @@ export async function changeOperation(
 
 /** Operations of a host that have not ended look different when its agent comes or goes: those who watch are told. */
 export async function touchOperationsOfHost(tx: Database, hostId: string): Promise<void> {
-  for (const { id } of await lockActiveOfHost(tx, hostId)) {
+  const rows = await lockActiveOfHost(tx, hostId);
+  for (const id of new Set(rows.flatMap((row) => (row.parentId === null ? [row.id] : [row.id, row.parentId])))) {
     await tx
       .update(operation)
       .set({ revision: sql`nextval('operation_revision')` })
@@ -73,23 +74,36 @@ export async function touchOperationsOfHost(tx: Database, hostId: string): Promi
   }
 }
 
-/** Operations of the host that have not ended, locked until the transaction ends. */
-export function lockActiveOfHost(tx: Database, hostId: string): Promise<OperationRow[]> {
-  return (
-    tx
-      .select()
-      .from(operation)
-      .where(and(eq(operation.hostId, hostId), isNull(operation.endTime)))
-      // Whoever locks several does it in this order.
-      .orderBy(asc(operation.id))
-      .for("update")
-  );
+/** Operations of the host that have not ended, locked until the transaction ends, as are the groups that they are in. */
+export async function lockActiveOfHost(tx: Database, hostId: string): Promise<OperationRow[]> {
+  const isActive = and(eq(operation.hostId, hostId), isNull(operation.endTime));
+  const parents = tx.select({ id: operation.parentId }).from(operation).where(isActive);
+  await tx
+    .select({ id: operation.id })
+    .from(operation)
+    .where(inArray(operation.id, parents))
+    .orderBy(asc(operation.id))
+    .for("update");
+  return tx.select().from(operation).where(isActive).orderBy(asc(operation.id)).for("update");
 }
 
-/** The operation, locked until the transaction ends. */
+/**
+ * The operation, locked until the transaction ends. One of a group is locked after its group, so that whatever happens
+ * within a group happens one after the other; whoever locks several of them does it in the order of their ids.
+ */
 export async function lockOperation(tx: Database, id: string): Promise<OperationRow | undefined> {
+  const [found] = await tx.select({ parentId: operation.parentId }).from(operation).where(eq(operation.id, id));
+  if (found === undefined) return undefined;
+  if (found.parentId !== null) {
+    await tx.select({ id: operation.id }).from(operation).where(eq(operation.id, found.parentId)).for("update");
+  }
   const [row] = await tx.select().from(operation).where(eq(operation.id, id)).for("update");
   return row;
+}
+
+/** The operations of a group that was locked before, in their order, locked until the transaction ends. */
+export function lockChildren(tx: Database, parentId: string): Promise<OperationRow[]> {
+  return tx.select().from(operation).where(eq(operation.parentId, parentId)).orderBy(asc(operation.id)).for("update");
 }
 
 /** The next number for a fence; each is given once. */

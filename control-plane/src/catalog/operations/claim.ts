@@ -1,4 +1,4 @@
-import { and, asc, count, eq, exists, gte, inArray, isNull, lte, not, notInArray, or, sql } from "drizzle-orm";
+import { and, asc, count, eq, exists, gte, inArray, isNull, lte, ne, not, notInArray, or, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/pg-core";
 import type { Database } from "../catalog.ts";
 import { host } from "../schema/host.ts";
@@ -28,8 +28,8 @@ export async function holdSession(tx: Database, { hostId, sessionEpoch }: Claima
 
 /**
  * Locks the oldest queued operation of the host that may be sent now; whoever asks at the same time gets another one.
- * A backup waits for the backups of the same cluster into the same repository that are under way, and each of the
- * limited kinds waits while the host is busy with as many of that kind as it may be.
+ * A backup waits for the backups of the same cluster into the same repository that are under way, one of a group for
+ * the success of the one before it, and each of the limited kinds waits while the host is busy with as many of that kind as it may be.
  */
 export async function lockQueued(
   tx: Database,
@@ -52,6 +52,13 @@ export async function lockQueued(
           ),
         ),
     ),
+  );
+  const predecessor = alias(operation, "predecessor");
+  const waitsForPredecessor = exists(
+    tx
+      .select({ one: sql`1` })
+      .from(predecessor)
+      .where(and(eq(predecessor.id, operation.afterId), ne(predecessor.state, "SUCCEEDED"))),
   );
   // No row of the host is claimed meanwhile: only one session does that.
   const busy = await tx
@@ -79,6 +86,7 @@ export async function lockQueued(
         ),
         isDue,
         not(sql`coalesce(${waitsForSameWork}, false)`),
+        not(waitsForPredecessor),
       ),
     )
     .orderBy(asc(operation.id))

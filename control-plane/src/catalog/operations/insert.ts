@@ -12,6 +12,8 @@ export type NewOperation = Pick<
   | "kind"
   | "spec"
   | "hostId"
+  | "parentId"
+  | "afterId"
   | "clusterId"
   | "repositoryId"
   | "principal"

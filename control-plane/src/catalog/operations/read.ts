@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, inArray, isNull, isNotNull, lt } from "drizzle-orm";
+import { and, asc, desc, eq, inArray, isNull, isNotNull, lt, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { type HostStateName, host } from "../schema/host.ts";
 import { type OperationStateName, operation, operationAttempt } from "../schema/operation.ts";
@@ -8,8 +8,10 @@ import type { AttemptRow, OperationRow } from "./row.ts";
 export interface OperationRecord {
   readonly row: OperationRow;
   readonly attempts: readonly AttemptRow[];
-  /** Undefined when the host was removed. */
-  readonly host: { readonly name: string; readonly state: HostStateName; readonly stateTime: Date } | undefined;
+  /** Whose agent does the work; of a group that of the child that is done now, or was last. Undefined when removed. */
+  readonly host:
+    | { readonly id: string; readonly name: string; readonly state: HostStateName; readonly stateTime: Date }
+    | undefined;
 }
 
 /** The operation of that id. */
@@ -64,6 +66,11 @@ export function listSent(db: Database, hostId: string, states: readonly Operatio
     .orderBy(asc(operation.id));
 }
 
+/** The operations of a group, in their order. */
+export function listChildren(db: Database, parentId: string): Promise<OperationRow[]> {
+  return db.select().from(operation).where(eq(operation.parentId, parentId)).orderBy(asc(operation.id));
+}
+
 async function complete(db: Database, rows: readonly OperationRow[]): Promise<OperationRecord[]> {
   if (rows.length === 0) return [];
   const attempts = await db
@@ -76,12 +83,34 @@ async function complete(db: Database, rows: readonly OperationRow[]): Promise<Op
       ),
     )
     .orderBy(asc(operationAttempt.number));
-  const hostIds = [...new Set(rows.flatMap(({ hostId }) => (hostId === null ? [] : [hostId])))];
-  const hosts = hostIds.length === 0 ? [] : await db.select().from(host).where(inArray(host.id, hostIds));
+  const hostIdOf = await hostIds(db, rows);
+  const ids = [...new Set(hostIdOf.values())];
+  const hosts = ids.length === 0 ? [] : await db.select().from(host).where(inArray(host.id, ids));
   const hostById = new Map(hosts.map((one) => [one.id, one]));
   return rows.map((row) => ({
     row,
     attempts: attempts.filter(({ operationId }) => operationId === row.id),
-    host: row.hostId === null ? undefined : hostById.get(row.hostId),
+    host: hostById.get(hostIdOf.get(row.id) ?? ""),
   }));
+}
+
+async function hostIds(db: Database, rows: readonly OperationRow[]): Promise<Map<string, string>> {
+  const own = rows.flatMap(({ id, hostId }) => (hostId === null ? [] : [[id, hostId] as const]));
+  const without = rows.filter(({ hostId }) => hostId === null).map(({ id }) => id);
+  if (without.length === 0) return new Map(own);
+  const ended = sql`${operation.endTime} is not null`;
+  const children = await db
+    .selectDistinctOn([operation.parentId], { id: operation.parentId, hostId: operation.hostId })
+    .from(operation)
+    .where(inArray(operation.parentId, without))
+    .orderBy(
+      asc(operation.parentId),
+      ended,
+      sql`case when ${ended} then null else ${operation.id} end`,
+      desc(operation.id),
+    );
+  const ofGroups = children.flatMap(({ id, hostId }) =>
+    id === null || hostId === null ? [] : [[id, hostId] as const],
+  );
+  return new Map([...own, ...ofGroups]);
 }

@@ -39,3 +39,41 @@ export async function noteClusterSeen(tx: Database, seen: SeenCluster): Promise<
   if (databases.length === 0) return;
   await tx.insert(clusterDatabase).values(databases.map((database) => ({ clusterId, ...database })));
 }
+
+/** What a repository says of a cluster. */
+export interface FoundInRepository {
+  readonly id: string;
+  readonly name: string;
+  readonly incarnations: readonly {
+    readonly systemIdentifier: string;
+    readonly major: number;
+    readonly firstSeenTime: Date;
+  }[];
+}
+
+/**
+ * Enters a cluster that a repository holds backups of, without a server, unless it is known. Where its name is taken by
+ * another one, its id is added to it.
+ */
+export async function noteClusterFound(tx: Database, found: FoundInRepository): Promise<void> {
+  const { id, incarnations } = found;
+  const same = await tx.select({ id: cluster.id }).from(cluster).where(eq(cluster.id, id));
+  if (same.length === 0) {
+    const taken = await tx.select({ id: cluster.id }).from(cluster).where(eq(cluster.name, found.name));
+    const name = taken.length === 0 ? found.name : `${found.name.slice(0, 54)}-${id.slice(-8)}`;
+    await tx.insert(cluster).values({ id, name });
+  }
+  for (const { systemIdentifier, major, firstSeenTime } of incarnations) {
+    await tx
+      .insert(clusterIncarnation)
+      .values({
+        clusterId: id,
+        systemIdentifier,
+        major,
+        serverVersionNum: major * 10_000,
+        firstSeenTime,
+        lastSeenTime: firstSeenTime,
+      })
+      .onConflictDoNothing();
+  }
+}

@@ -29,6 +29,8 @@ export const request = pgTable(
     requestId: text().notNull(),
     action: text().notNull(),
     resourceId: text().notNull(),
+    /** SHA-256 of the request, so that an id that is used again for another one is noticed; null before that was kept. */
+    digest: text(),
     createTime: time().notNull().defaultNow(),
   },
   (t) => [primaryKey({ columns: [t.principalId, t.requestId] })],

@@ -48,6 +48,8 @@ export const operation = pgTable(
     clusterId: text(),
     repositoryId: text(),
     parentId: text().references((): AnyPgColumn => operation.id, { onDelete: "cascade" }),
+    /** Of the same parent: it is sent only once that one has succeeded. */
+    afterId: text().references((): AnyPgColumn => operation.id, { onDelete: "cascade" }),
     /** Name and id of who asked. */
     principal: text().notNull(),
     principalId: text().notNull(),
@@ -89,6 +91,10 @@ export const operation = pgTable(
       .on(t.hostId, t.state)
       .where(sql`${t.endTime} is null`),
     index("operation_cluster").on(t.clusterId, t.id),
+    index("operation_parent")
+      .on(t.parentId, t.id)
+      .where(sql`${t.parentId} is not null`),
+    check("operation_after_sibling", sql`${t.afterId} is null or ${t.parentId} is not null`),
     check(
       "operation_state_known",
       sql`${t.state} in ('QUEUED', 'DISPATCHED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLED', 'CANCELLING', 'INDETERMINATE')`,

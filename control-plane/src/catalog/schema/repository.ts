@@ -20,6 +20,10 @@ export const repository = pgTable(
     writeSecretId: text().references(() => secret.id, { onDelete: "restrict" }),
     readSecretId: text().references(() => secret.id, { onDelete: "restrict" }),
     deleteSecretId: text().references(() => secret.id, { onDelete: "restrict" }),
+    /** coppice.control.v1.RepositoryEncryption as proto JSON; null where nothing is encrypted. */
+    encryption: jsonb().$type<JsonValue>(),
+    /** Sealed age identities, a line each. */
+    identitySecretId: text().references(() => secret.id, { onDelete: "restrict" }),
     /** Whether the last attempt reached it; null before the first. */
     reachable: boolean(),
     reachableTime: time(),
@@ -29,6 +33,7 @@ export const repository = pgTable(
   (t) => [
     check("repository_name_form", isName(t.name)),
     check("repository_unreachable_since", sql`(${t.reachable} is false) = (${t.unreachableSince} is not null)`),
+    check("repository_identity_of_encrypted", sql`${t.identitySecretId} is null or ${t.encryption} is not null`),
     index("repository_home_host").on(t.homeHostId),
   ],
 );

@@ -2,6 +2,7 @@ import type { Accepted } from "@coppice/proto/gen/coppice/agent/v1/session";
 import type { Catalog } from "../../catalog/catalog.ts";
 import { changeOperation, lockOperation } from "../../catalog/operations/change.ts";
 import { holdsFence } from "../../catalog/operations/row.ts";
+import { followChild } from "../group/group.ts";
 import { nextState } from "../states.ts";
 
 /** Notes that the agent works on the operation's present attempt. Anything else changes nothing. */
@@ -13,10 +14,11 @@ export async function takeAccepted(catalog: Catalog, hostId: string, accepted: A
     if (fence === undefined || !holdsFence(row, fence)) return;
     const state = nextState(row.state, "accept");
     if (state === undefined) return;
-    await changeOperation(
+    const changed = await changeOperation(
       tx,
       { id: operationId, states: [row.state], fence },
       { state, startTime: row.startTime ?? new Date() },
     );
+    if (changed !== undefined) await followChild(tx, changed);
   });
 }

@@ -3,6 +3,7 @@ import { OperationProgressSchema } from "@coppice/proto/gen/coppice/control/v1/o
 import type { Progress } from "@coppice/proto/gen/coppice/agent/v1/session";
 import type { Catalog } from "../../catalog/catalog.ts";
 import { changeOperation } from "../../catalog/operations/change.ts";
+import { noteGroupProgress } from "../group/progress.ts";
 import { computeProgress, keepSamples, type ProgressSample } from "../progress.ts";
 
 /** Notes how far operations are, and remembers the last seconds of each for its rate. */
@@ -28,8 +29,13 @@ export function openProgressKeeper(catalog: Catalog): ProgressKeeper {
           { progress: json },
         ),
       );
-      if (changed === undefined) samples.delete(operationId);
-      else samples.set(operationId, kept);
+      if (changed === undefined) {
+        samples.delete(operationId);
+        return;
+      }
+      samples.set(operationId, kept);
+      const { parentId } = changed;
+      if (parentId !== null) await catalog.transaction((tx) => noteGroupProgress(tx, parentId));
     },
     forget(operationId) {
       samples.delete(operationId);

@@ -1,8 +1,10 @@
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import type { ClusterFile } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 
 /** What the catalog learns from an operation, as data: written in one transaction with the operation's new state. */
 export type CatalogChange =
+  | { readonly is: "clusterFound"; readonly file: ClusterFile }
   | { readonly is: "backupStored"; readonly backup: StoredBackup }
   | {
       readonly is: "copyVerified";

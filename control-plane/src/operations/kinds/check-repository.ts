@@ -13,8 +13,9 @@ export const checkRepository = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: false,
-  references: ({ repository }) => ({ repositoryId: repository }),
-  plan: (_spec, facts) => create(CheckRepositoryCommandSchema, { repository: required(facts.repository) }),
+  references: ({ repository }) => ({ repositoryId: repository, purposes: ["write", "read", "delete"] }),
+  plan: (_spec, facts) =>
+    create(CheckRepositoryCommandSchema, { repository: required(facts.repository), isHome: required(facts.isHome) }),
   apply({ repository: repositoryId }, { result, failure }) {
     if (result === undefined) return { failure, changes: reachability({ repositoryId }, failure) };
     const failed = result.items.find(({ status }) => status === CheckStatus.FAILED);

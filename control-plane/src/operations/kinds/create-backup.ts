@@ -6,6 +6,7 @@ import { CreatedBackupSchema, type CreateBackupSpec } from "@coppice/proto/gen/c
 import { type BackupManifest, MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import type { CatalogChange } from "./catalog-change.ts";
+import { isWholeCluster, isWholeOfDatabases } from "@coppice/proto/kit/repository/default-set";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
 
@@ -18,7 +19,12 @@ export const createBackup = defineKind({
   mayLeave: ({ backup, folder, repositoryName }) =>
     `objects of ${backup} in ${folder} of repository ${repositoryName}, or all of it, which the catalog does not list`,
   isHeavy: true,
-  references: ({ cluster, repository }) => ({ clusterId: cluster, repositoryId: repository }),
+  // What is stored is looked at before it counts, which credentials that only put may not.
+  references: ({ cluster, repository }) => ({
+    clusterId: cluster,
+    repositoryId: repository,
+    purposes: ["write", "read"],
+  }),
   plan(spec, facts) {
     const { connection, name, systemIdentifier } = required(facts.cluster);
     return create(BackupDumpCommandSchema, {
@@ -114,9 +120,8 @@ function incomplete({ content }: BackupManifest) {
 
 /** Leaving out by name what forbids connections is no selection: nothing could dump it. */
 function isDefaultSet({ dump }: CreateBackupSpec, { facts }: BackupDumpResult): boolean {
-  if (dump === undefined) return true;
-  if (dump.databases.length > 0) return false;
-  if (dump.excludeDatabases.length === 0) return true;
+  if (dump === undefined || isWholeCluster(dump)) return true;
+  if (!isWholeOfDatabases(dump)) return false;
   if (facts === undefined) return false;
   const connectable = new Set(facts.databases.filter((one) => one.allowConnections).map(({ name }) => name));
   return !dump.excludeDatabases.some((name) => connectable.has(name));

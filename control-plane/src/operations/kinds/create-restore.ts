@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { RestoredDatabaseSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { defineKind, invalidAnswer } from "./kind.ts";
 import { reachability } from "./reachability.ts";
-import { restoreCommand, restoreReferences } from "./restore-command.ts";
+import { restoreCommand, restorePlaces, restoreReferences } from "./restore-command.ts";
 
 /**
  * A restore. It is not tried again by itself once it has run: whoever wanted a database put in place at one time may
@@ -13,14 +13,16 @@ export const createRestore = defineKind({
   command: "restoreDatabase",
   retriesAfterLoss: 0,
   settle: "look",
-  mayLeave: ({ stagedDatabase, targetDatabase, targetClusterName }) =>
-    `the staged database ${stagedDatabase} in cluster ${targetClusterName}, or ${JSON.stringify(targetDatabase)} in place`,
+  mayLeave: ({ stagedDatabase, targetDatabase, targetClusterName, into }) =>
+    into
+      ? `all that was restored, or none of it, in the database ${JSON.stringify(targetDatabase)} of cluster ${targetClusterName}`
+      : `the staged database ${stagedDatabase} in cluster ${targetClusterName}, or ${JSON.stringify(targetDatabase)} in place`,
   isHeavy: true,
   references: restoreReferences,
   plan: restoreCommand,
   apply(spec, { result, failure }) {
-    const { targetCluster: clusterId, repository: repositoryId, targetDatabase } = spec;
-    const changes = reachability({ clusterId, repositoryId }, failure);
+    const { targetCluster: clusterId, targetDatabase } = spec;
+    const changes = reachability(restorePlaces(spec), failure);
     if (result === undefined) return { failure, changes };
     const { database, keptAs, objects, tables, rows, warnings } = result;
     if (database !== targetDatabase) {

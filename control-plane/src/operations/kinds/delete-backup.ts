@@ -12,7 +12,10 @@ export const deleteBackup = defineKind({
   settle: "look",
   mayLeave: ({ backup }) => `objects of ${backup}, whose copy stays listed as being deleted`,
   isHeavy: false,
-  references: ({ backup, repository }) => ({ backup: { backupId: backup, repositoryId: repository } }),
+  references: ({ backup, repository }) => ({
+    backup: { backupId: backup, repositoryId: repository },
+    purposes: ["read", "delete"],
+  }),
   plan(_spec, facts) {
     const { address, keys } = required(facts.backup);
     return create(DeleteBackupCommandSchema, { backup: address, keys: [...keys] });

@@ -7,5 +7,5 @@ import { kinds } from "./registry.ts";
  */
 export const hostLimit: { readonly atOnce: number; readonly heavy: readonly SpecCase[] } = {
   atOnce: 2,
-  heavy: Object.values(kinds).flatMap(({ spec, isHeavy }) => (isHeavy ? [spec] : [])),
+  heavy: Object.values(kinds).flatMap((kind) => (kind.does === "command" && kind.isHeavy ? [kind.spec] : [])),
 };

@@ -23,11 +23,20 @@ type CommandOf<C extends CommandCase> = Extract<CommandSpec, { case: C }>["value
 type ResultOf<C extends CommandCase> = Extract<Result["result"], { case: C }>["value"];
 type LookableCase = NonNullable<SettleCommand["lost"]["case"]>;
 
+/** What a command does to a repository: it gets the credentials of these purposes, and no others. */
+export type StoragePurpose = "write" | "read" | "delete";
+
 /** What a spec names and what has to be looked up before its command can be made. */
 export interface References {
   readonly clusterId?: string;
   readonly repositoryId?: string;
   readonly backup?: { readonly backupId: string; readonly repositoryId: string };
+  /** Of the repository; none when left out. */
+  readonly purposes?: readonly StoragePurpose[];
+  /** Whether what is encrypted has to be decrypted: the command gets the identity then. */
+  readonly decrypts?: boolean;
+  /** Whether it has to be known which backups the catalog has in the repository, and what is under way in it. */
+  readonly contents?: boolean;
 }
 
 /** What was looked up. */
@@ -37,6 +46,17 @@ export interface Facts {
   readonly backup?: BackupFact;
   /** Whether the catalog knows backups of the cluster in the repository; where both are referred to. */
   readonly isClusterStored?: boolean;
+  readonly contents?: RepositoryContents;
+  /** Whether the host that does the work is the repository's home host; where a repository is referred to. */
+  readonly isHome?: boolean;
+}
+
+/** What the catalog knows of a repository's contents. */
+export interface RepositoryContents {
+  /** `<cluster id>/<folder>` of each copy in it. */
+  readonly knownFolders: readonly string[];
+  /** Folders of backups that operations write right now. */
+  readonly activeFolders: readonly string[];
 }
 
 /** A cluster as its agent reaches it. */
@@ -86,8 +106,9 @@ interface KindDefinition<S extends SpecCase, C extends CommandCase> {
   readonly apply: (spec: SpecOf<S>, outcome: Outcome<ResultOf<C>>) => Applied;
 }
 
-/** A kind of operation: all that is particular to it, pure. */
-export interface Kind<S extends SpecCase = SpecCase> {
+/** A kind of operation that an agent does by one command: all that is particular to it, pure. */
+export interface CommandKind<S extends SpecCase = SpecCase> {
+  readonly does: "command";
   readonly spec: S;
   readonly command: CommandCase;
   readonly retriesAfterLoss: number;
@@ -100,13 +121,31 @@ export interface Kind<S extends SpecCase = SpecCase> {
   apply(spec: OperationSpec, outcome: Outcome<Result["result"]>): Applied;
 }
 
+/** One operation of a group that has ended. */
+export interface EndedChild {
+  readonly spec: OperationSpec;
+  readonly succeeded: boolean;
+  readonly result: OperationResult | undefined;
+}
+
+/** A kind of operation that no agent does: it is made of others, and ends with the last of them. */
+export interface GroupKind<S extends SpecCase = SpecCase> {
+  readonly does: "group";
+  readonly spec: S;
+  /** What one of its operations is about, for messages: `the globals`, `database "orders"`. */
+  nameChild(spec: OperationSpec): string;
+  /** What came of it all, also where some of it failed or was never begun. */
+  conclude(spec: OperationSpec, children: readonly EndedChild[]): OperationResult;
+}
+
+/** A kind of operation. */
+export type Kind<S extends SpecCase = SpecCase> = CommandKind<S> | GroupKind<S>;
+
 /** Makes a kind that takes any spec and any result, and refuses those of another kind. */
-export function defineKind<S extends SpecCase, C extends CommandCase>(kind: KindDefinition<S, C>): Kind<S> {
-  const narrow = (spec: OperationSpec): SpecOf<S> => {
-    if (spec.case !== kind.spec) throw new TypeError(`a ${spec.case} is not a ${kind.spec}`);
-    return spec.value as SpecOf<S>;
-  };
+export function defineKind<S extends SpecCase, C extends CommandCase>(kind: KindDefinition<S, C>): CommandKind<S> {
+  const narrow = (spec: OperationSpec) => narrowSpec(kind.spec, spec);
   return {
+    does: "command",
     spec: kind.spec,
     command: kind.command,
     retriesAfterLoss: kind.retriesAfterLoss,
@@ -127,6 +166,25 @@ export function defineKind<S extends SpecCase, C extends CommandCase>(kind: Kind
       return kind.apply(narrow(spec), { result: value, failure });
     },
   };
+}
+
+/** Makes a kind of group. */
+export function defineGroup<S extends SpecCase>(kind: {
+  readonly spec: S;
+  readonly nameChild: (spec: OperationSpec) => string;
+  readonly conclude: (spec: SpecOf<S>, children: readonly EndedChild[]) => OperationResult;
+}): GroupKind<S> {
+  return {
+    does: "group",
+    spec: kind.spec,
+    nameChild: kind.nameChild,
+    conclude: (spec, children) => kind.conclude(narrowSpec(kind.spec, spec), children),
+  };
+}
+
+function narrowSpec<S extends SpecCase>(wanted: S, spec: OperationSpec): SpecOf<S> {
+  if (spec.case !== wanted) throw new TypeError(`a ${spec.case} is not a ${wanted}`);
+  return spec.value as SpecOf<S>;
 }
 
 /** The end of an operation whose agent said what cannot be believed. */

@@ -5,6 +5,7 @@ import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/c
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { DumpContents, DumpFormat } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { expect, test } from "vitest";
 import { createBackup } from "./create-backup.ts";
@@ -32,6 +33,10 @@ const specs: Record<keyof typeof kinds, OperationSpec> = {
   planRestore: spec({ case: "planRestore", value: { restore: ids } }),
   createRestore: spec({ case: "createRestore", value: { ...ids, targetCluster: "cls_b", targetDatabase: "copy" } }),
   deleteBackup: spec({ case: "deleteBackup", value: ids }),
+  restoreCluster: spec({ case: "restoreCluster", value: { ...ids, targetCluster: "cls_b", databases: ["a", "b"] } }),
+  restoreGlobals: spec({ case: "restoreGlobals", value: { ...ids, targetCluster: "cls_b" } }),
+  cleanRepository: spec({ case: "cleanRepository", value: ids }),
+  rebuildRepository: spec({ case: "rebuildRepository", value: ids }),
 };
 
 const dump = (manifest: MessageInitShape<typeof BackupDumpResultSchema>["manifest"] = {}) =>
@@ -52,7 +57,7 @@ const dump = (manifest: MessageInitShape<typeof BackupDumpResultSchema>["manifes
     },
   });
 
-const all = Object.values(kinds);
+const all = Object.values(kinds).flatMap((kind) => (kind.does === "command" ? [kind] : []));
 
 test.for(all.map((kind) => [kind.spec, kind] as const))(
   "%s never succeeds without a result of its own",
@@ -124,6 +129,11 @@ test.for([
   ["some databases", { databases: ["orders"] }, false],
   ["one left out that could be dumped", { excludeDatabases: ["orders"] }, false],
   ["one left out that forbids connections", { excludeDatabases: ["closed"] }, true],
+  ["some tables", { databases: ["orders"], tables: ["t"] }, false],
+  ["a table's rows left out", { excludeTableData: ["log"] }, false],
+  ["definitions only", { contents: DumpContents.SCHEMA_ONLY }, false],
+  ["no large objects", { noLargeObjects: true }, false],
+  ["no owners and another format", { noOwner: true, format: DumpFormat.PLAIN }, true],
 ] as const)("with %s the default set is %o: %s", ([, options, expected]) => {
   const chosen = spec({
     case: "createBackup",
@@ -162,4 +172,34 @@ test("a copy is being deleted from the moment its deletion is sent, and forgotte
   const result = answer({ case: "deleteBackup", value: { objects: 3 } });
   const { changes } = kinds.deleteBackup.apply(specs.deleteBackup, { result });
   expect(changes.map(({ is }) => is)).toEqual(["repositoryTried", "copyDeleted"]);
+});
+
+test("a restored cluster counts what succeeded, and names what did not", () => {
+  const restored = create(OperationSchema, {
+    result: { case: "restoredDatabase", value: { database: "a", tables: 2, rows: 7n, keptAs: "old", warnings: ["w"] } },
+  }).result;
+  const globals = create(OperationSchema, {
+    result: { case: "restoredGlobals", value: { createdRoles: ["r"], differences: ["role x: other"] } },
+  }).result;
+  if (restored.case === undefined || globals.case === undefined) throw new Error("a result has a case");
+  const database = (name: string) =>
+    spec({ case: "createRestore", value: { ...ids, database: name, targetDatabase: name } });
+  const { value } = kinds.restoreCluster.conclude(specs.restoreCluster, [
+    { spec: specs.restoreGlobals, succeeded: true, result: globals },
+    { spec: database("a"), succeeded: true, result: restored },
+    { spec: database("b"), succeeded: false, result: undefined },
+  ]);
+  expect(value).toMatchObject({
+    cluster: "cls_b",
+    databases: 1,
+    tables: 2,
+    rows: 7n,
+    keptAs: ["old"],
+    warnings: ["role x: other", '"a": w'],
+    restored: ["a"],
+    notRestored: ["b"],
+    createdRoles: ["r"],
+  });
+  expect(kinds.restoreCluster.nameChild(database("b"))).toBe('database "b"');
+  expect(kinds.restoreCluster.nameChild(specs.restoreGlobals)).toBe("the globals");
 });

@@ -7,7 +7,7 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { defineKind, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
-import { restoreCommand, restoreReferences } from "./restore-command.ts";
+import { restoreCommand, restorePlaces, restoreReferences } from "./restore-command.ts";
 
 /** A plan of a restore. It succeeds also when it says that the restore would be refused. */
 export const planRestore = defineKind({
@@ -20,8 +20,8 @@ export const planRestore = defineKind({
   references: (spec) => restoreReferences(restoreOf(spec)),
   plan: (spec, facts) => create(PlanRestoreCommandSchema, { restore: restoreCommand(restoreOf(spec), facts) }),
   apply(spec, { result, failure }) {
-    const { backup, targetCluster, repository } = restoreOf(spec);
-    const changes = reachability({ clusterId: targetCluster, repositoryId: repository }, failure);
+    const { backup } = restoreOf(spec);
+    const changes = reachability(restorePlaces(restoreOf(spec)), failure);
     if (result === undefined) return { failure, changes };
     const { items, steps, storedBytes, databaseBytes, freeBytes, sessionsToEnd, keptAs } = result;
     const plan = create(RestorePlanSchema, {

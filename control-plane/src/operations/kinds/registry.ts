@@ -1,10 +1,14 @@
 import { checkCluster } from "./check-cluster.ts";
 import { checkRepository } from "./check-repository.ts";
+import { cleanRepository } from "./clean-repository.ts";
 import { createBackup } from "./create-backup.ts";
 import { createRestore } from "./create-restore.ts";
 import { deleteBackup } from "./delete-backup.ts";
 import type { Kind, SpecCase } from "./kind.ts";
 import { planRestore } from "./plan-restore.ts";
+import { rebuildRepository } from "./rebuild-repository.ts";
+import { restoreCluster } from "./restore-cluster.ts";
+import { restoreGlobals } from "./restore-globals.ts";
 import { verifyBackup } from "./verify-backup.ts";
 
 /** Every kind of operation; one that is missing here does not compile. */
@@ -16,4 +20,8 @@ export const kinds = {
   planRestore,
   createRestore,
   deleteBackup,
+  restoreGlobals,
+  restoreCluster,
+  cleanRepository,
+  rebuildRepository,
 } satisfies { readonly [S in SpecCase]: Kind<S> };

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  DumpFileSchema,
   type RestoreDatabaseCommand,
   RestoreDatabaseCommandSchema,
   RestoreMode,
@@ -8,20 +9,34 @@ import type { CreateRestoreSpec } from "@coppice/proto/gen/coppice/control/v1/op
 import { type Facts, type References, required } from "./kind.ts";
 
 /** What a restore needs to know: the copy it reads and the cluster it writes. */
-export function restoreReferences({ backup, repository, targetCluster }: CreateRestoreSpec): References {
-  return { clusterId: targetCluster, backup: { backupId: backup, repositoryId: repository } };
+export function restoreReferences({ backup, repository, targetCluster, file }: CreateRestoreSpec): References {
+  if (file !== "") return { clusterId: targetCluster };
+  return {
+    clusterId: targetCluster,
+    backup: { backupId: backup, repositoryId: repository },
+    purposes: ["read"],
+    decrypts: true,
+  };
+}
+
+/** The places whose being reached the end of a restore tells of: a file is in no repository. */
+export function restorePlaces({ targetCluster: clusterId, repository: repositoryId, file }: CreateRestoreSpec) {
+  return { clusterId, ...(file === "" ? { repositoryId } : {}) };
 }
 
 /** The command of a restore; its plan is asked for with the same one. */
 export function restoreCommand(spec: CreateRestoreSpec, facts: Facts): RestoreDatabaseCommand {
   return create(RestoreDatabaseCommandSchema, {
-    backup: required(facts.backup).address,
+    ...(spec.file === ""
+      ? { backup: required(facts.backup).address }
+      : { file: create(DumpFileSchema, { path: spec.file }) }),
     database: spec.database,
     connection: required(facts.cluster).connection,
     targetDatabase: spec.targetDatabase,
-    mode: spec.replace ? RestoreMode.REPLACE : RestoreMode.NEW,
+    mode: spec.into ? RestoreMode.INTO : spec.replace ? RestoreMode.REPLACE : RestoreMode.NEW,
     jobs: spec.jobs,
     stagedDatabase: spec.stagedDatabase,
     keptDatabase: spec.keptDatabase,
+    ...(spec.selection ? { selection: spec.selection } : {}),
   });
 }

@@ -19,8 +19,12 @@ export const verifyBackup = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: true,
-  references: ({ backup, repository }) => ({ backup: { backupId: backup, repositoryId: repository } }),
-  plan: (_spec, facts) => create(VerifyBackupCommandSchema, { backup: required(facts.backup).address }),
+  references: ({ backup, repository, content }) => ({
+    backup: { backupId: backup, repositoryId: repository },
+    purposes: ["read"],
+    decrypts: content,
+  }),
+  plan: ({ content }, facts) => create(VerifyBackupCommandSchema, { backup: required(facts.backup).address, content }),
   apply({ backup: backupId, repository: repositoryId }, { result, failure }) {
     if (result?.objects === 0 && failure === undefined)
       return invalidAnswer("the agent verified a backup without objects");

@@ -25,7 +25,7 @@ export function snapshot(record: OperationRecord): Operation {
     state: OperationState[row.state],
     stateReason: explain(record),
     ...(failure && { failure }),
-    host: row.hostId ?? "",
+    host: row.hostId ?? host?.id ?? "",
     hostName: host?.name ?? "",
     parent: row.parentId ?? "",
     attempts: attempts.map(({ number, startTime, endTime, failure: why, settling }) => {

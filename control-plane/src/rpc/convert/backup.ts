@@ -39,6 +39,10 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
     operation: row.operationId,
     serverVersionNum: row.serverVersionNum,
     parent: row.parentId ?? "",
+    ...(dump?.options ? { dump: dump.options } : {}),
+    format: dump?.databases[0]?.format ?? "",
+    codec: dump?.globals?.codec || "none",
+    recipients: manifest.recipients,
     ...times({ createTime: row.createTime, startTime: row.startTime, endTime: row.endTime }),
   });
 }

@@ -1,6 +1,10 @@
 import { create, fromJson } from "@bufbuild/protobuf";
 import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
-import { type Repository, RepositorySchema } from "@coppice/proto/gen/coppice/control/v1/repository";
+import {
+  type Repository,
+  RepositoryEncryptionSchema,
+  RepositorySchema,
+} from "@coppice/proto/gen/coppice/control/v1/repository";
 import type { RepositoryRow } from "../../catalog/repository.ts";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
@@ -28,6 +32,7 @@ export function repositoryMessage(row: RepositoryRow, facts: RepositoryFacts): R
       read: row.readSecretId ?? "",
       delete: row.deleteSecretId ?? "",
     },
+    ...(row.encryption === null ? {} : { encryption: fromJson(RepositoryEncryptionSchema, row.encryption) }),
     ...(row.reachable === null ? {} : { reachable: row.reachable }),
     problem: row.problem,
     storedBytes: contents?.storedBytes ?? 0n,

@@ -1,0 +1,199 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type BackupDumpResult, BackupDumpResultSchema } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import {
+  type BackupManifest,
+  BackupManifestSchema,
+  MissingReason,
+} from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import { Failure, isFailure } from "@coppice/proto/kit/failure";
+import { majorOf } from "../../postgres/majors.ts";
+import { digestRoles } from "../../postgres/roles-digest.ts";
+import { recipeName } from "../../repository/layout.ts";
+import { findLeavings, removeLeavings } from "../../repository/leavings.ts";
+import { manifestObjects } from "../../repository/manifest-objects.ts";
+import { commitManifest, storeText } from "../../repository/put.ts";
+import { isCompleteWithout, type NotDumped } from "./choose-databases.ts";
+import { dumpDatabases, endsBackup, type FailedDatabase } from "./dump-databases.ts";
+import { dumpGlobals } from "./dump-globals.ts";
+import { dumpWholeCluster } from "./dump-whole-cluster.ts";
+import { connectForDump, type DumpRequest, prepareDump, type PreparedDump } from "./prepare-dump.ts";
+import { dumpProgress, type ReportDump } from "./dump-progress.ts";
+import { formatRecipe, type RecipeFacts } from "./recipe.ts";
+
+/** A committed dump, with a BACKUP_INCOMPLETE when it lacks databases that were wanted. */
+export interface Dumped {
+  readonly result: BackupDumpResult;
+  readonly failure: Failure | undefined;
+}
+
+const cleanUpMs = 60_000;
+
+/** What the cluster looks like afterwards: which failed databases are gone, and what the recipe needs. */
+async function lookAgain(
+  prepared: PreparedDump,
+  failed: readonly FailedDatabase[],
+): Promise<{
+  missing: NotDumped[];
+  rolesChanged: boolean;
+  recipe: Pick<RecipeFacts, "bootstrapRole" | "tablespaces">;
+}> {
+  await using connection = await connectForDump(prepared, prepared.request.signal);
+  const present = await connection.query<{ oid: string }>("select oid::text from pg_database");
+  const missing = failed.map(({ database, error }): NotDumped => {
+    const isDropped = !present.some(({ oid }) => Number(oid) === database.oid);
+    return isDropped
+      ? { name: database.name, reason: MissingReason.DROPPED, message: "it was dropped while the backup ran" }
+      : { name: database.name, reason: MissingReason.FAILED, message: error.message };
+  });
+  const { role } = await connection.queryOne<{ role: string }>("select pg_get_userbyid(10)::text as role");
+  const tablespaces = await connection.query<{ name: string; location: string }>(`
+    select spcname::text as name, pg_tablespace_location(oid) as location from pg_tablespace
+    where spcname not in ('pg_default', 'pg_global') order by oid`);
+  const after = await digestRoles(connection);
+  return {
+    missing,
+    rolesChanged: after.digest !== prepared.roles.digest,
+    recipe: { bootstrapRole: role, tablespaces },
+  };
+}
+
+/** As a missing database is named. */
+const wholeCluster = "cluster dump";
+
+/** The cluster dump where it is wanted; its failure says nothing against the databases that are stored already. */
+async function tryWholeCluster(
+  prepared: PreparedDump,
+  report: ReportDump,
+): Promise<{ stream: StoredStream | undefined; missing: NotDumped[] }> {
+  if (!prepared.options.given.clusterDump) return { stream: undefined, missing: [] };
+  try {
+    const stream = await dumpWholeCluster(prepared, (bytes) => report(wholeCluster, bytes));
+    report(wholeCluster, "done");
+    return { stream, missing: [] };
+  } catch (error) {
+    prepared.request.signal.throwIfAborted();
+    if (endsBackup(error) || !isFailure(error)) throw error;
+    prepared.request.log(`the cluster dump failed: ${error.message}`);
+    const missing = { name: wholeCluster, reason: MissingReason.FAILED, message: error.message };
+    return { stream: undefined, missing: [missing] };
+  }
+}
+
+/** What a reader has to know about to restore it. */
+function requiredFeatures({ encoding, options }: PreparedDump, clusterDump: StoredStream | undefined): string[] {
+  return [
+    ...(encoding.recipients.length > 0 ? ["age"] : []),
+    ...(clusterDump ? ["cluster-dump"] : []),
+    ...(options.format === "plain" ? ["plain-dump"] : []),
+  ];
+}
+
+async function takeDump(prepared: PreparedDump): Promise<Dumped> {
+  const { request, address, prefix, access, facts, options, encoding, hasRolePasswords, startTime } = prepared;
+  const { command, storage, signal } = request;
+  const sizes = prepared.chosen.chosen.map(({ name, sizeBytes }): [string, bigint | undefined] => [name, sizeBytes]);
+  const known = sizes.every(([, size]) => size !== undefined);
+  const all = known ? sizes.reduce((sum, [, size = 0n]) => sum + size, 0n) : undefined;
+  if (options.given.clusterDump) sizes.push([wholeCluster, all]);
+  const report = dumpProgress(sizes, request.onProgress);
+  const globals = await dumpGlobals(prepared, (bytes) => report("globals", bytes));
+  const { dumped, failed } = await dumpDatabases(prepared, report);
+  const whole = await tryWholeCluster(prepared, report);
+  const seen = await lookAgain(prepared, failed);
+  if (seen.rolesChanged) request.log("warning: roles were changed while the dump ran");
+  const missing = [...prepared.chosen.missing, ...seen.missing, ...whole.missing];
+  const recipe = formatRecipe({
+    clusterName: command.clusterName,
+    backupId: address.backupId,
+    startTime,
+    serverMajor: majorOf(facts.serverVersionNum),
+    toolMajor: access.tools.major,
+    recipients: encoding.recipients,
+    contents: options.given.contents,
+    isSelection: options.isSelection,
+    globals,
+    hasRolePasswords,
+    databases: dumped,
+    clusterDump: whole.stream,
+    missing,
+    ...seen.recipe,
+  });
+  const recipeObject = await storeText(storage, { prefix, key: recipeName, text: recipe, signal });
+  const manifest: BackupManifest = create(BackupManifestSchema, {
+    formatVersion: 1,
+    requiredFeatures: requiredFeatures(prepared, whole.stream),
+    backupId: address.backupId,
+    kind: BackupKind.DUMP,
+    clusterId: address.clusterId,
+    clusterName: command.clusterName,
+    systemIdentifier: facts.systemIdentifier,
+    serverVersionNum: facts.serverVersionNum,
+    operationId: request.operationId,
+    startTime: timestampFromDate(startTime),
+    endTime: timestampFromDate(new Date()),
+    complete: missing.every(isCompleteWithout),
+    tools: [{ name: "pg_dump", version: access.tools.version }, ...prepared.codecTools],
+    agentVersion: request.agentVersion,
+    recipe: recipeObject,
+    recipients: [...encoding.recipients],
+    content: {
+      case: "dump",
+      value: {
+        globals,
+        hasRolePasswords,
+        rolesChanged: seen.rolesChanged,
+        databases: dumped,
+        missing,
+        ...(whole.stream ? { clusterDump: whole.stream } : {}),
+        options: options.given,
+      },
+    },
+  });
+  const committed = await commitManifest(storage, { prefix, manifest, signal });
+  const stored = manifestObjects(manifest).reduce((sum, { object }) => sum + object.sizeBytes, 0n);
+  const result = create(BackupDumpResultSchema, {
+    manifest,
+    manifestSha256: committed.sha256,
+    storedBytes: stored + BigInt(committed.sizeBytes),
+    facts,
+    recipe,
+  });
+  return { result, failure: manifest.complete ? undefined : incomplete(missing) };
+}
+
+function incomplete(missing: readonly NotDumped[]): Failure {
+  const wanted = missing.filter((each) => !isCompleteWithout(each));
+  const list = wanted.map(({ name, message }) => `${JSON.stringify(name)}: ${message}`).join("; ");
+  return new Failure("BACKUP_INCOMPLETE", `the backup is stored and lacks ${list}`, {
+    hint: "mend what is named, or leave the database out by name, and take the backup again; what is stored can be restored",
+  });
+}
+
+/**
+ * Takes a dump of a cluster into a repository: preflight before a byte is written, globals, every database, the manifest
+ * last. A database that fails does not stop the others. Whatever else fails, what was stored is removed again. Fails as
+ * connections, tools and the storage do, with CLUSTER_CHANGED, DATABASE_NOT_FOUND, or the signal's reason.
+ */
+export async function dumpCluster(request: DumpRequest): Promise<Dumped> {
+  const prepared = await prepareDump(request);
+  try {
+    return await takeDump(prepared);
+  } catch (error) {
+    // The operation's own signal may be aborted already.
+    await clearAway(prepared, AbortSignal.timeout(cleanUpMs)).catch((trouble: unknown) => {
+      const why = isFailure(trouble) ? trouble.message : "the repository did not answer in time";
+      request.onLeaving(`objects below ${prepared.prefix} in ${request.storage.name}: ${why}`);
+    });
+    throw error;
+  }
+}
+
+async function clearAway(
+  { request: { storage, operationId }, prefix }: PreparedDump,
+  signal: AbortSignal,
+): Promise<void> {
+  await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
+}

@@ -1,0 +1,175 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { BackupDumpCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { DumpOptionsSchema } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
+import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import { fail } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
+import { runProgram } from "../../host/run.ts";
+import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
+import { readFacts } from "../../postgres/facts.ts";
+import { majorOf, requireSupported } from "../../postgres/majors.ts";
+import { digestRoles, type RolesDigest } from "../../postgres/roles-digest.ts";
+import type { Encoding } from "../../pipeline/stages.ts";
+import { findToolAccess, type ToolAccess } from "../../postgres/tool-access.ts";
+import { findTools } from "../../postgres/tools.ts";
+import { requireClusterFile, writeClusterFile } from "../../repository/cluster-file.ts";
+import { backupPrefix } from "../../repository/layout.ts";
+import type { Storage } from "../../storage/storage.ts";
+import { chooseDatabases, type ChosenDatabases, requireDumpableWhole } from "./choose-databases.ts";
+import { type ClusterDatabase, listDatabases } from "../databases.ts";
+import { type ResolvedDumpOptions, resolveDumpOptions } from "./dump-options.ts";
+
+/** What a dump is taken with. */
+export interface DumpRequest {
+  readonly command: BackupDumpCommand;
+  readonly operationId: string;
+  readonly agentVersion: string;
+  /** The opened password, where the connection has one. */
+  readonly password: string | undefined;
+  readonly files: ClientFiles;
+  readonly storage: Storage;
+  readonly signal: AbortSignal;
+  readonly onProgress: (work: WorkDone) => void;
+  readonly log: (line: string) => void;
+  /** Told what a failed dump could not clear away. */
+  readonly onLeaving: (leaving: string) => void;
+}
+
+/** A dump that can begin: what was seen and decided before it. */
+export interface PreparedDump {
+  readonly request: DumpRequest;
+  readonly address: BackupAddress;
+  readonly prefix: string;
+  readonly options: ResolvedDumpOptions;
+  /** Of every stream of the backup. */
+  readonly encoding: Encoding;
+  readonly endpoint: ResolvedEndpoint;
+  readonly access: ToolAccess;
+  readonly facts: ClusterFacts;
+  /** The programs that encode, for the manifest. */
+  readonly codecTools: readonly { readonly name: string; readonly version: string }[];
+  readonly chosen: ChosenDatabases<ClusterDatabase>;
+  readonly roles: RolesDigest;
+  /** Whether the globals hold passwords: not on request, and not where the role may not read them. */
+  readonly hasRolePasswords: boolean;
+  readonly startTime: Date;
+}
+
+/** Below this no repository has room for a dump worth the name. */
+const leastFreeBytes = 16 * 1024 * 1024;
+
+function connectTimeout({ connectTimeoutMs }: ResolvedDumpOptions): { connectTimeoutMs?: number } {
+  return connectTimeoutMs === undefined ? {} : { connectTimeoutMs };
+}
+
+/** Opens a connection to the maintenance database with the time-out of the options. */
+export function connectForDump(
+  { endpoint, options }: Pick<PreparedDump, "endpoint" | "options">,
+  signal: AbortSignal,
+): Promise<PostgresConnection> {
+  return openConnection(endpoint, { signal, ...connectTimeout(options) });
+}
+
+async function readCodecTools(
+  { codec, recipients }: Encoding,
+  signal: AbortSignal,
+): Promise<PreparedDump["codecTools"]> {
+  const names = [...(codec === "none" ? [] : [codec]), ...(recipients.length > 0 ? ["age"] : [])];
+  return await Promise.all(
+    names.map(async (name) => {
+      const { stdout } = await runProgram({ file: name, args: ["--version"] }, { signal });
+      return { name, version: /v?\d+(\.\d+)+/.exec(stdout.toString("utf8"))?.[0] ?? "unknown" };
+    }),
+  );
+}
+
+async function checkRoom({ storage, signal, log }: DumpRequest, databases: readonly ClusterDatabase[]): Promise<void> {
+  const free = await storage.freeBytes(signal);
+  if (free === undefined) return;
+  const total = databases.reduce((sum, { sizeBytes }) => sum + Number(sizeBytes ?? 0n), 0);
+  // Dumps are smaller than databases by far, but nobody knows by how much: a guess refuses nothing.
+  if (free < leastFreeBytes) fail("REPOSITORY_FULL", `the repository ${storage.name} has ${formatSize(free)} left`);
+  if (free < total) log(`warning: the repository has ${formatSize(free)} left for databases of ${formatSize(total)}`);
+}
+
+/**
+ * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections, tools
+ * and the storage do, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, DATABASE_NOT_FOUND or REPOSITORY_FULL.
+ */
+export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
+  const { command, signal, storage, log } = request;
+  const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
+  const options = resolveDumpOptions(command.options ?? create(DumpOptionsSchema));
+  const startTime = new Date();
+  request.onProgress(create(WorkDoneSchema, { phase: "preflight" }));
+
+  const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
+  await using connection = await connectForDump({ endpoint, options }, signal);
+  const facts = await readFacts(connection);
+  requireSupported(facts.serverVersionNum);
+  const expected = command.expectedSystemIdentifier;
+  if (expected && expected !== facts.systemIdentifier)
+    fail(
+      "CLUSTER_CHANGED",
+      `the cluster at ${formatAddress(endpoint)} has the system identifier ${facts.systemIdentifier} instead of ${expected}`,
+    );
+  const tools = await findTools(majorOf(facts.serverVersionNum), { signal });
+  const access = await findToolAccess(endpoint, { tools, signal, ...connectTimeout(options) });
+  const encoding: Encoding = {
+    codec: options.codec,
+    level: options.given.compressionLevel,
+    recipients: address.repository?.recipients ?? [],
+  };
+  const codecTools = await readCodecTools(encoding, signal);
+  const chosen = chooseDatabases(await listDatabases(connection), options.given);
+  if (options.given.clusterDump) requireDumpableWhole(chosen.chosen);
+  if (options.given.serializableDeferrable && facts.inRecovery)
+    fail("CLUSTER_READ_ONLY", "a standby has no serializable snapshot, which the dump was asked to wait for");
+  await checkRoom(request, chosen.chosen);
+  const roles = await digestRoles(connection);
+  const prefix = backupPrefix({ clusterId: address.clusterId, folder: address.folder });
+  if (command.clusterFileExpected) await requireClusterFile(storage, address.clusterId, signal);
+  // It has to be written anyway, and shows whether the repository can be.
+  await writeClusterFile(
+    storage,
+    create(ClusterFileSchema, {
+      formatVersion: 1,
+      clusterId: address.clusterId,
+      name: command.clusterName,
+      incarnations: [
+        {
+          systemIdentifier: facts.systemIdentifier,
+          major: majorOf(facts.serverVersionNum),
+          firstSeenTime: timestampFromDate(startTime),
+        },
+      ],
+    }),
+    signal,
+  );
+  log(`PostgreSQL ${majorOf(facts.serverVersionNum)}, tools ${tools.version}, ${chosen.chosen.length} databases`);
+  const hasRolePasswords = roles.readsPasswords && !options.given.noRolePasswords;
+  if (!hasRolePasswords) {
+    const why = options.given.noRolePasswords ? "as asked for" : "the role may not read pg_authid";
+    log(`the globals are dumped without passwords: ${why}`);
+  }
+  return {
+    request,
+    address,
+    prefix,
+    options,
+    encoding,
+    endpoint,
+    access,
+    facts,
+    codecTools,
+    chosen,
+    roles,
+    hasRolePasswords,
+    startTime,
+  };
+}

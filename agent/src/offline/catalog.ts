@@ -1,0 +1,159 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import type { ClusterFile } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { readClusterFile } from "../repository/cluster-file.ts";
+import { readManifest } from "../repository/get.ts";
+import { backupPrefix, clusterFileKey, manifestKey } from "../repository/layout.ts";
+import { manifestObjects } from "../repository/manifest-objects.ts";
+import { type SurveyedBackup, surveyRepository } from "../repository/survey/survey.ts";
+import type { Storage } from "../storage/storage.ts";
+
+/** A committed backup of a repository. */
+export interface FoundBackup {
+  /** Without its repository, with its manifest's digest. */
+  readonly address: BackupAddress;
+  readonly manifest: BackupManifest;
+  readonly startTime: Date;
+  readonly storedBytes: bigint;
+  /** Whether it is complete and leaves nothing out: the newest such one is the cluster's last good one. */
+  readonly isGood: boolean;
+}
+
+/** A cluster of a repository. */
+export interface FoundCluster {
+  /** cls_… */
+  readonly id: string;
+  readonly name: string;
+  /** Newest first. */
+  readonly backups: readonly FoundBackup[];
+  readonly lastGood: FoundBackup | undefined;
+}
+
+/** What could not be read, and why. */
+export interface Unreadable {
+  readonly clusterId: string;
+  readonly key: string;
+  readonly message: string;
+}
+
+/** Everything that a repository says of itself. */
+export interface FoundRepository {
+  /** Its address, for messages. */
+  readonly name: string;
+  readonly clusters: readonly FoundCluster[];
+  readonly unreadable: readonly Unreadable[];
+  /** Folders of backups that were never finished. */
+  readonly unfinished: number;
+  /** Objects that no Coppice has made. */
+  readonly foreignObjects: number;
+}
+
+const readsAtOnce = 8;
+
+/**
+ * Lists a repository and reads what its clusters and manifests say. What cannot be read is named in the result. Fails
+ * with REPOSITORY_UNREACHABLE, or as the storage does where it cannot be listed.
+ */
+export async function readRepository(storage: Storage, signal: AbortSignal): Promise<FoundRepository> {
+  const survey = await surveyRepository(storage, signal);
+  const unreadable: Unreadable[] = [];
+  const attempt = async <T>(clusterId: string, key: string, read: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await read();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isFailure(error) || error.reason === "REPOSITORY_UNREACHABLE") throw error;
+      unreadable.push({ clusterId, key, message: error.message });
+      return undefined;
+    }
+  };
+  const files = await eachOf(survey.clusterIds, (id) =>
+    attempt(id, clusterFileKey(id), () => readClusterFile(storage, id, signal)),
+  );
+  const committed = survey.backups.filter(({ isCommitted }) => isCommitted);
+  const backups = await eachOf(committed, (backup) => {
+    const key = manifestKey(backupPrefix(backup));
+    return attempt(backup.clusterId, key, () => readBackup(storage, backup, signal));
+  });
+  const known = new Map(files.flatMap((file) => (file ? [[file.clusterId, file] as const] : [])));
+  const ids = new Set([...survey.clusterIds, ...committed.map(({ clusterId }) => clusterId)]);
+  return {
+    name: storage.name,
+    clusters: [...ids].map((id) => toCluster(id, known.get(id), backups)).toSorted(byName),
+    unreadable,
+    unfinished: survey.backups.filter(({ isCommitted, objects }) => !isCommitted && objects.length > 0).length,
+    foreignObjects: survey.foreign.objects,
+  };
+}
+
+/** Some at a time, so that a distant store is not waited for once a manifest. */
+async function eachOf<In, Out>(items: readonly In[], work: (item: In) => Promise<Out>): Promise<Out[]> {
+  const done: Out[] = [];
+  const queue = items.entries();
+  const worker = async () => {
+    for (const [index, item] of queue) done[index] = await work(item);
+  };
+  await Promise.all(Array.from({ length: readsAtOnce }, worker));
+  return done;
+}
+
+async function readBackup(storage: Storage, backup: SurveyedBackup, signal: AbortSignal): Promise<FoundBackup> {
+  const { clusterId, folder } = backup;
+  const backupId = /bkp_[0-9a-z]+$/.exec(folder)?.[0] ?? "";
+  const address = create(BackupAddressSchema, { clusterId, folder, backupId });
+  const { manifest, sha256 } = await readManifest(storage, address, signal);
+  address.manifestSha256 = sha256;
+  const dump = manifest.content.case === "dump" ? manifest.content.value : undefined;
+  return {
+    address,
+    manifest,
+    startTime: new Date(manifest.startTime ? timestampMs(manifest.startTime) : 0),
+    storedBytes: manifestObjects(manifest).reduce((sum, { object }) => sum + object.sizeBytes, 0n),
+    isGood: manifest.complete && dump !== undefined && isWholeCluster(dump.options),
+  };
+}
+
+function toCluster(id: string, file: ClusterFile | undefined, all: readonly (FoundBackup | undefined)[]): FoundCluster {
+  const backups = all
+    .filter((backup) => backup?.address.clusterId === id)
+    .filter((backup) => backup !== undefined)
+    .toSorted((one, two) => two.startTime.getTime() - one.startTime.getTime());
+  const name = file?.name || backups[0]?.manifest.clusterName || id;
+  return { id, name, backups, lastGood: backups.find(({ isGood }) => isGood) };
+}
+
+function byName(one: FoundCluster, two: FoundCluster): number {
+  return one.name < two.name ? -1 : one.name > two.name ? 1 : one.id < two.id ? -1 : 1;
+}
+
+/** The cluster of that name or id. Fails with CLUSTER_NOT_FOUND, or CLUSTER_AMBIGUOUS when two have the name. */
+export function findCluster({ name: repository, clusters }: FoundRepository, wanted: string): FoundCluster {
+  const found = clusters.filter(({ id, name }) => id === wanted || name === wanted);
+  const [cluster] = found;
+  if (!cluster) {
+    const names = clusters.map(({ name }) => name).join(", ");
+    return fail("CLUSTER_NOT_FOUND", `${repository} holds no cluster ${wanted}`, {
+      hint: names === "" ? "name another repository" : `it holds ${names}; see coppice-agent ls`,
+    });
+  }
+  if (found.length === 1) return cluster;
+  return fail("CLUSTER_AMBIGUOUS", `${repository} holds ${found.length} clusters of the name ${wanted}`, {
+    hint: `name one by its id: ${found.map(({ id }) => id).join(", ")}`,
+  });
+}
+
+/** A backup of the cluster, the last good one when none is named. Fails with BACKUP_NOT_FOUND. */
+export function findBackup({ name, backups, lastGood }: FoundCluster, wanted: string | undefined): FoundBackup {
+  const found = wanted === undefined ? lastGood : backups.find(({ address }) => address.backupId === wanted);
+  if (found) return found;
+  const newest = backups[0]?.address.backupId;
+  if (wanted !== undefined)
+    return fail("BACKUP_NOT_FOUND", `${name} has no backup ${wanted} that can be read`, { hint: "coppice-agent ls" });
+  return fail("BACKUP_NOT_FOUND", `${name} has no complete backup of the whole cluster`, {
+    hint: newest === undefined ? "look into another repository" : `take one that lacks something: --backup ${newest}`,
+  });
+}

@@ -1,0 +1,85 @@
+import { fail } from "@coppice/proto/kit/failure";
+import { type Command, Option } from "commander";
+import type { PlaceOptions } from "./place/place.ts";
+import type { RestoreOptions } from "./restore/restore.ts";
+import type { VerifyOptions } from "./verify.ts";
+
+type Output = "table" | "json";
+
+function integer(most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d{1,9}$/.test(text) && value >= 1 && value <= most) return value;
+    return fail("INVALID_FIELD", `${JSON.stringify(text)} is not a number from 1 to ${most}`);
+  };
+}
+
+function withPlace(command: Command): Command {
+  return command
+    .requiredOption("--repo <url>", "/path, file:///path, s3://BUCKET/PREFIX or ssh://USER@SERVER:PORT/path")
+    .option("--endpoint <url>", "S3: address of the server, https://HOST[:PORT] (Amazon's own)")
+    .option("--region <region>", "S3: region (the configuration's, or us-east-1)")
+    .addOption(new Option("--path-style", "S3: address the bucket by path (so it is with --endpoint)"))
+    .addOption(new Option("--no-path-style", "S3: address the bucket by host name (so it is at Amazon)"))
+    .option("--ca-file <file>", "S3: authorities (PEM) that the server's certificate is checked with")
+    .option("--profile <name>", "S3: profile that keys come from; without it the environment (AWS_ACCESS_KEY_ID …)")
+    .option("--host-key <key>", "SSH: public key of the server, TYPE BASE64 (may be repeated)", collect)
+    .option("--known-hosts <file>", "SSH: where the server's keys are (~/.ssh/known_hosts)")
+    .option("--identity-file <file>", "SSH: private key to log in with (~/.ssh/id_ed25519)");
+}
+
+function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
+}
+
+const identityOption = () => new Option("--identity <file>", "age identity of a recipient, for encrypted backups");
+
+/** Adds the commands that need a repository and no control plane; `end` gets their exit codes. */
+export function addOfflineCommands(program: Command, signal: AbortSignal, end: (exitCode: number) => void): void {
+  withPlace(program.command("ls"))
+    .description("with no control plane: list the clusters and backups of a repository")
+    .addOption(new Option("-o, --output <format>", "table or json").choices(["table", "json"]).default("table"))
+    .addHelpText("after", "\nExample:\n  coppice-agent ls --repo s3://acme-backups/prod")
+    .action(async (options: PlaceOptions & { readonly output: Output }) => {
+      const { listRepository } = await import("./ls.ts");
+      end(await listRepository(options, signal));
+    });
+
+  withPlace(program.command("verify"))
+    .description("with no control plane: read every stored byte again and name what is wrong")
+    .argument("[cluster|backup]", "only this one: a cluster's name or id, or a backup's id")
+    .option("--content", "also decrypt, decompress and parse it")
+    .addOption(identityOption())
+    .addHelpText(
+      "after",
+      "\nExample:\n  coppice-agent verify --repo /mnt/backups\n  coppice-agent verify shop --repo /mnt/backups --content --identity kit.txt",
+    )
+    .action(async (only: string | undefined, options: Omit<VerifyOptions, "only">) => {
+      const { verifyRepository } = await import("./verify.ts");
+      end(await verifyRepository({ ...options, only }, signal));
+    });
+
+  withPlace(program.command("restore"))
+    .description("with no control plane: restore databases of a repository, compared before they are put into place")
+    .argument("<cluster>", "name or id of the cluster in the repository, see ls")
+    .requiredOption("--to <connection>", "server: folder of its socket[:PORT], HOST[:PORT], or libpq's 'service=NAME'")
+    .option("--user <role>", "role to log in as (postgres); its password: PGPASSWORD or ~/.pgpass")
+    .option("--backup <id>", "backup (the last good one)")
+    .option("--database <name>", "only this database")
+    .option("--as <name>", "name that it gets (the name it had)")
+    .option("--replace", "swap it for the present database of that name, which is kept as NAME_before_TIME")
+    .option("--globals", "make the roles and tablespaces that are missing, first")
+    .option("--all", "everything: globals, then every database, into an empty cluster")
+    .option("--jobs <n>", "jobs of pg_restore (1)", integer(64))
+    .option("--plan", "say what would be done, and do nothing")
+    .addOption(identityOption())
+    .addHelpText(
+      "after",
+      "\nExample:\n  coppice-agent restore shop --repo s3://acme-backups/prod --all --to /run/postgresql --plan\n" +
+        "  coppice-agent restore shop --repo /mnt/backups --database orders --as orders-copy --to db8:5432",
+    )
+    .action(async (cluster: string, options: Omit<RestoreOptions, "cluster">) => {
+      const { restoreFromRepository } = await import("./restore/restore.ts");
+      end(await restoreFromRepository({ ...options, cluster }, signal));
+    });
+}

@@ -1,0 +1,165 @@
+import { create } from "@bufbuild/protobuf";
+import type { PlanRestoreResult } from "@coppice/proto/gen/coppice/agent/v1/plan_restore";
+import {
+  type RestoreGlobalsResult,
+  RestoreGlobalsCommandSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/restore_globals";
+import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
+import { type Failure, isFailure } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
+import { restoreGlobals } from "../../logical/globals/restore-globals.ts";
+import { planRestore } from "../../logical/plan.ts";
+import type { PostgresConnection } from "../../postgres/connect.ts";
+import { formatAddress } from "../../postgres/endpoint.ts";
+import { formatTime } from "../listing.ts";
+import { showName } from "../show-name.ts";
+import type { Restoring, Step } from "./steps.ts";
+
+/** What a restore would do. */
+export interface Preview {
+  readonly lines: readonly string[];
+  /** Databases whose stored bytes are damaged; the others can be restored. */
+  readonly lost: readonly Failure[];
+  /** What would be refused: the message and what mends it. */
+  readonly refusals: readonly { readonly message: string; readonly fix: string }[];
+}
+
+/** Applies the backup's roles and tablespaces, or only says what would be done. Fails as restoreGlobals. */
+export async function applyGlobals(restoring: Restoring, dryRun: boolean): Promise<RestoreGlobalsResult> {
+  const { backup, endpoint, password, identities, files, storage, signal } = restoring;
+  const command = create(RestoreGlobalsCommandSchema, { backup: backup.address, connection: { endpoint }, dryRun });
+  return await restoreGlobals({ command, password, identities, files, storage, signal });
+}
+
+/** What came of the globals, or would, for people. */
+export function formatGlobals({
+  createdRoles,
+  createdTablespaces,
+  differences,
+  skipped,
+}: RestoreGlobalsResult): string[] {
+  const made = (what: string, names: readonly string[]) =>
+    `${names.length} new ${what}${names.length === 1 ? "" : "s"}${names.length === 0 ? "" : ` (${names.map(showName).join(", ")})`}`;
+  return [
+    `${made("role", createdRoles)}, ${made("tablespace", createdTablespaces)}`,
+    ...differences.map((difference) => `  ! as it is there: ${difference}`),
+    ...skipped.map((each) => `  ! left out: ${each}`),
+  ];
+}
+
+interface Expected {
+  readonly roles: ReadonlySet<string>;
+  readonly tablespaces: ReadonlySet<string>;
+}
+
+async function expectGlobals(
+  connection: PostgresConnection,
+  globals: RestoreGlobalsResult | undefined,
+): Promise<Expected> {
+  const names = async (text: string) => (await connection.query<{ name: string }>(text)).map(({ name }) => name);
+  return {
+    roles: new Set([...(await names("select rolname::text as name from pg_roles")), ...(globals?.createdRoles ?? [])]),
+    tablespaces: new Set([
+      ...(await names("select spcname::text as name from pg_tablespace")),
+      ...(globals?.createdTablespaces ?? []),
+    ]),
+  };
+}
+
+/** What is missing now and is made first is no trouble. */
+function withGlobals(item: CheckItem, step: Step, { backup }: Restoring, expected: Expected): CheckItem {
+  const { content } = backup.manifest;
+  const dumped =
+    content.case === "dump" ? content.value.databases.find(({ name }) => name === step.command.database) : undefined;
+  if (!dumped || item.status === CheckStatus.OK) return item;
+  const made = (message: string): CheckItem => ({ ...item, status: CheckStatus.OK, message, fix: "" });
+  if (
+    item.name === "roles" &&
+    [dumped.properties?.owner ?? "", ...dumped.roles].every((role) => role === "" || expected.roles.has(role))
+  )
+    return made("the roles that it needs are made first");
+  if (item.name === "tablespaces" && dumped.tablespaces.every((name) => expected.tablespaces.has(name)))
+    return made("the tablespaces that it needs are made first");
+  return item;
+}
+
+const marks = { [CheckStatus.FAILED]: "✗", [CheckStatus.WARNING]: "!", [CheckStatus.OK]: "✓" };
+
+function describe(
+  step: Step,
+  { databaseBytes, storedBytes, steps }: PlanRestoreResult,
+  items: readonly CheckItem[],
+  isOne: boolean,
+): string[] {
+  const { database, targetDatabase, keptDatabase } = step.command;
+  const as = database === targetDatabase ? "" : ` as ${showName(targetDatabase)}`;
+  const aside = step.isInitial
+    ? ", in place of the empty one"
+    : keptDatabase === ""
+      ? ""
+      : `; the present one is kept as ${showName(keptDatabase)}`;
+  const shown = isOne ? items : items.filter(({ status }) => status !== CheckStatus.OK);
+  return [
+    `${showName(database)}${as}: ${formatSize(storedBytes)} to read, ${formatSize(databaseBytes)} when it was dumped${aside}`,
+    ...shown.map(
+      ({ name, message, status }) =>
+        `  ${status in marks ? marks[status as keyof typeof marks] : " "} ${name}  ${message}`,
+    ),
+    ...(isOne ? steps.map((line, index) => `  ${index + 1}. ${line}`) : []),
+  ];
+}
+
+/** Damage of one database is no reason to give up the others. */
+async function planOrLost(restoring: Restoring, { command }: Step): Promise<PlanRestoreResult | Failure> {
+  try {
+    return await planRestore({ ...restoring, command });
+  } catch (error) {
+    if (isFailure(error) && error.code === "data_loss") return error;
+    throw error;
+  }
+}
+
+/** Looks at everything that the steps depend on; nothing is changed. Fails where not even the looking works. */
+export async function previewRestore(
+  restoring: Restoring,
+  connection: PostgresConnection,
+  steps: readonly Step[],
+): Promise<Preview> {
+  const { backup, wish, resolved, signal } = restoring;
+  const { clusterName, backupId, complete } = backup.manifest;
+  const lines = [
+    `${backupId} of ${showName(clusterName)}, taken ${formatTime(backup.startTime)}, into ${formatAddress(resolved)}`,
+    ...(complete ? [] : ["! the backup is incomplete: some databases are not in it"]),
+  ];
+  const refusals: { message: string; fix: string }[] = [];
+  const lost: Failure[] = [];
+  const globals = wish.globals ? await applyGlobals(restoring, true) : undefined;
+  if (globals) lines.push(`globals: ${formatGlobals(globals).join("\n")}`);
+  const expected = await expectGlobals(connection, globals);
+  let [needed, free]: [bigint, bigint | undefined] = [0n, undefined];
+  for (const step of steps) {
+    signal.throwIfAborted();
+    if (step.isInPlace) {
+      lines.push(`${showName(step.command.database)}: in place already, from an earlier run`);
+      continue;
+    }
+    restoring.progress.update(create(WorkDoneSchema, { phase: "looking at", item: step.command.database }));
+    const plan = await planOrLost(restoring, step);
+    if (isFailure(plan)) {
+      lost.push(plan);
+      lines.push(`✗ ${showName(step.command.database)}: ${plan.message}`);
+      continue;
+    }
+    const items = plan.items.map((item) => withGlobals(item, step, restoring, expected));
+    lines.push(...describe(step, plan, items, steps.length === 1));
+    for (const { status, message, fix } of items) if (status === CheckStatus.FAILED) refusals.push({ message, fix });
+    needed += plan.databaseBytes;
+    free = plan.freeBytes ?? free;
+  }
+  const all = `all of it needs ${formatSize(needed)}`;
+  lines.push(free === undefined ? all : `${all}, ${formatSize(free)} are free`);
+  if (free !== undefined && free < needed && steps.length > 1)
+    refusals.push({ message: `${all}, and only ${formatSize(free)} are free`, fix: "make room for the server's data" });
+  return { lines, lost, refusals };
+}

@@ -1,0 +1,113 @@
+import { createHash } from "node:crypto";
+import { Readable } from "node:stream";
+import { raceSignal } from "@coppice/proto/kit/race";
+import { freeChunk } from "../../../host/free-chunk.ts";
+import { type ByteBudget, type Lease, slabBytes } from "../../../budget.ts";
+
+/** A piece of a body, held in memory until it is stored; disposing gives the memory back. */
+export interface Part extends Disposable {
+  readonly sizeBytes: number;
+  /** MD5, in base64 as Content-MD5 wants it and in hexadecimal as an ETag shows it. */
+  readonly md5: { readonly base64: string; readonly hex: string };
+  /** SHA-256 in hexadecimal; undefined when it was not asked for. */
+  readonly sha256: string | undefined;
+  /** Whether the body ended with it. */
+  readonly isLast: boolean;
+  /** Its bytes from the beginning, as often as they are needed. */
+  open(): Readable;
+}
+
+const mebibyte = 1 << 20;
+// 8 MiB up to 4 GiB, 16 MiB up to 8 GiB, then 56 MiB: 10,000 of them are more than 512 GiB, and two are in the budget.
+const ladder = [
+  { upTo: 512, sizeBytes: 8 * mebibyte },
+  { upTo: 768, sizeBytes: 16 * mebibyte },
+  { upTo: Infinity, sizeBytes: 56 * mebibyte },
+];
+
+/** Size of the part of that number (from 1). */
+export function partBytes(number: number): number {
+  return ladder.find(({ upTo }) => number <= upTo)?.sizeBytes ?? 0;
+}
+
+/** How a body is read in parts. */
+export interface PartsToRead {
+  readonly chunks: AsyncIterator<Uint8Array>;
+  readonly budget: ByteBudget;
+  readonly wantsSha256: boolean;
+  /** Whether the memory of a chunk may be freed. */
+  readonly ownsChunks: boolean;
+}
+
+/**
+ * Reads a body in parts. Each call gives the next one, of `partBytes(number)` unless it is the last; a first part may
+ * be empty, and no other is. Rejects with the body's own error or the signal's reason.
+ */
+export function readParts({ chunks, budget, wantsSha256, ownsChunks }: PartsToRead) {
+  let ahead: Uint8Array | undefined;
+  const peek = async (signal: AbortSignal): Promise<Uint8Array | undefined> => {
+    while (!ahead?.length) {
+      const read = await raceSignal(chunks.next(), signal);
+      if (read.done) return undefined;
+      ahead = read.value;
+    }
+    return ahead;
+  };
+
+  return async (number: number, signal: AbortSignal): Promise<Part> => {
+    const wanted = partBytes(number);
+    const lease = await budget.lease(wanted, signal);
+    try {
+      const md5 = createHash("md5");
+      const sha256 = wantsSha256 ? createHash("sha256") : undefined;
+      const filled = new Slabs(lease);
+      for (let chunk = await peek(signal); chunk && filled.sizeBytes < wanted; chunk = await peek(signal)) {
+        const taken = chunk.subarray(0, wanted - filled.sizeBytes);
+        ahead = chunk.subarray(taken.length);
+        md5.update(taken);
+        sha256?.update(taken);
+        filled.add(taken);
+        if (ownsChunks && ahead.length === 0) freeChunk(chunk);
+      }
+      const isLast = (await peek(signal)) === undefined;
+      const digest = md5.digest();
+      return {
+        sizeBytes: filled.sizeBytes,
+        md5: { base64: digest.toString("base64"), hex: digest.toString("hex") },
+        sha256: sha256?.digest("hex"),
+        isLast,
+        open: () => Readable.from(filled.views(), { objectMode: false, highWaterMark: slabBytes }),
+        [Symbol.dispose]: () => lease[Symbol.dispose](),
+      };
+    } catch (error) {
+      lease[Symbol.dispose]();
+      throw error;
+    }
+  };
+}
+
+/** Bytes in the buffers of one lease. */
+class Slabs {
+  readonly #lease: Lease;
+  readonly #slabs: Buffer[] = [];
+  sizeBytes = 0;
+
+  constructor(lease: Lease) {
+    this.#lease = lease;
+  }
+
+  add(bytes: Uint8Array): void {
+    for (let rest = bytes; rest.length > 0;) {
+      const offset = this.sizeBytes % slabBytes;
+      if (offset === 0) this.#slabs.push(this.#lease.slab());
+      const taken = rest.subarray(0, slabBytes - offset);
+      this.#slabs.at(-1)?.set(taken, offset);
+      this.sizeBytes += taken.length;
+      rest = rest.subarray(taken.length);
+    }
+  }
+
+  views(): Buffer[] {
+    return this.#slabs.map((slab, index) => slab.subarray(0, this.sizeBytes - index * slabBytes));
+  }
+}

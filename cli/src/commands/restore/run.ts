@@ -1,0 +1,113 @@
+import { type Operation, OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { Api } from "../../client/api.ts";
+import { confirm } from "../../input/confirm.ts";
+import { type RestoreFlags, restoreRequest } from "../../input/restore-flags.ts";
+import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
+import { followOperation } from "../../operation/follow.ts";
+import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
+import { protoJson } from "../../output/proto-json.ts";
+import type { Session } from "../../session.ts";
+
+/** What is said of a restore beside what it is. */
+export interface RestoreOptions extends OperationOptions {
+  readonly yes?: boolean;
+  readonly dryRun?: boolean;
+}
+
+/** Restores as the flags say, or only checks them, and gives the exit code; what replaces something is confirmed first. */
+export async function runRestore(
+  session: Session,
+  options: RestoreOptions,
+  cluster: string,
+  flags: RestoreFlags,
+): Promise<number> {
+  const restore = restoreRequest(cluster, flags);
+  const api = await session.api();
+  if (options.dryRun) {
+    const operation = await api.restores.createRestore({ restore, validateOnly: true });
+    const text = `${describeRestore(operation)}; nothing was done`;
+    const next = flags.all || flags.globals ? undefined : "coppice restore plan, with the same flags, looks closer";
+    await session.answer({
+      json: () => protoJson(OperationSchema, operation),
+      table: () => session.success(text, { next }),
+      names: () => [targetOf(operation)],
+    });
+    return 0;
+  }
+  if (flags.replace && !options.yes) {
+    if (session.terminal.stdinIsTty) {
+      // Whoever is asked sees first what would happen.
+      const refused = await showPlan(session, api, cluster, flags);
+      if (refused !== undefined) return refused;
+    }
+    await confirmReplacing(session, cluster, flags);
+  }
+  const operation = await api.restores.createRestore({ restore, requestId: session.newRequestId() });
+  return await seeThrough(session, api, operation, options);
+}
+
+/**
+ * Shows what a restore would do: the agent's plan of one database, what the control plane says of more. Gives the exit
+ * code when it would be refused, undefined when it can be done.
+ */
+export async function showPlan(
+  session: Session,
+  api: Api,
+  cluster: string,
+  flags: RestoreFlags,
+): Promise<number | undefined> {
+  const restore = restoreRequest(cluster, flags);
+  const { terminal } = session;
+  if (flags.all || flags.globals) {
+    const checked = await api.restores.createRestore({ restore, validateOnly: true });
+    terminal.err(session.success(describeRestore(checked)));
+    return undefined;
+  }
+  const started = await api.restores.planRestore({ restore, requestId: session.newRequestId() });
+  const planned = await followOperation(session, api, started.id);
+  if (planned.state !== OperationState.SUCCEEDED || sawTrouble(planned)) return await conclude(session, api, planned);
+  terminal.err(formatOutcome(planned, { paint: terminal.paintErr, now: session.now() }));
+  return undefined;
+}
+
+/** Lets a person type the name of what would be replaced. Errors: CONFIRMATION_NEEDED. */
+export async function confirmReplacing(session: Session, cluster: string, flags: RestoreFlags): Promise<void> {
+  const target = flags.to ?? cluster;
+  if (flags.all) {
+    const what = `every database of the backup is replaced in ${target}, and everybody in them is disconnected`;
+    await confirm(session, { yes: false, what, name: target });
+    return;
+  }
+  const name = flags.as ?? flags.database ?? "";
+  const what = `database ${name} in ${target} is replaced, and everybody in it is disconnected`;
+  await confirm(session, { yes: false, what, name });
+}
+
+/** What an operation that was only checked would do. */
+function describeRestore({ spec }: Operation): string {
+  switch (spec.case) {
+    case "createRestore": {
+      const { database, file, backup, targetClusterName, targetDatabase, into } = spec.value;
+      const what = file === "" ? `${database} of ${backup}` : [database, file].filter(Boolean).join(" of ");
+      const place = into
+        ? `into the present ${targetDatabase} of ${targetClusterName}`
+        : `into ${targetClusterName} as ${targetDatabase}`;
+      return `${what} would be restored ${place}`;
+    }
+    case "restoreGlobals":
+      return `the globals of ${spec.value.backup} would be restored into ${spec.value.targetClusterName}`;
+    case "restoreCluster": {
+      const { backup, databases, targetClusterName, replace } = spec.value;
+      const how = replace ? ", replacing those of the same names" : "";
+      return `${backup} would be restored into ${targetClusterName}: the globals, then ${databases.join(", ")}${how}`;
+    }
+    default:
+      return "it would be restored";
+  }
+}
+
+function targetOf({ spec }: Operation): string {
+  if (spec.case === "createRestore") return spec.value.targetDatabase;
+  if (spec.case === "restoreGlobals" || spec.case === "restoreCluster") return spec.value.targetClusterName;
+  return "";
+}

@@ -1,0 +1,97 @@
+import { fromJsonString } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import { type ScannedBackup, ScanRepositoryCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { RebuiltRepositorySchema } from "@coppice/proto/gen/coppice/control/v1/repository_operation";
+import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { StoredBackup } from "./catalog-change.ts";
+import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
+import { defineKind, required } from "./kind.ts";
+import { reachability } from "./reachability.ts";
+
+/** Reads a repository and enters what the catalog does not know. It changes nothing there, so it can be repeated. */
+export const rebuildRepository = defineKind({
+  spec: "rebuildRepository",
+  command: "scanRepository",
+  retriesAfterLoss: 2,
+  settle: "repeat",
+  mayLeave: undefined,
+  isHeavy: false,
+  references: ({ repository }) => ({ repositoryId: repository, purposes: ["read"], contents: true }),
+  plan: (_spec, facts) =>
+    create(ScanRepositoryCommandSchema, {
+      repository: required(facts.repository),
+      knownFolders: [...required(facts.contents).knownFolders],
+    }),
+  apply({ repository: repositoryId }, { result, failure }) {
+    const changes = reachability({ repositoryId }, failure);
+    if (result === undefined) return { failure, changes };
+    const problems = [...result.unreadable];
+    const read = <T>(what: string, parse: () => T): T[] => {
+      try {
+        return [parse()];
+      } catch (error) {
+        problems.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+        return [];
+      }
+    };
+    const clusters = result.clusterFiles.flatMap((bytes) =>
+      read("cluster.json", () => fromJsonString(ClusterFileSchema, decode(bytes), { ignoreUnknownFields: true })),
+    );
+    const backups = result.backups.flatMap((scanned) =>
+      read(scanned.folder, () => storedBackup(repositoryId, scanned)),
+    );
+    const named = new Set(clusters.map(({ clusterId }) => clusterId));
+    const orphans = backups.filter(({ clusterId }) => !named.has(clusterId));
+    for (const { folder, clusterId } of orphans) problems.push(`${clusterId}/${folder}: its cluster.json is missing`);
+    if (result.more) problems.push("the repository holds more backups than one answer: repeat the rebuild");
+    const entered = backups.filter(({ clusterId }) => named.has(clusterId));
+    const value = create(RebuiltRepositorySchema, {
+      repository: repositoryId,
+      clusters: clusters.map(({ name }) => name),
+      backups: entered.length,
+      knownBackups: result.knownBackups,
+      problems,
+      foreignObjects: result.foreignObjects,
+      foreignKeys: result.foreignKeys,
+    });
+    return {
+      result: { case: "rebuiltRepository", value },
+      failure,
+      changes: [
+        ...changes,
+        ...clusters.map((file) => ({ is: "clusterFound", file }) as const),
+        ...entered.map((backup) => ({ is: "backupStored", backup }) as const),
+      ],
+    };
+  },
+});
+
+const decode = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+
+function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBackup {
+  const manifest = fromJsonString(BackupManifestSchema, decode(scanned.manifest), { ignoreUnknownFields: true });
+  if (manifest.kind !== BackupKind.DUMP || manifest.content.case !== "dump") throw new Error("it is no dump");
+  if (!manifest.startTime || !manifest.endTime) throw new Error("its manifest lacks its times");
+  return {
+    id: manifest.backupId,
+    clusterId: manifest.clusterId,
+    repositoryId,
+    folder: scanned.folder,
+    manifest,
+    manifestSha256: scanned.manifestSha256,
+    storedBytes: sizeOf(manifest) + BigInt(scanned.manifest.length),
+    recipe: scanned.recipe,
+    defaultDatabases: isWholeCluster(manifest.content.value.options),
+  };
+}
+
+function sizeOf({ content, recipe }: BackupManifest): bigint {
+  const dump = content.case === "dump" ? content.value : undefined;
+  const streams = [dump?.globals, dump?.clusterDump, ...(dump?.databases.map(({ stream }) => stream) ?? [])];
+  return [...streams.flatMap((stream) => stream?.objects ?? []), ...(recipe ? [recipe] : [])].reduce(
+    (sum, { sizeBytes }) => sum + sizeBytes,
+    0n,
+  );
+}

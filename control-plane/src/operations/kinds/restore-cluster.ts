@@ -1,0 +1,42 @@
+import { create } from "@bufbuild/protobuf";
+import { RestoredClusterSchema } from "@coppice/proto/gen/coppice/control/v1/restore_operation";
+import { defineGroup, type OperationSpec } from "./kind.ts";
+
+/** A restore of a whole cluster: its globals, then one database after the other. What was restored stays. */
+export const restoreCluster = defineGroup({
+  spec: "restoreCluster",
+  nameChild,
+  conclude({ targetCluster, databases, missing }, children) {
+    const results = children.flatMap(({ result, succeeded }) => (succeeded && result ? [result] : []));
+    const restored = results.flatMap((result) => (result.case === "restoredDatabase" ? [result.value] : []));
+    const globals = results.flatMap((result) => (result.case === "restoredGlobals" ? [result.value] : []));
+    const done = new Set(children.flatMap(({ spec, succeeded }) => (succeeded ? databaseOf(spec) : [])));
+    return {
+      case: "restoredCluster",
+      value: create(RestoredClusterSchema, {
+        cluster: targetCluster,
+        databases: restored.length,
+        tables: restored.reduce((sum, { tables }) => sum + tables, 0),
+        rows: restored.reduce((sum, { rows }) => sum + rows, 0n),
+        keptAs: restored.flatMap(({ keptAs }) => (keptAs === "" ? [] : [keptAs])),
+        warnings: [
+          ...missing.map((what) => `not in the backup: ${what}`),
+          ...globals.flatMap(({ differences, skipped }) => [...differences, ...skipped]),
+          ...restored.flatMap(({ database, warnings }) => warnings.map((one) => `${JSON.stringify(database)}: ${one}`)),
+        ],
+        restored: restored.map(({ database }) => database),
+        notRestored: databases.filter((name) => !done.has(name)),
+        createdRoles: globals.flatMap(({ createdRoles }) => createdRoles),
+        createdTablespaces: globals.flatMap(({ createdTablespaces }) => createdTablespaces),
+      }),
+    };
+  },
+});
+
+function nameChild(spec: OperationSpec): string {
+  return databaseOf(spec).map((name) => `database ${JSON.stringify(name)}`)[0] ?? "the globals";
+}
+
+function databaseOf(spec: OperationSpec): string[] {
+  return spec.case === "createRestore" ? [spec.value.database] : [];
+}

@@ -1,0 +1,98 @@
+import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import type { RestoreSelection } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
+import { type RestoreRequest, RestoreWhat } from "@coppice/proto/gen/coppice/control/v1/restore";
+import { fail } from "@coppice/proto/kit/failure";
+
+/** What a request asks for. */
+export type RestoreCase = "database" | "file" | "globals" | "cluster";
+
+type Field = Exclude<keyof RestoreRequest, "$typeName" | "$unknown">;
+
+/** Fields that say something only in some cases, with the cases and how a refusal calls the others. */
+const onlyFor: readonly (readonly [field: Field, cases: readonly RestoreCase[], expected: string])[] = [
+  ["backup", ["database", "globals", "cluster"], "nothing: the file is what is restored"],
+  ["targetCluster", ["database", "globals", "cluster"], "nothing: a file is restored into the cluster itself"],
+  ["database", ["database", "file"], "nothing: it is about the whole cluster"],
+  ["targetDatabase", ["database", "file"], "nothing: databases keep their names"],
+  ["replace", ["database", "file", "cluster"], "nothing: roles that are there stay as they are"],
+  ["jobs", ["database", "file", "cluster"], "nothing: globals are applied one after the other"],
+  ["into", ["database", "file"], "nothing: it is for one database"],
+  ["roles", ["globals", "cluster"], "nothing: roles are restored with the globals or the cluster"],
+  ["noTablespaces", ["globals", "cluster"], "nothing: tablespaces are restored with the globals or the cluster"],
+  ["file", ["file"], "nothing: a file holds one database"],
+  ["fileHost", ["file"], "nothing: it is the host of a file, and no file is given"],
+];
+
+const titles: Readonly<Record<RestoreCase, string>> = {
+  database: "a restore of a database of a backup",
+  file: "a restore of a file",
+  globals: "a restore of the globals",
+  cluster: "a restore of the whole cluster",
+};
+
+/** What a request asks for, weighed without looking at anything. Errors: INVALID_FIELD, naming the field. */
+export function weighRequest(request: RestoreRequest): RestoreCase {
+  const what = caseOf(request);
+  for (const [field, cases, expected] of onlyFor) {
+    if (isGiven(request[field]) && !cases.includes(what)) refuse(field, `${titles[what]} takes no`, expected);
+  }
+  if (what === "database" && request.database === "") {
+    fail("INVALID_FIELD", "it is not said which database is to be restored", {
+      hint: "name the database, or ask for the globals or the whole cluster",
+      fields: [{ field: "restore.database", expected: "the name of a database in the backup" }],
+    });
+  }
+  if (what === "file" && request.database === "" && request.targetDatabase === "") {
+    fail("INVALID_FIELD", "a file does not say what its database is to be called", {
+      hint: "give the name with --as",
+      fields: [{ field: "restore.target_database", expected: "a name for the restored database" }],
+    });
+  }
+  if (request.selection !== undefined) weighSelection(what, request, request.selection);
+  if (!request.into) return what;
+  if (request.replace)
+    contradict("into", "what goes into the present database does not replace it", "not with replace");
+  if (request.jobs > 1) contradict("jobs", "one transaction is the work of one job", "0 or 1 with into");
+  return what;
+}
+
+function caseOf({ what, file }: RestoreRequest): RestoreCase {
+  if (what === RestoreWhat.GLOBALS) return "globals";
+  if (what === RestoreWhat.CLUSTER) return "cluster";
+  return file === "" ? "database" : "file";
+}
+
+function weighSelection(what: RestoreCase, request: RestoreRequest, selection: RestoreSelection): void {
+  const { schemas, tables, contents, noOwner, noPrivileges, checksums } = selection;
+  const isPart = schemas.length > 0 || tables.length > 0;
+  const isOnlyRows = contents === DumpContents.DATA_ONLY;
+  if (what === "globals" && (isPart || contents || noOwner || noPrivileges || checksums)) {
+    contradict("selection", "a restore of the globals takes no selection", "nothing: name roles instead");
+  }
+  if (what === "cluster" && isPart) {
+    contradict("selection", "schemas and tables are chosen of one database", "no schemas or tables with the cluster");
+  }
+  if (isOnlyRows && !request.into) {
+    contradict("selection.contents", "rows alone need tables to go to", "into, for a database that has the tables");
+  }
+  if (isPart && request.replace) {
+    contradict(
+      "replace",
+      "a part of a database cannot take the place of all of it",
+      "a new name for it, or into, for the present database",
+    );
+  }
+}
+
+function isGiven(value: unknown): boolean {
+  return Array.isArray(value) ? value.length > 0 : Boolean(value);
+}
+
+function refuse(field: Field, message: string, expected: string): never {
+  const name = field.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return contradict(name, `${message} ${name.replaceAll("_", " ")}`, expected);
+}
+
+function contradict(field: string, message: string, expected: string): never {
+  return fail("INVALID_FIELD", message, { fields: [{ field: `restore.${field}`, expected }] });
+}

@@ -1,0 +1,28 @@
+import { fail } from "@coppice/proto/kit/failure";
+import type { HostRow } from "../catalog/host.ts";
+import type { RepositoryRow } from "../catalog/repository.ts";
+
+/** Whether a host is trusted with identities: by its label `may-decrypt=true`, and by no other value of it. */
+export function mayDecrypt({ labels }: Pick<HostRow, "labels">): boolean {
+  return labels["may-decrypt"] === "true";
+}
+
+/**
+ * Refuses to have something of an encrypted repository decrypted where it may not be, or without an identity; all else
+ * passes. Errors: HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING.
+ */
+export function requireMayDecrypt(
+  repository: Pick<RepositoryRow, "name" | "encryption" | "identitySecretId">,
+  host: Pick<HostRow, "name" | "labels">,
+): void {
+  if (repository.encryption === null) return;
+  if (!mayDecrypt(host)) {
+    fail("HOST_MAY_NOT_DECRYPT", `host ${host.name} may not decrypt what repository ${repository.name} holds`, {
+      hint: `allow it: coppice host update ${host.name} --label may-decrypt=true`,
+    });
+  }
+  if (repository.identitySecretId !== null) return;
+  fail("IDENTITY_MISSING", `the identity of repository ${repository.name} is kept outside of Coppice`, {
+    hint: "restore on the host itself: coppice-agent restore --repo … --identity FILE",
+  });
+}

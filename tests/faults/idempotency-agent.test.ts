@@ -1,0 +1,157 @@
+// Each step of an agent twice: the same command delivered again, and the same work commanded again.
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Command, CommandSchema, type Result } from "@coppice/proto/gen/coppice/agent/v1/command";
+import { RestoreDatabaseCommandSchema, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { openLog } from "@coppice/proto/kit/log";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { openBudget, usualBudgetBytes } from "../../agent/src/budget.ts";
+import { handlers } from "../../agent/src/commands/registry.ts";
+import type { AgentMessage } from "../../agent/src/commands/reporter.ts";
+import { type CommandRunner, openRunner } from "../../agent/src/commands/runner.ts";
+import { openJournal } from "../../agent/src/journal/journal.ts";
+import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+
+type Spec = Exclude<NonNullable<MessageInitShape<typeof CommandSchema>["spec"]>, { case?: undefined }>;
+type Case = Spec["case"];
+
+const stack = new AsyncDisposableStack();
+const messages: AgentMessage[] = [];
+let server: PostgresServer;
+let lab: DumpLab;
+let runner: CommandRunner;
+let specs: Record<string, Spec>;
+let commands = 0;
+
+beforeAll(async () => {
+  server = stack.use(await openPostgresServer({ major: 18 }));
+  await server.sql("postgres", "create database orders");
+  await server.sql("orders", "create table item as select generate_series(1, 100) as id");
+  lab = stack.use(await openDumpLab(server));
+  const journal = stack.use(await openJournal(lab.folder));
+  runner = stack.use(
+    openRunner({
+      handlers,
+      journal,
+      report: (message) => void messages.push(message),
+      workFolder: lab.workFolder,
+      agentVersion: "0.0.1",
+      clientFiles: lab.files,
+      budget: openBudget(usualBudgetBytes),
+      log: openLog({ level: "silent", name: "agent" }),
+    }),
+  );
+  const dump = lab.dumpCommand({ databases: ["orders"] });
+  const { backup, connection } = dump;
+  const repository = backup?.repository;
+  if (!backup || !connection || !repository) throw new Error("the lab's command is not whole");
+  const restore = create(RestoreDatabaseCommandSchema, {
+    backup,
+    connection,
+    database: "orders",
+    targetDatabase: "orders-copy",
+    mode: RestoreMode.NEW,
+    stagedDatabase: "coppice_restore_again",
+  });
+  specs = {
+    checkCluster: { case: "checkCluster", value: { connection } },
+    checkRepository: { case: "checkRepository", value: { repository } },
+    backupDump: { case: "backupDump", value: dump },
+    verifyBackup: { case: "verifyBackup", value: { backup } },
+    planRestore: { case: "planRestore", value: { restore } },
+    restoreDatabase: { case: "restoreDatabase", value: restore },
+    restoreGlobals: { case: "restoreGlobals", value: { backup, connection: restore.connection } },
+    scanRepository: { case: "scanRepository", value: { repository } },
+    cleanRepository: {
+      case: "cleanRepository",
+      value: { repository, before: timestampFromDate(new Date(Date.now() + 3_600_000)) },
+    },
+    deleteBackup: { case: "deleteBackup", value: { backup } },
+    settle: { case: "settle", value: { lost: { case: "deleteBackup", value: { backup } } } },
+  };
+});
+afterAll(() => stack.disposeAsync());
+
+function newCommand(spec: Spec): Command {
+  commands++;
+  return create(CommandSchema, {
+    commandId: `cmd_${commands}`,
+    operationId: `op_${commands}`,
+    attempt: 1,
+    fence: { incarnation: 1n, number: BigInt(commands) },
+    secrets: [{ id: "sec_test", value: server.password }],
+    spec,
+  });
+}
+
+const resultsOf = ({ commandId }: Command) =>
+  messages.flatMap(({ case: name, value }) =>
+    name === "result" && value.commandId === commandId ? [value as Result] : [],
+  );
+
+/** Sends a command and waits for one more result of it. */
+async function send(command: Command): Promise<Result> {
+  const before = resultsOf(command).length;
+  runner.begin(command);
+  return await vi.waitFor(
+    () => {
+      const result = resultsOf(command)[before];
+      if (!result) throw new Error(`no result of ${command.commandId} yet`);
+      return result;
+    },
+    { timeout: 40_000, interval: 10 },
+  );
+}
+
+/** All that steps change: the files of the repository, the databases of the server. */
+async function world(): Promise<unknown> {
+  const entries = await readdir(lab.repository, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
+  const databases = await server.sql("postgres", "select oid, datname from pg_database order by oid");
+  return { files: files.toSorted(), databases };
+}
+
+/** What a second command for work that was done already comes to; a reason where it has to be refused. */
+const second: Partial<Record<Case, string>> = {
+  // Another attempt of the same backup meets the objects of the first one, and harms none.
+  backupDump: "OBJECT_EXISTS",
+  restoreDatabase: "DATABASE_EXISTS",
+};
+
+test("every command that this agent knows is one of these steps", () => {
+  expect(Object.keys(specs).toSorted()).toEqual(Object.keys(handlers).toSorted());
+});
+
+test.each([
+  "checkCluster",
+  "checkRepository",
+  "backupDump",
+  "verifyBackup",
+  "planRestore",
+  "restoreDatabase",
+  "restoreGlobals",
+  "scanRepository",
+  "cleanRepository",
+  "deleteBackup",
+  "settle",
+])("%s delivered twice is done once, and done twice harms nothing", async (name) => {
+  const spec = specs[name];
+  if (!spec) throw new Error(`there is no ${name}`);
+  const command = newCommand(spec);
+  const first = await send(command);
+  expect(first.failure).toBeUndefined();
+  const after = await world();
+  // From the journal: the same answer, to the byte, and nothing was done for it.
+  const begun = performance.now();
+  expect(await send(command)).toEqual(first);
+  expect(performance.now() - begun).toBeLessThan(1000);
+  expect(await world()).toEqual(after);
+  // As a new command, which knows nothing of the first one.
+  const again = await send(newCommand(spec));
+  expect(again.failure?.reason).toBe(second[spec.case]);
+  expect(await world()).toEqual(after);
+  expect(again.result.case).toBe(second[spec.case] === undefined ? first.result.case : undefined);
+});

@@ -1,0 +1,100 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Installation, openInstallation } from "../support/installation.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { findPrograms } from "../support/programs.ts";
+import { openTmux, type Tmux } from "../support/scenarios/tmux.ts";
+
+let installation: Installation;
+let server: PostgresServer;
+let tmux: Tmux;
+
+beforeAll(async () => {
+  [installation, server, tmux] = await Promise.all([openInstallation(), openPostgresServer({ major: 15 }), openTmux()]);
+  await installation.addAgent("db7");
+  const folder = join(installation.folder, "backups");
+  await mkdir(folder);
+  await installation.must(["repo", "add", "main", `db7:${folder}`]);
+  await server.sql("postgres", "create database orders");
+  await server.sql("orders", "create table orders as select i as id from generate_series(1, 300) i");
+  const endpoint = `127.0.0.1:${server.port}`;
+  const add = ["cluster", "add", "shop", "--host", "db7", "--endpoint", endpoint, "--password-stdin"];
+  await installation.must(add, { input: server.password });
+  await installation.must(["backup", "create", "shop", "--database", "orders"]);
+});
+afterAll(async () => {
+  await tmux?.[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
+  await installation?.[Symbol.asyncDispose]();
+});
+
+const operations = async () => {
+  const list = ["operation", "list", "--cluster", "shop"];
+  return (await installation.json<{ operations: { kind: string }[] }>(list)).operations.map(({ kind }) => kind);
+};
+
+/** Goes through the questions up to what is done about the present database. */
+async function answerUpToPlace(): Promise<void> {
+  await tmux.run(installation.env, [findPrograms().coppice, "restore"]);
+  await tmux.shows(/restore from which cluster\?/);
+  await tmux.press("Enter");
+  await tmux.shows(/which backup\?[^]*just now|which backup\?[^]* ago .*complete/);
+  await tmux.press("Enter");
+  await tmux.shows(/what is to be restored\?/);
+  await tmux.press("Enter");
+  await tmux.shows(/which databases\?/);
+  await tmux.press("Space", "Enter");
+  await tmux.shows(/where to\?/);
+}
+
+test("the dialogue restores a database under a new name and says the line that does the same", async () => {
+  await answerUpToPlace();
+  await tmux.press("Enter");
+  await tmux.shows(/name for the restored orders\?/);
+  await tmux.press("Enter");
+  await tmux.shows(
+    /the same as one line: coppice restore create shop --database orders --backup bkp_\w{26} --as orders-copy/,
+  );
+  await tmux.shows(/restore it now\?/);
+  await tmux.press("y", "Enter");
+  await tmux.shows(/✓ orders-copy is restored in shop/);
+  expect(await tmux.exitCode()).toBe(0);
+  expect(await server.sql("orders-copy", "select count(*) from orders")).toBe("300");
+});
+
+test("what replaces the present database is done only after its name was typed", async () => {
+  await server.sql("orders", "delete from orders");
+  await answerUpToPlace();
+  await tmux.press("Down", "Enter");
+  await tmux.shows(/--replace[^]*everybody in it is disconnected[^]*type orders to go on:/);
+  await tmux.type("order");
+  await tmux.press("Enter");
+  await tmux.shows(/this was not confirmed, nothing was changed/);
+  expect(await tmux.exitCode()).toBe(2);
+  expect(await server.sql("orders", "select count(*) from orders")).toBe("0");
+
+  await answerUpToPlace();
+  await tmux.press("Down", "Enter");
+  await tmux.shows(/type orders to go on:/);
+  await tmux.type("orders");
+  await tmux.press("Enter");
+  await tmux.shows(/✓ orders is restored in shop[^]*is kept as orders_before_\d+/);
+  expect(await tmux.exitCode()).toBe(0);
+  expect(await server.sql("orders", "select count(*) from orders")).toBe("300");
+});
+
+test("Ctrl-C at a question ends it, and nothing was asked of anybody", async () => {
+  const before = await operations();
+  await answerUpToPlace();
+  await tmux.press("C-c");
+  expect(await tmux.exitCode()).toBe(130);
+  expect(await operations()).toEqual(before);
+});
+
+test("without a terminal it says which flags to give", async () => {
+  const { code, stdout, stderr } = await installation.coppice(["restore"]);
+  expect([code, stdout]).toEqual([2, ""]);
+  expect(stderr).toContain("there is no terminal to ask at");
+  expect(stderr).toContain("next: say it by flags: coppice restore create CLUSTER --database NAME --as COPY");
+});
