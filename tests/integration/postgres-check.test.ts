@@ -141,6 +141,8 @@ async function asNobody<T>(work: () => Promise<T>): Promise<T> {
 
 test("the server of a control plane's own catalog is not offered", async () => {
   const folder = await mkdtemp(join(tmpdir(), "coppice-embedded-"));
+  // Or its server would lie elsewhere, and stay there.
+  await chmod(folder, 0o711);
   try {
     await using embedded = await openEmbeddedPostgres({ dataDirectory: folder, signal });
     const listed = (await discoverClusters(signal))
