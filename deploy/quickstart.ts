@@ -147,6 +147,13 @@ const recipient = (await runProgram("age-keygen", ["-y", kit], { env: process.en
 const { COPPICE_QUICKSTART_S3: bucket, COPPICE_QUICKSTART_S3_ENDPOINT: endpoint } = process.env;
 const vault = join(folder, "vault");
 if (!bucket) await mkdir(vault, { mode: 0o700 });
+// Keys of S3 stay in the environment, and out of the programs' arguments.
+if (bucket) {
+  for (const name of ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]) {
+    const value = process.env[name];
+    if (value !== undefined) cop.env[name] = value;
+  }
+}
 const place = bucket
   ? [bucket, ...(endpoint ? ["--endpoint", endpoint] : []), "--credentials", "env"]
   : [`db7:${vault}`];

@@ -71,7 +71,7 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
   verifiedBackup: (result, operation, { paint }) =>
     formatSuccess(
       paint,
-      `${result.backup} verified: ${count(result.objects, "object")}, ${formatSize(result.bytes)} re-read in ${formatElapsed(workedMs(operation))}, every digest matches`,
+      `${result.backup} verified: ${count(result.objects, "object")}, ${formatSize(result.bytes)} re-read in ${formatElapsed(workedMs(operation))}, every digest matches${operation.spec.case === "verifyBackup" && operation.spec.value.content ? ", and all of it was decoded and parsed" : ""}`,
       { next: `coppice backup recipe ${result.backup}` },
     ),
   restorePlan: (plan, operation, { paint, now }) => {
