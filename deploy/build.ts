@@ -35,9 +35,9 @@ if (folder) enableCompileCache(folder);
 await import("./program.js");
 `;
 
-// CommonJS modules inside a bundle still call require for Node's own modules.
+// CommonJS modules inside a bundle still call require for Node's own modules, and some name their folder.
 const banner = `import { createRequire as requireFrom } from "node:module";
-const require = requireFrom(import.meta.url);`;
+const require = requireFrom(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;`;
 
 await rm(dist, { recursive: true, force: true });
 const sources = new Set<string>();

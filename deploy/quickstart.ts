@@ -51,7 +51,9 @@ if (folder !== local) say(`work      ${folder}, since the user postgres cannot e
 process.env["TMPDIR"] = folder;
 
 process.once("uncaughtException", (error) => {
-  process.stderr.write(`✗ ${error.message}\n  next: npm run quickstart again; what was left is in ${folder}\n`);
+  process.stderr.write(
+    `✗ ${error.message}\n  next: npm run quickstart again; what could not be removed is in ${folder}\n`,
+  );
   process.exit(1);
 });
 await using stack = new AsyncDisposableStack();

@@ -6,7 +6,7 @@ import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { ConnectionSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { Config } from "./config.ts";
-import { checkCluster } from "./postgres/check.ts";
+import { checkCluster } from "./postgres/check/check.ts";
 import { discoverClusters } from "./postgres/discover.ts";
 import { agentClientFiles } from "./postgres/endpoint.ts";
 import { findTools } from "./postgres/tools.ts";

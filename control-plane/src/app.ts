@@ -77,8 +77,8 @@ export async function openApp(
   );
   // The port may be the system's choice, so what carries it is made when it is known.
   let addresses: readonly string[] = config.addresses;
-  const enrol: Enrol = async (tx, { name, labels }) => {
-    const made = await createEnrolment(tx, { hostName: name, labels, addresses, authority, now: new Date() });
+  const enrol: Enrol = async (tx, { id, name, labels }) => {
+    const made = await createEnrolment(tx, { id, hostName: name, labels, addresses, authority, now: new Date() });
     return create(EnrolmentSchema, {
       id: made.id,
       host: made.host.id,

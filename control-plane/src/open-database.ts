@@ -1,4 +1,5 @@
-import { chmod, mkdir } from "node:fs/promises";
+import { chmod, mkdir, stat } from "node:fs/promises";
+import { fail } from "@coppice/proto/kit/failure";
 import type { Config } from "./config.ts";
 import { type EmbeddedPostgres, openEmbeddedPostgres } from "./embedded/embedded-postgres.ts";
 
@@ -9,7 +10,10 @@ export interface OpenDatabase extends AsyncDisposable {
   readonly embedded: EmbeddedPostgres | undefined;
 }
 
-/** Makes the data folder and starts the embedded server, when no database is configured. Errors: as those. */
+/**
+ * Makes the data folder and starts the embedded server, when no database is configured. Errors: as those, and
+ * CONFIGURATION_INVALID when root is asked to work in a folder of somebody else.
+ */
 export async function openDatabase(config: Config, signal: AbortSignal): Promise<OpenDatabase> {
   await makeDataFolder(config.dataDirectory);
   if (config.databaseUrl !== undefined) {
@@ -21,6 +25,16 @@ export async function openDatabase(config: Config, signal: AbortSignal): Promise
 
 async function makeDataFolder(folder: string): Promise<void> {
   const made = await mkdir(folder, { recursive: true, mode: 0o700 });
+  if (process.getuid?.() !== 0) return;
   // Started as root, the embedded server's user passes through it; what is secret in it has modes of its own.
-  if (made !== undefined && process.getuid?.() === 0) await chmod(folder, 0o711);
+  if (made !== undefined) await chmod(folder, 0o711);
+  const { uid, gid } = await stat(folder);
+  if (uid === 0) return;
+  fail(
+    "CONFIGURATION_INVALID",
+    `the data folder ${folder} is of user ${uid}, who could not read what root leaves in it`,
+    {
+      hint: `run it as that user: setpriv --reuid ${uid} --regid ${gid} --init-groups coppice-control …`,
+    },
+  );
 }

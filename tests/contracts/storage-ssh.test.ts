@@ -1,10 +1,10 @@
 // One file, because it is one storage: the contract, and what only a server of SSH can do to it.
 
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { existsSync, writeFileSync } from "node:fs";
+import { chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import type { SshLocation } from "@coppice/proto/gen/coppice/common/v1/location";
 import {
@@ -29,8 +29,20 @@ const scratch = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 describeStorage("a folder by SFTP", async () => {
   const folder = await mkdtemp(join(scratch, "coppice-contract-"));
   const server = await startSshd();
+  const openAt = (path: string, operationId: string) =>
+    openSsh(server.location(path), { operationId, credentials: {}, signal });
   return {
-    open: (operationId) => openSsh(server.location(folder), { operationId, credentials: {}, signal }),
+    open: (operationId) => openAt(folder, operationId),
+    listing: {
+      isLast: true,
+      async open(keys) {
+        const many = join(folder, "listing");
+        for (const parent of new Set(keys.map((key) => dirname(join(many, key)))))
+          await mkdir(parent, { recursive: true });
+        for (const key of keys) writeFileSync(join(many, key), "x");
+        return await openAt(many, "op_listing");
+      },
+    },
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
       await rm(folder, { recursive: true });
@@ -254,3 +266,56 @@ test("a server that lacks extensions claims nothing it cannot keep", async () =>
   await expect(unwritable.deleteMany(["a"], signal)).rejects.toMatchObject(notWritable);
   await rm(folder, { recursive: true });
 });
+
+test.each(["ed25519", "ecdsa", "rsa"])("keys of type %s are proved by the server and let us in", async (keyType) => {
+  const folder = await mkdtemp(join(scratch, "coppice-ssh-"));
+  await using server = await startSshd({ keyType });
+  expect(server.hostKey.split(" ")[0]).toContain(keyType);
+  const location = server.location(folder);
+  // From a file of the host, and sealed.
+  for (const credential of [undefined, sealed(await readFile(server.identityFile, "utf8"))]) {
+    await using storage = await open(location, credential);
+    await storage.put("a", body(keyType), { signal, ifAbsent: false });
+    expect(await storage.stat("a", signal)).toEqual({ sizeBytes: keyType.length });
+  }
+  await rm(folder, { recursive: true });
+});
+
+test("a key with a passphrase that nobody gave is refused before the server hears of it, whatever its type", async () => {
+  const folder = await mkdtemp(join(scratch, "coppice-ssh-"));
+  await using server = await startSshd();
+  for (const type of ["ed25519", "ecdsa", "rsa"]) {
+    const identityFile = join(folder, type);
+    await makeKey(identityFile, "secret phrase", type);
+    await expect(open({ ...server.location(folder), identityFile })).rejects.toMatchObject({
+      reason: "STORAGE_CREDENTIAL_UNUSABLE",
+      message: `the key ${identityFile} has a passphrase and none is known`,
+      hint: expect.stringContaining("together with its passphrase") as string,
+    });
+  }
+  expect(await readFile(server.logFile, "utf8")).not.toContain("Accepted");
+  await rm(folder, { recursive: true });
+});
+
+// Only root can be another user.
+test.runIf(process.getuid?.() === 0)(
+  "a server and a user that are not root store, and are kept to what is theirs",
+  async () => {
+    const folder = await mkdtemp(join(scratch, "coppice-ssh-"));
+    const ids = await Promise.all(["-u", "-g"].map((flag) => runProgram("id", [flag, "nobody"], { env: process.env })));
+    const [uid = 0, gid = 0] = ids.map(({ stdout }) => Number(stdout));
+    await using server = await startSshd({ as: { user: "nobody", uid, gid } });
+    await using roots = await open(server.location(folder));
+    await expect(Array.fromAsync(roots.list("", signal))).rejects.toMatchObject({ reason: "REPOSITORY_NOT_READABLE" });
+    await chown(folder, uid, gid);
+    await using storage = await open(server.location(folder));
+    await storage.put("a/b", body("x"), { signal, ifAbsent: true });
+    expect(await stat(join(folder, "a/b"))).toMatchObject({ uid, gid, size: 1 });
+    await chown(join(folder, "a"), 0, 0);
+    await expect(storage.get("a/b", { signal })).rejects.toMatchObject({ reason: "REPOSITORY_NOT_READABLE" });
+    await expect(storage.put("a/c", body("x"), { signal, ifAbsent: true })).rejects.toMatchObject({
+      reason: "REPOSITORY_NOT_WRITABLE",
+    });
+    await rm(folder, { recursive: true });
+  },
+);

@@ -11,10 +11,18 @@ import type { Storage } from "../../agent/src/storage/storage.ts";
 export interface StoragePlace extends AsyncDisposable {
   /** Opens it for the work of an operation. */
   open(operationId: string): Promise<Storage>;
-  /** How many keys its listing is tried with; 10,000 when left out. */
-  readonly listedKeys?: number;
+  /** Where its listing is tried; here, filled through the storage itself, when left out. */
+  readonly listing?: ListingPlace;
   /** Longest key that it holds, in bytes, where it is less than the contract's 1,024. */
   readonly longestKeyBytes?: number;
+}
+
+/** A place for the listing of thousands of keys, filled by other means: through a storage each put is many requests. */
+export interface ListingPlace {
+  /** Opens it, with an object of one byte below each of these keys and no others. */
+  open(keys: readonly string[]): Promise<Storage>;
+  /** Whether nobody lists it afterwards, so that it may be emptied. */
+  readonly isLast: boolean;
 }
 
 const signal = new AbortController().signal;
@@ -286,26 +294,31 @@ export function describeStorage(
     });
 
     test("a listing streams thousands of keys and keeps to its prefix", { timeout: 60_000 }, async () => {
-      const count = place.listedKeys ?? 10_000;
-      const wanted = Array.from({ length: count }, (_, index) => `many/${index % 10}/object-${index}`);
-      const waiting = wanted.values();
+      const wanted = Array.from({ length: 10_000 }, (_, index) => `many/${index % 10}/object-${index}`);
+      const neighbour = "many-others";
+      const all = [...wanted, neighbour];
+      const waiting = all.values();
       const putAll = async () => {
         for (const key of waiting) await put(key, "x");
       };
-      await Promise.all(Array.from({ length: 32 }, putAll));
-      await put("many-others", "x");
-      expect(await keys("many/")).toEqual(wanted.toSorted());
-      expect(await keys("many/3/")).toHaveLength(count / 10);
-      expect(await keys("many/3/object-199")).toEqual(
+      if (!place.listing) await Promise.all(Array.from({ length: 32 }, putAll));
+      await using opened = await place.listing?.open(all);
+      const there = opened ?? storage;
+      const listed = async (prefix: string) =>
+        (await Array.fromAsync(there.list(prefix, signal))).map(({ key }) => key).toSorted();
+      expect(await listed("many/")).toEqual(wanted.toSorted());
+      expect(await listed("many/3/")).toHaveLength(1000);
+      expect(await listed("many/3/object-199")).toEqual(
         wanted.filter((key) => key.startsWith("many/3/object-199")).toSorted(),
       );
       let seen = 0;
-      for await (const { sizeBytes } of storage.list("many", signal)) {
+      for await (const { sizeBytes } of there.list("many", signal)) {
         expect(sizeBytes).toBe(1);
         if (++seen === 10) break;
       }
-      expect(await storage.deleteMany(wanted, signal)).toBe(count);
-      expect(await keys("many")).toEqual(["many-others"]);
+      if (place.listing?.isLast === false) return;
+      expect(await there.deleteMany(wanted, signal)).toBe(wanted.length);
+      expect(await listed("many")).toEqual([neighbour]);
     });
 
     test("a delete takes exactly the named keys, and may be repeated", async () => {

@@ -7,6 +7,7 @@ import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_databas
 import { isFailure } from "@coppice/proto/kit/failure";
 import { Client, DatabaseError } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 import { portrayDatabase } from "../support/dumps/database-portrait.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
@@ -23,11 +24,12 @@ beforeAll(async () => {
   const settings = { max_connections: "16", superuser_reserved_connections: "0", wal_level: "logical" };
   [server, key] = await Promise.all([openPostgresServer({ major: 18, settings }), makeAgeKey()]);
   lab = await openDumpLab(server);
-  await server.sql("postgres", "create database orders; create database stock");
+  await server.sql("postgres", "create database orders; create database stock; create database bulk");
   // More than the pipes between the programs hold.
   for (const [name, rows] of [
     ["orders", 30_000],
     ["stock", 100],
+    ["bulk", 150_000],
   ] as const)
     await server.sql(name, `create table t as select id, md5(id::text) from generate_series(1, ${rows}) as id`);
   await server.sql("postgres", "create role dumper login password 'of dumper'; grant pg_read_all_data to dumper");
@@ -168,34 +170,60 @@ async function holdDatabase(oid: number): Promise<Client> {
   return gate;
 }
 
-test("a restore whose pg_restore, or what feeds it, is killed leaves the original as it was", async () => {
-  const dumped = await lab.dump(lab.dumpCommand({ databases: ["orders"] }));
-  const before = await portrayDatabase(server, "orders");
-  const names = "select string_agg(datname, ' ' order by datname) from pg_database";
-  const databases = await server.sql("postgres", names);
-  for (const program of ["pg_restore", "zstd"]) {
-    const restore = lab.restoreCommand(dumped, "orders", "orders", RestoreMode.REPLACE);
-    let gate: Client | undefined;
-    const restoring = lab
-      .restore(restore, {
-        async onStaged(oid) {
-          gate = await holdDatabase(oid);
-        },
-      })
-      .then(
-        () => undefined,
-        (error: unknown) => error,
-      );
-    await waitFor("pg_restore waits", async () => {
-      const waiting = `select count(*) from pg_stat_activity where wait_event_type = 'Lock'`;
-      return (await server.sql("postgres", waiting)) !== "0";
-    });
-    await kill(program);
-    const failure = await restoring;
-    await gate?.end();
+/** A restore of the encrypted backup in place of the original, stopped before its first object; gives how it ended. */
+async function interruptRestore(dumped: Dumped, interrupt: () => Promise<void>): Promise<unknown> {
+  const restore = lab.restoreCommand(dumped, "bulk", "bulk", RestoreMode.REPLACE);
+  let gate: Client | undefined;
+  const restoring = lab
+    .restore(restore, {
+      identities: key.identityFile,
+      async onStaged(oid) {
+        gate = await holdDatabase(oid);
+      },
+    })
+    .then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+  await waitFor("pg_restore waits", async () => {
+    const waiting = `select count(*) from pg_stat_activity where wait_event_type = 'Lock'`;
+    return (await server.sql("postgres", waiting)) !== "0";
+  });
+  await interrupt();
+  const failure = await restoring;
+  await gate?.end().catch(() => {});
+  return failure;
+}
+
+const databaseNames = () => server.sql("postgres", "select string_agg(datname, ' ' order by datname) from pg_database");
+
+// Each of them is the consumer of a pipe, or its producer.
+test("a restore whose pg_restore, zstd or age is killed leaves the original as it was, and the killed one is named", async () => {
+  const dumped = await lab.dump(lab.dumpCommand({ databases: ["bulk"] }, [key.recipient]));
+  const [before, names] = [await portrayDatabase(server, "bulk"), await databaseNames()];
+  for (const program of ["pg_restore", "zstd", "age"]) {
+    const failure = await interruptRestore(dumped, () => kill(program));
     expect(isFailure(failure, "PROGRAM_FAILED") && failure.message).toMatch(new RegExp(`${program} .*SIGKILL`));
-    expect(await portrayDatabase(server, "orders")).toBe(before);
-    expect(await server.sql("postgres", names)).toBe(databases);
+    expect(await portrayDatabase(server, "bulk")).toBe(before);
+    expect(await databaseNames()).toBe(names);
+    expect(await programs()).toEqual([]);
+  }
+  expect(lab.log.filter((line) => line.startsWith("leaving"))).toEqual([]);
+});
+
+test("a restore under which PostgreSQL is restarted fails with that and leaves the original as it was", async () => {
+  const dumped = await lab.dump(lab.dumpCommand({ databases: ["bulk"] }, [key.recipient]));
+  const [before, names] = [await portrayDatabase(server, "bulk"), await databaseNames()];
+  for (const how of ["fast", "immediate"] as const) {
+    const failure = await interruptRestore(dumped, async () => {
+      await server.stop(how);
+      await server.start();
+    });
+    expect(isFailure(failure) && `${failure.reason}: ${failure.message}`).toMatch(
+      /^(PROGRAM_FAILED: pg_restore .*(terminat|server closed|connection)|CLUSTER_UNREACHABLE: )/,
+    );
+    expect(await portrayDatabase(server, "bulk")).toBe(before);
+    expect(await databaseNames()).toBe(names);
     expect(await programs()).toEqual([]);
   }
   expect(lab.log.filter((line) => line.startsWith("leaving"))).toEqual([]);

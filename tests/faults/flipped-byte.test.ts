@@ -1,6 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import { BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
@@ -10,6 +11,7 @@ import { scanRepository } from "../../agent/src/repository/survey/scan.ts";
 import { verifyBackup } from "../../agent/src/repository/verify.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
+import { repositoryKinds } from "../support/faults/repositories.ts";
 
 const signal = AbortSignal.timeout(120_000);
 let folder: string;
@@ -84,3 +86,52 @@ test("a cluster.json that cannot be read any more is named by who reads it, neve
     expect((await scan()).backups).toHaveLength(5);
   });
 });
+
+test("a recipe that is not the one that was written is named by a scan and not handed on, and its backup still counts", async () => {
+  const clusterId = `cls_${"0".repeat(25)}1`;
+  const [first] = (await scan()).backups;
+  const key = `${clusterId}/backups/${first?.folder}/RECOVER.txt`;
+  await withFlippedByte(join(folder, key), 700, async () => {
+    const { backups, unreadable } = await scan();
+    expect(unreadable).toEqual([expect.stringMatching(`^${key}: object ${key} has digest `)]);
+    expect(backups.map(({ recipe }) => recipe === "")).toEqual([true, false, false, false, false]);
+  });
+  expect((await scan()).unreadable).toEqual([]);
+});
+
+test.each(["s3", "ssh"] as const)(
+  "in a repository of kind %s too each object that is not what was written is named",
+  async (kind) => {
+    await using repositories = await repositoryKinds[kind]();
+    await using place = await repositories.openEmpty("op_flipped");
+    const [backup] = (await scan()).backups.slice(3);
+    if (!backup) throw new Error("there is no backup");
+    const clusterId = `cls_${"0".repeat(25)}1`;
+    const prefix = `${clusterId}/backups/${backup.folder}/`;
+    const objects = new Map<string, Buffer>();
+    for await (const { key } of storage.list(prefix, signal)) {
+      const bytes = await readFile(join(folder, key));
+      objects.set(key, bytes);
+      await place.storage.put(key, Readable.from([bytes], { objectMode: false }), { signal, ifAbsent: true });
+    }
+    expect([...objects.keys()].map((key) => key.slice(prefix.length).replace(/\d+\.sql/, "DB.sql")).toSorted()).toEqual(
+      ["RECOVER.txt", "db/DB.sql.zst.age.0000", "globals.sql.zst.age.0000", "manifest.json"],
+    );
+    const { folder: name, manifestSha256 } = backup;
+    const backupId = name.slice(name.indexOf("bkp_"));
+    const address = create(BackupAddressSchema, { clusterId, backupId, folder: name, manifestSha256 });
+    const verify = () => verifyBackup(place.storage, address, { signal, onProgress: () => {} });
+    const put = (key: string, bytes: Buffer) =>
+      place.storage.put(key, Readable.from([bytes], { objectMode: false }), { signal, ifAbsent: false });
+    for (const [key, bytes] of objects) {
+      const changed = Buffer.from(bytes);
+      changed.writeUInt8(changed.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1);
+      await put(key, changed);
+      const { failure, result } = await verify();
+      expect(new Set(result.problems.map((problem) => problem.key))).toEqual(new Set([key]));
+      expect(failure).toMatchObject({ reason: "DIGEST_MISMATCH", message: expect.stringContaining(key) as string });
+      await put(key, bytes);
+    }
+    expect((await verify()).failure).toBeUndefined();
+  },
+);

@@ -3,8 +3,11 @@ import { type DescMethod, fromJson, type JsonObject, type JsonValue, toJson } fr
 import { AuditService } from "@coppice/proto/gen/coppice/control/v1/audit";
 import { OperationService, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
+import { parseEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
+import { HostService } from "@coppice/proto/gen/coppice/control/v1/host";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { enrol } from "../../agent/src/session/enrolment.ts";
 import { handlers } from "../../agent/src/commands/registry.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { findServedMethods } from "../support/fuzz/served-methods.ts";
@@ -60,8 +63,8 @@ const restore = (targetDatabase: string) => ({
   restore: { cluster: "db1", backup: known.backup, database: "orders", targetDatabase },
 });
 
-/** Its token is shown once and stored hashed, so that nobody can give it again; its request id is not looked at. */
-const withoutEffect: readonly string[] = ["HostService/CreateEnrolment"];
+/** Its token is stored hashed, so that nobody can give it again: a repetition is told so. */
+const shownOnce = "HostService/CreateEnrolment";
 
 /** In the order in which they are sent: a deletion comes before nothing that needs what it deletes. */
 const examples: Record<string, Example> = {
@@ -129,7 +132,7 @@ function identity({ id, etag, kind }: JsonObject): JsonValue[] {
 }
 
 test("there is an example of every request that has a request id", () => {
-  expect([...Object.keys(examples), ...withoutEffect].toSorted()).toEqual([...isKnown.keys()].toSorted());
+  expect([...Object.keys(examples), shownOnce].toSorted()).toEqual([...isKnown.keys()].toSorted());
 });
 
 test.each(Object.keys(examples))(
@@ -152,3 +155,24 @@ test.each(Object.keys(examples))(
     expect(await countEffects()).toBe(before + 1);
   },
 );
+
+test("an enrolment asked for twice with one request id is made once, and its token stays the one that counts", async () => {
+  const { createEnrolment } = lab.client(HostService);
+  const reasonOf = (work: Promise<unknown>) =>
+    work.then(
+      () => "it was made",
+      (error: unknown) => failureFromConnectError(error)?.reason,
+    );
+  const request = { hostName: "db2", requestId: "again-enrolment" };
+  const before = await countEffects();
+  // Both at once, as a client that lost its connection may send them.
+  const sent = await Promise.allSettled([createEnrolment(request), createEnrolment(request)]);
+  const [made, ...others] = sent.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+  expect(others).toEqual([]);
+  expect(await reasonOf(createEnrolment(request))).toBe("TOKEN_SHOWN");
+  expect(await reasonOf(createEnrolment({ ...request, hostName: "db3" }))).toBe("REQUEST_ID_REUSED");
+  expect(await countEffects()).toBe(before + 1);
+  await enrol(parseEnrolmentToken(made?.token ?? ""), "0.0.0-test", AbortSignal.timeout(30_000));
+  expect(await reasonOf(createEnrolment(request))).toBe("TOKEN_SHOWN");
+  expect(await reasonOf(createEnrolment({ ...request, requestId: "another" }))).toBe("it was made");
+});

@@ -1,13 +1,17 @@
-// What becomes of a dump whose repository runs full, or takes its key no more, in the middle of it.
+// One thing: what becomes of a dump, and of a restore, whose repository runs full, or takes its key no more, in the middle
+// of it.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { create } from "@bufbuild/protobuf";
 import type { BackupDumpCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import { RestoreDatabaseCommandSchema, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { DumpCodec } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import type { S3Location } from "@coppice/proto/gen/coppice/common/v1/location";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { dumpCluster } from "../../agent/src/logical/dump/dump.ts";
+import { restoreDatabase } from "../../agent/src/logical/restore.ts";
 import { settleDump } from "../../agent/src/logical/settle.ts";
 import { cleanRepository } from "../../agent/src/repository/survey/clean.ts";
 import { surveyRepository } from "../../agent/src/repository/survey/survey.ts";
@@ -18,7 +22,8 @@ import type { CephUser } from "../support/ceph/cluster.ts";
 import { type CephLab, openCephLab, whyNoCephLab } from "../support/ceph/lab.ts";
 import type { Gateway } from "../support/ceph/gateway.ts";
 import { credentialOf, littlePatience, newBucket } from "../support/ceph/s3-place.ts";
-import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
+import { portrayDatabase } from "../support/dumps/database-portrait.ts";
+import { connectionTo, type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { runProgram } from "../support/run-program.ts";
 import { holdTable } from "../support/scenarios/held-table.ts";
@@ -193,5 +198,49 @@ describe("in a bucket", () => {
     const settled = await settleDump(renewed, { command, operationId, signal, onProgress: () => {} });
     expect(settled.outcome).toBeUndefined();
     expect(await dump(renewed, command)).toBeUndefined();
+  });
+
+  test("whose key is replaced under a restore, it fails with that, leaves the original, and works with the new one", async () => {
+    const command = newCommand();
+    await using storage = await open();
+    expect(await dump(storage, command)).toBeUndefined();
+    const original = await portrayDatabase(server, "large");
+    const databases = "select string_agg(datname, ' ' order by datname) from pg_database";
+    const before = await server.sql("postgres", databases);
+    const restore = async (place: Storage, trouble: () => Promise<unknown>) =>
+      await restoreDatabase({
+        command: create(RestoreDatabaseCommandSchema, {
+          ...(command.backup ? { backup: command.backup } : {}),
+          database: "large",
+          connection: connectionTo(server),
+          targetDatabase: "large",
+          mode: RestoreMode.REPLACE,
+          stagedDatabase: "coppice_restore_troubled",
+          keptDatabase: "kept_troubled",
+        }),
+        password: server.password,
+        identities: undefined,
+        files: lab.files,
+        storage: place,
+        workFolder: lab.workFolder,
+        signal,
+        onProgress: () => {},
+        log: () => {},
+        // The manifest and the list were read, the rows not yet.
+        onStaged: async () => void (await trouble()),
+        onLeaving: (leaving) => leavings.push(leaving),
+      });
+    const failure = await restore(storage, () =>
+      admin("key", "create", "--key-type=s3", `--access-key=${user.accessKeyId}`, "--secret-key=a third one"),
+    ).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ reason: "REPOSITORY_CREDENTIALS_REFUSED" });
+    expect(failure instanceof Error && failure.message).not.toContain(user.secretAccessKey);
+    expect(leavings).toEqual([]);
+    expect(await server.sql("postgres", databases)).toBe(before);
+    expect(await portrayDatabase(server, "large")).toBe(original);
+    user = { ...user, secretAccessKey: "a third one" };
+    await using renewed = await open();
+    await restore(renewed, () => Promise.resolve());
+    expect(await portrayDatabase(server, "large")).toBe(original);
   });
 });

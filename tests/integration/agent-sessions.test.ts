@@ -195,7 +195,7 @@ test("a message of another session changes nothing, and a hole in the numbers as
       last: true,
       resources: {
         case: "clusters" as const,
-        value: { clusters: [{ port, dataDirectory: "/data", major: 15, owner: "postgres", running: true }] },
+        value: { clusters: [{ port, dataDirectory: "/data", major: 15, owner: "postgres", runningUnknown: "closed" }] },
       },
     },
   });
@@ -203,8 +203,10 @@ test("a message of another session changes nothing, and a hole in the numbers as
   agent.sendRaw({ sequence: 9n, sessionEpoch: agent.epoch, message: found(2) });
   await agent.next("inventoryRequest");
   await expect
-    .poll(async () => (await hosts().getHost({ host: "holes" })).discoveredClusters.map(({ port }) => port))
-    .toEqual([2]);
+    .poll(async () => (await hosts().getHost({ host: "holes" })).discoveredClusters)
+    .toMatchObject([{ port: 2, running: false, runningUnknown: "closed" }]);
+  const discovered = await lab.client(ClusterService).discoverClusters({ host: "holes" });
+  expect(discovered.hosts[0]?.clusters).toMatchObject([{ running: false, runningUnknown: "closed" }]);
 });
 
 test("a certificate of another authority opens no session", async () => {

@@ -24,7 +24,9 @@ afterEach(async () => {
 });
 
 function start(args: readonly string[], env: Record<string, string> = {}): ChildProcess {
-  const child = spawn(process.execPath, [main, ...args], { stdio: "pipe", env: { PATH: process.env["PATH"], ...env } });
+  // The settings of a Coppice that is installed on this machine are not meant.
+  const own = { PATH: process.env["PATH"], COPPICE_CONFIG: "/dev/null" };
+  const child = spawn(process.execPath, [main, ...args], { stdio: "pipe", env: { ...own, ...env } });
   running.push(child);
   return child;
 }

@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   RestoreGlobalsCommandSchema,
+  type RestoreGlobalsResult,
   RestoreGlobalsResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_globals";
 import { toJsonString } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
-import { restoreGlobals } from "../../agent/src/logical/globals/restore-globals.ts";
+import { type GlobalsRequest, planGlobals, restoreGlobals } from "../../agent/src/logical/globals/restore-globals.ts";
 import { quoteLiteral } from "../../agent/src/postgres/quote.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
 import { connectionTo, type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
@@ -61,16 +62,34 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
   });
   beforeEach(drop);
 
-  async function apply(options: MessageInitShape<typeof RestoreGlobalsCommandSchema> = {}) {
-    const { backup } = lab.restoreCommand(dumped, "template1", "x");
+  async function apply(
+    options: MessageInitShape<typeof RestoreGlobalsCommandSchema> = {},
+    login: Login = {},
+  ): Promise<RestoreGlobalsResult> {
+    return await withRequest(options, restoreGlobals, login);
+  }
+
+  interface Login {
+    readonly user?: string;
+    readonly password?: string;
+    readonly of?: typeof dumped;
+  }
+
+  async function withRequest<T>(
+    options: MessageInitShape<typeof RestoreGlobalsCommandSchema>,
+    work: (request: GlobalsRequest) => Promise<T>,
+    { user = "postgres", password = server.password, of = dumped }: Login = {},
+  ): Promise<T> {
+    const { backup } = lab.restoreCommand(of, "template1", "x");
     const location = backup?.repository?.location;
     if (!backup || !location) throw new Error("no backup");
     const signal = AbortSignal.timeout(30_000);
     await using storage = await openStorage(location, { operationId: "op_globals", signal });
     const command = create(RestoreGlobalsCommandSchema, { ...options, connection: connectionTo(server), backup });
-    return await restoreGlobals({
+    if (command.connection?.endpoint) command.connection.endpoint.user = user;
+    return await work({
       command,
-      password: server.password,
+      password,
       identities: undefined,
       files: lab.files,
       storage,
@@ -98,6 +117,14 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
       "true",
     ]);
     expect(await apply()).toMatchObject({ createdRoles: [], createdTablespaces: [], statements: 0, differences: [] });
+  });
+
+  test("of a tablespace whose restore ended after its first statement it is told what it lacks", async () => {
+    await server.sql("postgres", `create tablespace space location '${folder}'`);
+    const done = await apply();
+    expect(done.createdTablespaces).toEqual([]);
+    expect(done.differences).toContain('tablespace "space": it has none of its privileges, options and comment');
+    expect((await server.sql("postgres", "select spcacl from pg_tablespace where spcname = 'space'")).trim()).toBe("");
   });
 
   test("a role that is there is not changed, and what differs is told without any password", async () => {
@@ -133,6 +160,62 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     await expect(apply({ roles: ["ap"] })).rejects.toMatchObject({ reason: "SELECTION_REFUSED" });
   });
 
+  test("a role that is no superuser makes what it may, and all that it may not is told by name", async () => {
+    await server.sql(
+      "postgres",
+      `create role app login password 'secret-of-app' valid until '2040-01-01'; create role staff superuser replication;
+       create role "admin role" createdb createrole; grant staff to "admin role"; grant set on parameter work_mem to staff;
+       alter role app set work_mem = '7MB'; alter role app set log_statement = 'all';
+       create tablespace space location '${folder}'`,
+    );
+    const of = await lab.dump(lab.dumpCommand({ databases: ["template1"] }));
+    await server.sql("postgres", "revoke set on parameter work_mem from staff");
+    await drop();
+    await server.sql("postgres", "create role master login createrole password 'of master'");
+    const login = { user: "master", password: "of master", of };
+    const done = await apply({}, login);
+    const made = await roles();
+    expect(done.createdRoles.toSorted()).toEqual(["admin role", "app", "staff"]);
+    expect(made.toSorted()).toEqual(["admin role", "app", "master", "staff"]);
+    expect(await server.sql("postgres", "select rolpassword like 'SCRAM%' from pg_authid where rolname = 'app'")).toBe(
+      "t",
+    );
+    const told = done.skipped.join("\n");
+    expect(told).toMatch(/^SUPERUSER, REPLICATION of the role "staff": .*(superuser|permission denied)/m);
+    expect(told).toMatch(/^the setting log_statement of the role "app": .*permission denied/m);
+    expect(told).toMatch(/^the privileges of "staff" on a setting: .*permission denied/m);
+    expect(told).toMatch(/^the tablespace "space": .*permission denied/m);
+    // Since 16 nobody gives what he has not.
+    expect(/^CREATEDB of the role "admin role": .*permission denied/m.test(told)).toBe(major >= 16);
+    expect(toJsonString(RestoreGlobalsResultSchema, done)).not.toMatch(/SCRAM|secret/);
+    // What it lacks is told again as a difference, not made.
+    const again = await apply({ noTablespaces: true }, login);
+    expect(again.differences.join("\n")).toContain('role "staff": it is not superuser');
+    await server.sql("postgres", 'drop owned by master cascade; drop role app, staff, "admin role", master');
+  });
+
+  test("a plan names everything that the restore would be refused for, and a trial of it leaves nothing", async () => {
+    const login = { user: "weak", password: "of weak" };
+    await server.sql("postgres", "create role weak login password 'of weak'");
+    try {
+      const plan = await withRequest({}, planGlobals, login);
+      const failed = plan.items.flatMap(({ name, failure }) => (failure ? [[name, failure.reason]] : []));
+      expect(failed).toEqual([["roles", expect.any(String)]]);
+      await expect(withRequest({ noTablespaces: true }, restoreGlobals, login)).rejects.toMatchObject({
+        message: plan.items.find(({ name }) => name === "roles")?.message,
+      });
+    } finally {
+      await server.sql("postgres", "drop role weak");
+    }
+    await server.sql("postgres", "create role staff");
+    const { items, result } = await withRequest({}, planGlobals);
+    expect(await roles()).toEqual(["staff"]);
+    expect(items.filter(({ failure }) => failure)).toEqual([]);
+    const done = await apply();
+    expect(done).toEqual(result);
+    expect([done.presentRoles, done.createdTablespaces]).toEqual([["postgres", "staff"], ["space"]]);
+  });
+
   test("a folder that a tablespace lacks is told before anything is made", async () => {
     await rm(folder, { recursive: true });
     await expect(apply()).rejects.toMatchObject({
@@ -140,5 +223,13 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
       message: expect.stringContaining(folder) as unknown,
     });
     expect(await roles()).toEqual([]);
+    // There, and not the server's: roles come first, and a repetition goes on where this failed.
+    await mkdir(folder, { mode: 0o700 });
+    await expect(apply()).rejects.toMatchObject({
+      reason: "PRIVILEGE_MISSING",
+      message: expect.stringMatching(/^the tablespace "space" could not be made: .*[Pp]ermission/) as unknown,
+    });
+    await chown(folder, server.owner.uid, server.owner.gid);
+    expect(await apply()).toMatchObject({ createdRoles: [], createdTablespaces: ["space"] });
   });
 });

@@ -183,6 +183,20 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     },
   );
 
+  test.each(major === 18 ? ["preflight", "staged", "restoring", "comparing", "swapping"] : [])(
+    "after a kill -9 at the step %s of a restore under a new name there is no such database, and settling clears away",
+    async (step) => {
+      const command = lab.restoreCommand(dumped, "shop", "fresh", RestoreMode.NEW);
+      const stagedOid = await restoreAndDie(step, command);
+      expect(await names()).not.toContain("fresh");
+      const settled = await withStorage(command, (request) => settleRestore({ ...request, stagedOid }));
+      const removed = step === "preflight" ? [] : [`the database ${command.stagedDatabase}`];
+      expect(settled).toEqual({ outcome: undefined, removed });
+      expect(await names()).toEqual(["shop"]);
+      expect(await rows("shop")).toBe("0");
+    },
+  );
+
   test("after a kill -9 behind the swap settling finds the restored database in place, and the original beside it", async () => {
     const command = replacing();
     const stagedOid = await restoreAndDie("done", command);

@@ -10,6 +10,7 @@ import { credentialOf, newBucket } from "../support/ceph/s3-place.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { type Ended, runProgram } from "../support/run-program.ts";
+import { openTmux } from "../support/scenarios/tmux.ts";
 import { startSshd } from "../support/sshd/sshd.ts";
 
 const program = join(import.meta.dirname, "../../agent/src/main.ts");
@@ -79,7 +80,7 @@ test("a bucket is read with the keys of the environment, and refused without", a
   await useIt(place, "from_bucket", keys);
   const refused = await run(["ls", ...place], { ...keys, AWS_SECRET_ACCESS_KEY: "wrong" });
   expect(refused.code, refused.stderr).toBe(4);
-  expect(refused.stderr).toMatch(/^✗ .+\n {2}next: .+\n$/);
+  expect(refused.stderr).toMatch(/^✗ .+\n {2}next: give the right keys: S3 by AWS_ACCESS_KEY_ID .+\n$/);
   expect(refused.stderr).not.toContain(secretAccessKey);
 });
 
@@ -94,4 +95,30 @@ test("a folder on a server is read over SSH, whose key has to be known", async (
   const unknown = await run(["ls", ...place]);
   expect(unknown.code, unknown.stderr).toBe(5);
   expect(unknown.stderr).toContain("ssh-keyscan");
+});
+
+test("at a terminal what would be replaced is shown, and replaced only when its name was typed", async () => {
+  await server.sql("orders", "truncate t");
+  const command = [process.execPath, program, "restore", "shop", "--repo", lab.repository, "--database", "orders"];
+  const replace = [...command, "--replace", "--to", `127.0.0.1:${server.port}`];
+  const env = { PATH: "/usr/bin:/bin", HOME: folder, PGPASSWORD: server.password };
+  await using tmux = await openTmux();
+  await tmux.run(env, replace);
+  await tmux.shows(/the present one is kept as orders_before_\d{14}[^]*type orders to go on:/);
+  await tmux.type("order");
+  await tmux.press("Enter");
+  await tmux.shows(/this was not confirmed, nothing was changed/);
+  expect(await tmux.exitCode()).toBe(2);
+  await tmux.run(env, replace);
+  await tmux.shows(/type orders to go on:/);
+  await tmux.press("C-d");
+  expect(await tmux.exitCode()).toBe(2);
+  expect(await server.sql("orders", "select count(*) from t")).toBe("0");
+  await tmux.run(env, replace);
+  await tmux.shows(/type orders to go on:/);
+  await tmux.type("orders");
+  await tmux.press("Enter");
+  expect(await tmux.exitCode()).toBe(0);
+  await tmux.shows(/what was there is kept as orders_before_/);
+  expect(await server.sql("orders", "select count(*) from t")).toBe("1000");
 });

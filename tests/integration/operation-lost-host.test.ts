@@ -50,7 +50,15 @@ describe.concurrent("an operation of unknown outcome", () => {
     const early = await refusal(operations().resolveOperation({ operation, resolution }));
     expect(early).toMatchObject({ reason: "OPERATION_NOT_INDETERMINATE", code: "failed_precondition" });
     expect(early.hint).toContain("coppice host revoke");
+    const told: string[] = [];
+    const watching = (async () => {
+      for await (const { stateReason } of operations().watchOperation({ operation })) told.push(stateReason);
+    })();
     first.cut();
+    // Who watches is told, although nothing of the operation has changed.
+    await expect
+      .poll(() => told.at(-1), { timeout: 15_000 })
+      .toMatch(/^nobody knows how far it is until there is word from the agent of abandoned, lost at /);
     using second = await db.connect();
     const settle = await second.next("command");
     await db.until(operation, INDETERMINATE);
@@ -61,6 +69,7 @@ describe.concurrent("an operation of unknown outcome", () => {
     const request = { operation, resolution, requestId: "give it up" };
     const { state, failure, attempts, leavings } = await operations().resolveOperation(request);
     expect(state).toBe(FAILED);
+    await watching;
     expect(failure).toMatchObject({ reason: "OPERATION_ABANDONED", operation });
     expect(failure?.message).toContain("nobody has looked how attempt 1 ended");
     expect(leavings).toHaveLength(1);

@@ -7,7 +7,9 @@ import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
+import { eq } from "drizzle-orm";
 import { afterAll, beforeAll, describe, test } from "vitest";
+import { backup as backupTable } from "../../control-plane/src/catalog/schema/backup.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { dumpOf, dumpResult, openOperationLab } from "../support/operation-lab.ts";
 
@@ -233,6 +235,18 @@ describe.concurrent("an operation", () => {
     expect((await agent.next("command")).operationId).toBe(planned.id);
     await see("7123");
     expect([await lastGood(), await isFound()]).toEqual([backup, false]);
+  });
+
+  test("that a host with a wrong clock took long ago is not the newest for ever", async ({ expect }) => {
+    const db = await openOperationLab(lab, "ahead", heartbeatMs);
+    using agent = await db.connect();
+    const first = await db.makeBackup(agent);
+    const ahead = new Date(Date.now() + 365 * 86_400_000);
+    const { id } = await lab.client(ClusterService).getCluster({ cluster: "ahead" });
+    await lab.catalog.db.update(backupTable).set({ startTime: ahead }).where(eq(backupTable.id, first));
+    const second = await db.makeBackup(agent);
+    const { lastGoodDump } = await lab.client(ClusterService).getCluster({ cluster: id });
+    expect(lastGoodDump?.backup).toBe(second);
   });
 
   test("that is queued is cancelled at once, and one that has ended cannot be", async ({ expect }) => {

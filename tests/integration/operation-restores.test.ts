@@ -2,15 +2,16 @@
 import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
-import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { OperationService, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { RestoreService, RestoreWhat } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
+import { noteClusterFound } from "../../control-plane/src/catalog/outcome/cluster.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
 
 const heartbeatMs = 1000;
-const { SUCCEEDED } = OperationState;
+const { SUCCEEDED, FAILED } = OperationState;
 let lab: ControlPlaneLab;
 
 beforeAll(async () => {
@@ -51,6 +52,28 @@ describe.concurrent("a restore", () => {
     expect(command.spec.value).toMatchObject(expected);
   });
 
+  test("over the database that holds the catalog itself is refused, and beside it is not", async ({ expect }) => {
+    const db = await openOperationLab(lab, "own", heartbeatMs);
+    using agent = await db.connect();
+    await db.makeBackup(agent);
+    const { id } = await lab.client(ClusterService).getCluster({ cluster: "own" });
+    const identifier = await lab.server.sql("postgres", "select system_identifier from pg_control_system()");
+    const incarnations = [{ systemIdentifier: identifier.trim(), major: 15, firstSeenTime: new Date() }];
+    await lab.catalog.transaction((tx) => noteClusterFound(tx, { id, name: "own", incarnations }));
+    const over = { cluster: "own", database: "orders", targetDatabase: "postgres" };
+    for (const restore of [
+      { ...over, replace: true },
+      { ...over, into: true },
+    ])
+      expect(await refusal(restores().createRestore({ restore }))).toMatchObject({
+        reason: "DATABASE_IN_USE",
+        message: 'the database "postgres" of cluster own holds this catalog',
+      });
+    expect(await restores().createRestore({ restore: { ...over, targetDatabase: "beside" } })).toMatchObject({
+      kind: "create_restore",
+    });
+  });
+
   test("of a file goes to the agent of the cluster, and is refused where the file is elsewhere", async ({ expect }) => {
     const db = await openOperationLab(lab, "filed", heartbeatMs);
     await lab.enrol("elsewhere");
@@ -77,23 +100,87 @@ describe.concurrent("a restore", () => {
     expect(refused.hint).toContain("copy the file to filed");
   });
 
-  test("of the globals is told which roles, and a plan of it is refused with what to do instead", async ({
+  test("of an encrypted file brings its identity to the agent alone, and only until it has ended", async ({
     expect,
   }) => {
+    const db = await openOperationLab(lab, "sealedfile", heartbeatMs);
+    const identity = "AGE-SECRET-KEY-1FORTESTS";
+    const restore = { cluster: "sealedfile", file: "/srv/x.sql.age", targetDatabase: "orders", identity };
+    const ask = () => restores().createRestore({ restore });
+    expect((await refusal(ask())).reason).toBe("HOST_MAY_NOT_DECRYPT");
+    await lab.server.sql("postgres", `update host set labels = '{"may-decrypt": "true"}' where name = 'sealedfile'`);
+    const kept = async (id: string) =>
+      (await lab.server.sql("postgres", `select count(*) from secret where purpose like '%${id}'`)).trim();
+    const checked = await restores().createRestore({ restore, validateOnly: true });
+    expect(checked.spec.value).toMatchObject({ file: "/srv/x.sql.age" });
+    const early = await ask();
+    expect(await kept(early.id)).toBe("1");
+    await lab.client(OperationService).cancelOperation({ operation: early.id });
+    expect(await kept(early.id)).toBe("0");
+
+    using agent = await db.connect();
+    for (const state of [FAILED, SUCCEEDED]) {
+      const started = await ask();
+      expect(JSON.stringify(started.spec.value)).not.toContain("AGE-SECRET");
+      const command = await agent.next("command");
+      if (command.spec.case !== "restoreDatabase") throw new Error(`${command.spec.case} came`);
+      const { identitySecret } = command.spec.value.file ?? {};
+      expect(command.secrets.find(({ id }) => id === identitySecret)?.value).toBe(identity);
+      const tables = ["operation", "audit_record", "request", "secret"].map(
+        (name) => `select row_to_json(t)::text from ${name} t`,
+      );
+      const stored = await lab.server.sql("postgres", tables.join(" union all "));
+      expect([stored.includes(started.id), stored.includes("AGE-SECRET")]).toEqual([true, false]);
+      if (state === FAILED) agent.answer(command, { failure: { reason: "IDENTITY_WRONG", message: "another one" } });
+      else agent.answer(command, { result: { case: "restoreDatabase", value: { database: "orders" } } });
+      await db.until(started.id, state);
+      expect(await kept(started.id)).toBe("0");
+    }
+  });
+
+  test("of the globals is told which roles, and its plan asks for the very same", async ({ expect }) => {
     const db = await openOperationLab(lab, "global", heartbeatMs);
     using agent = await db.connect();
     await db.makeBackup(agent);
     const restore = { cluster: "global", what: RestoreWhat.GLOBALS, roles: ["app"], noTablespaces: true };
-    const refused = await refusal(restores().planRestore({ restore }));
-    expect([refused.reason, refused.hint.includes("--dry-run")]).toEqual(["NOT_SUPPORTED", true]);
+    const plan = await restores().planRestore({ restore });
+    const planned = await agent.next("command");
+    if (planned.spec.case !== "planRestore") throw new Error(`${planned.spec.case} came`);
+    const globals = { createdRoles: ["app"], presentRoles: ["postgres"] };
+    agent.answer(planned, { result: { case: "planRestore", value: { globals } } });
+    expect((await db.until(plan.id, SUCCEEDED)).result).toMatchObject({ case: "restorePlan", value: { globals } });
     const { id } = await restores().createRestore({ restore });
     const command = await agent.next("command");
     expect(command.spec).toMatchObject({ case: "restoreGlobals", value: { roles: ["app"], noTablespaces: true } });
+    expect(command.spec.value).toEqual(planned.spec.value.globals);
     agent.answer(command, { result: { case: "restoreGlobals", value: { createdRoles: ["app"] } } });
     expect((await db.until(id, SUCCEEDED)).result).toMatchObject({
       case: "restoredGlobals",
       value: { createdRoles: ["app"] },
     });
+  });
+
+  test("of a whole cluster is planned by one command, and an answer about other databases is not believed", async ({
+    expect,
+  }) => {
+    const db = await openOperationLab(lab, "wholly", heartbeatMs);
+    using agent = await db.connect();
+    await db.makeBackup(agent);
+    const restore = { cluster: "wholly", what: RestoreWhat.CLUSTER };
+    for (const [database, state] of [
+      ["orders", SUCCEEDED],
+      ["stock", FAILED],
+    ] as const) {
+      const { id } = await restores().planRestore({ restore });
+      const command = await agent.next("command");
+      if (command.spec.case !== "planRestore") throw new Error(`${command.spec.case} came`);
+      expect(command.spec.value).toMatchObject({ globals: {}, databases: [{ database: "orders" }] });
+      const databases = [{ database, plan: { keptAs: "x" } }];
+      agent.answer(command, { result: { case: "planRestore", value: { globals: {}, databases } } });
+      const { result, failure } = await db.until(id, state);
+      if (state === FAILED) expect(failure?.reason).toBe("AGENT_ANSWER_INVALID");
+      else expect(result?.value).toMatchObject({ databases: [{ targetDatabase: "orders", plan: { keptAs: "x" } }] });
+    }
   });
 
   test("of an encrypted backup is refused at once where the target's host may not decrypt", async ({ expect }) => {

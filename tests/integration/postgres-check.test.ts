@@ -6,7 +6,7 @@ import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { ConnectionSchema, EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runProgram } from "../../agent/src/host/run.ts";
-import { checkCluster } from "../../agent/src/postgres/check.ts";
+import { checkCluster } from "../../agent/src/postgres/check/check.ts";
 import { discoverClusters } from "../../agent/src/postgres/discover.ts";
 import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
 import { findToolAccess } from "../../agent/src/postgres/tool-access.ts";
@@ -32,6 +32,14 @@ afterAll(async () => {
 const connectionOf = (user: string, port: number) =>
   create(ConnectionSchema, { endpoint: { address: { case: "host", value: "127.0.0.1" }, port, user } });
 
+/** What pg_dumpall gets to see of roles and tablespaces. */
+async function dumpedGlobals(user: string): Promise<string> {
+  const resolved = await resolveEndpoint(connectionOf(user, server.port).endpoint, password, { home });
+  const access = await findToolAccess(resolved, { tools: await findTools(15, { signal }), signal });
+  const program = access.connecting("pg_dumpall", "postgres", ["--globals-only"]);
+  return (await runProgram(program, { signal })).stdout.toString();
+}
+
 test("a check says what works, what is missing and the statement that mends it", async () => {
   await server.sql("postgres", "create database shut allow_connections false");
   const files = { home };
@@ -50,6 +58,17 @@ test("a check says what works, what is missing and the statement that mends it",
   expect(result.items.find(({ name }) => name === "databases")?.fix).toBe(
     'ALTER DATABASE "shut" ALLOW_CONNECTIONS true;',
   );
+  // Each statement mends its own item and needs no more: nobody becomes a superuser for it.
+  for (const mended of ["role-passwords", "privileges", "databases"]) {
+    const items = (await check("either", server.port)).items;
+    await server.sql("postgres", items.find(({ name }) => name === mended)?.fix ?? "");
+    const left = items.filter(({ name }) => name !== mended || name === "privileges");
+    expect((await check("either", server.port)).items.map(({ name }) => name)).toEqual(left.map(({ name }) => name));
+    expect(await dumpedGlobals("either")).toContain("PASSWORD 'SCRAM-SHA-256$");
+  }
+  const mended = await check("either", server.port);
+  expect(mended.items.map(({ status }) => status)).toEqual(mended.items.map(() => CheckStatus.OK));
+  expect(mended.facts?.superuser).toBe(false);
   for (const refused of [await check("nobody", server.port), await check("either", 1)]) {
     expect(refused.facts).toBeUndefined();
     expect(refused.items).toEqual([
@@ -102,17 +121,9 @@ test("a server whose postmaster.pid is closed to the agent runs by its command l
   const configuration = await mkdtemp(join(tmpdir(), "coppice-debian-"));
   const closed = join(configuration, "closed-data");
   try {
-    for (const [name, dataDirectory] of [
-      ["closed", closed],
-      ["seen", server.dataDir],
-    ] as const) {
-      await mkdir(join(configuration, "15", name), { recursive: true });
-      const text = `data_directory = '${dataDirectory}'\nport = 1\nunix_socket_directories = '/nowhere'\n`;
-      await writeFile(join(configuration, "15", name, "postgresql.conf"), text);
-    }
+    await configure(configuration, { closed, seen: server.dataDir });
     await mkdir(closed);
     await chmod(closed, 0);
-    await chmod(configuration, 0o755);
     const found = await asNobody(() => discoverClusters(signal, configuration));
     expect(found.find(({ dataDirectory }) => dataDirectory === closed)).toMatchObject({
       running: false,
@@ -128,6 +139,16 @@ test("a server whose postmaster.pid is closed to the agent runs by its command l
   }
 });
 
+/** Writes Debian's configuration of clusters of 15, by their names. */
+async function configure(configuration: string, dataDirectories: Record<string, string>): Promise<void> {
+  for (const [name, dataDirectory] of Object.entries(dataDirectories)) {
+    await mkdir(join(configuration, "15", name), { recursive: true });
+    const text = `data_directory = '${dataDirectory}'\nport = 1\nunix_socket_directories = '/nowhere'\n`;
+    await writeFile(join(configuration, "15", name, "postgresql.conf"), text);
+  }
+  await chmod(configuration, 0o755);
+}
+
 /** As root nothing is closed: then as somebody else. */
 async function asNobody<T>(work: () => Promise<T>): Promise<T> {
   if (process.getuid?.() !== 0) return await work();
@@ -139,7 +160,7 @@ async function asNobody<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-test("the server of a control plane's own catalog is not offered", async () => {
+test("the server of a control plane's own catalog is not offered, and hides no other one", async () => {
   const folder = await mkdtemp(join(tmpdir(), "coppice-embedded-"));
   // Or its server would lie elsewhere, and stay there.
   await chmod(folder, 0o711);
@@ -151,7 +172,50 @@ test("the server of a control plane's own catalog is not offered", async () => {
     expect(listed).toContain(server.dataDir);
     expect(listed).not.toContain(embedded.folder);
     expect(listed).not.toContain(new URL(embedded.url).searchParams.get("host"));
+    // Whoever may see no process's working folder tells them apart by their command lines.
+    await configure(folder, { seen: server.dataDir });
+    expect(await asNobody(() => discoverClusters(signal, folder))).toContainEqual(
+      expect.objectContaining({ dataDirectory: server.dataDir, running: true, runningUnknown: "" }),
+    );
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+});
+
+test("a check looks into each database for what a dump of it would be refused, and each statement mends its own", async () => {
+  const name = 'odd "db"';
+  await server.sql("postgres", `create role watcher login password '${password}'; create database "odd ""db"""`);
+  await server.sql(
+    name,
+    `create table "a b" (x int); create sequence s; select lo_create(4711);
+     create table hidden (x int); grant select on hidden to public; alter table hidden enable row level security`,
+  );
+  await server.sql("postgres", "create database closed; revoke connect on database closed from public");
+  const contents = async () => {
+    const connection = connectionOf("watcher", server.port);
+    const { items } = await checkCluster({ connection, password, files: { home }, signal });
+    return items.filter((item) => item.name === "contents");
+  };
+  const dump = async (database: string) => {
+    const resolved = await resolveEndpoint(connectionOf("watcher", server.port).endpoint, password, { home });
+    const access = await findToolAccess(resolved, { tools: await findTools(15, { signal }), signal });
+    return await runProgram(access.connecting("pg_dump", database, []), { signal }).then(
+      () => true,
+      () => false,
+    );
+  };
+  expect((await contents()).map(({ message }) => message.replace(/:[^:]*$/, ""))).toEqual([
+    expect.stringMatching(/^the database "closed" cannot be looked into, and its dump fails/),
+    'the database "odd \\"db\\"" has 2 tables or sequences that "watcher" may not read, and its dump fails',
+    'the database "odd \\"db\\"" has 1 tables whose row security hides rows from "watcher", and its dump fails',
+    'the database "odd \\"db\\"" has 1 large objects of others that "watcher" may not read, and its dump fails',
+  ]);
+  for (let left = 4; left > 0; left -= 1) {
+    const items = await contents();
+    expect(items).toHaveLength(left);
+    expect([await dump("closed"), await dump(name)]).toContain(false);
+    await server.sql("postgres", items[0]?.fix ?? "");
+  }
+  expect(await contents()).toEqual([]);
+  expect([await dump("closed"), await dump(name)]).toEqual([true, true]);
 });

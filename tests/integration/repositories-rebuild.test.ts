@@ -170,3 +170,50 @@ test("`repository add` proves the recovery identity by its file, and `host updat
   expect(await cli.must(["host", "update", "db7", "--label", "may-decrypt=true"])).toContain("may-decrypt=true");
   expect(lab.logLines.join("")).not.toContain(identity);
 });
+
+test("an encrypted repository that outlived its catalog is opened again by the identity given with it, and by no other", async () => {
+  const place = await mkdtemp(join(tmpdir(), "coppice-outlived-"));
+  stack.defer(() => rm(place, { recursive: true, force: true }));
+  const [files, kept, other] = [join(place, "files"), join(place, "kept.txt"), join(place, "other.txt")];
+  await mkdir(files);
+  const identity = await generateX25519Identity();
+  await writeFile(kept, `# the safe's\n${identity}\n`);
+  await writeFile(other, `${await generateX25519Identity()}\n`);
+  const recovery = ["--recovery-recipient", await identityToRecipient(identity), "--recovery-identity", kept];
+  await first.cli.must(["repository", "add", "outlived", `db7:${files}`, ...recovery]);
+  const stored = ["backup", "create", "shop", "--to", "outlived", "-o", "name"];
+  const lost = (await first.cli.must(stored)).trim();
+
+  const { cli, lab } = second;
+  const add = (...more: string[]) => ["repository", "add", "outlived", `db7:${files}`, ...recovery, ...more];
+  expect(await cli.run(add("--identity", other, "--without-identity"))).toMatchObject({ code: 2, stdout: "" });
+  const none = await cli.run(add("--identity", "/etc/hostname"));
+  expect(none).toMatchObject({ code: 2, stdout: "" });
+  expect(none.stderr).toMatch(/^✗ the identity file holds a line that is no X25519 identity$/m);
+
+  await cli.must(add("--identity", other));
+  const refused = await cli.run(["repository", "rebuild", "outlived"]);
+  expect(refused).toMatchObject({ code: 4, stdout: "" });
+  expect(refused.stderr).toMatch(
+    /^✗ .* on db7 .*: what repository outlived holds is encrypted to age1.*the identity given with it is/m,
+  );
+  expect(refused.stderr).toMatch(/^ {2}next: coppice repository remove outlived, and add it with the identity of/m);
+  expect(await cli.must(["backup", "list", "-o", "name"])).not.toContain(lost);
+  await cli.must(["repository", "remove", "outlived"]);
+
+  await cli.must(add("--identity", kept));
+  expect(await cli.must(["repository", "get", "outlived"])).toMatch(/^adopted: +the identity of age1/m);
+  expect(await cli.must(["repository", "rebuild", "outlived"])).toMatch(/: 1 backup entered/);
+  await cli.must(["host", "update", "db7", "--label", "may-decrypt=true"]);
+  expect(await cli.must(["backup", "verify", lost, "--content"])).toContain(lost);
+  const restore = ["restore", "create", "shop", "--backup", lost, "--to", "new", "--database", "shop"];
+  await cli.must([...restore, "--as", "shop-opened"]);
+  expect((await lab.server.sql("shop-opened", "select count(*) from sold")).trim()).toBe("500");
+  const sealed = await lab.server.sql(
+    "postgres",
+    "select encode(sealed, 'escape') from secret where purpose = 'identity of repository outlived'",
+  );
+  expect(sealed).not.toContain("AGE-SECRET-KEY");
+  const audited = JSON.stringify(await lab.server.sql("postgres", "select request from audit_record"));
+  expect(audited + lab.logLines.join("")).not.toContain(identity);
+});

@@ -97,7 +97,7 @@ describe.each(majors)("with a cluster of PostgreSQL %i", (major) => {
     const server = serverOf(major);
     const said = await installation.must(["restore", "create", name, "--database", "orders", "--as", "orders-copy"]);
     expect(said).toContain(`✓ orders-copy is restored in ${name}: `);
-    expect(said).toContain("1 table, 2000 rows compared");
+    expect(said).toContain("1 table with 2000 rows counted");
     expect(await server.sql("orders-copy", rows)).toBe(await server.sql("orders", rows));
   });
 

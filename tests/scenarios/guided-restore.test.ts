@@ -1,9 +1,11 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { type Installation, openInstallation } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { findPrograms } from "../support/programs.ts";
+import { runProgram } from "../support/run-program.ts";
 import { openTmux, type Tmux } from "../support/scenarios/tmux.ts";
 
 let installation: Installation;
@@ -97,4 +99,48 @@ test("without a terminal it says which flags to give", async () => {
   expect([code, stdout]).toEqual([2, ""]);
   expect(stderr).toContain("there is no terminal to ask at");
   expect(stderr).toContain("next: say it by flags: coppice restore create CLUSTER --database NAME --as COPY");
+});
+
+test("the recovery identity is proved by typing what age prints of the probe, and by nothing else", async () => {
+  const key = await makeAgeKey();
+  const identity = join(installation.folder, "safe.txt");
+  await writeFile(identity, key.identityFile, { mode: 0o600 });
+  const place = join(installation.folder, "safe");
+  await mkdir(place);
+  const add = ["repository", "add", "safe", `db7:${place}`, "--recovery-recipient", key.recipient];
+  const probed = /(-----BEGIN AGE ENCRYPTED FILE-----[^]*-----END AGE ENCRYPTED FILE-----)[^]*what it prints:/;
+  await tmux.run(installation.env, [findPrograms().coppice, ...add]);
+  await tmux.shows(probed);
+  await tmux.type("a guess");
+  await tmux.press("Enter");
+  await tmux.shows(/✗ .*\n +next: /);
+  expect(await tmux.exitCode()).toBe(4);
+
+  await tmux.run(installation.env, [findPrograms().coppice, ...add]);
+  const [, probe = ""] = probed.exec(await tmux.shows(probed)) ?? [];
+  const env = { PATH: process.env["PATH"] };
+  const { stdout } = await runProgram("age", ["-d", "-i", identity], { env, input: `${probe}\n` });
+  await tmux.type(stdout.trim());
+  await tmux.press("Enter");
+  await tmux.shows(/✓ repository safe is added: .*, encrypted; not tried yet/);
+  expect(await tmux.exitCode()).toBe(0);
+});
+
+test("credentials come from standard input, by a pipe and at the terminal, and are shown nowhere", async () => {
+  const secret = "hunter2hunter2hunter2";
+  const yaml = (id: string) => `write: { access_key_id: ${id}, secret_access_key: ${secret} }`;
+  const add = (name: string) => ["repository", "add", name, `s3://acme/${name}`, "--credentials", "-"];
+  const said = await installation.must(add("piped"), { input: `${yaml("AKPIPED")}\n` });
+  await tmux.run(installation.env, [findPrograms().coppice, ...add("typed")]);
+  await tmux.type(yaml("AKTYPED"));
+  await tmux.press("Enter", "C-d");
+  const screen = await tmux.shows(/✓ repository typed is added: s3:\/\/acme\/typed|✗/);
+  expect(await tmux.exitCode(), screen).toBe(0);
+  for (const name of ["piped", "typed"]) {
+    const found = await installation.json<{ credentials: { write: string } }>(["repository", "get", name]);
+    expect(found.credentials.write).toMatch(/^sec_/);
+    expect(JSON.stringify(found) + said).not.toContain(secret);
+  }
+  const nothing = await installation.coppice(add("none"), { input: "" });
+  expect(nothing).toMatchObject({ code: 2, stdout: "" });
 });

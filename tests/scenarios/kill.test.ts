@@ -150,7 +150,7 @@ test("a control plane killed in the middle disturbs neither: what the agent fini
   // Who watched them learns it from the next control plane.
   expect(await Promise.all(watching.map((watcher) => watcher.ended))).toEqual([0, 0]);
   for (const { logFile } of watching) {
-    expect(await readFile(logFile, "utf8")).toMatch(/does not answer; trying on\n[^]*✓ .* (checked|compared, in .*)\n/);
+    expect(await readFile(logFile, "utf8")).toMatch(/does not answer; trying on\n[^]*✓ .* (checked|counted, in .*)\n/);
   }
   for (const id of [middle.backup, middle.restore]) {
     const { state, attempts } = await lab.get(id);

@@ -1,3 +1,4 @@
+// One thing: the story of one night, told in order; each step stands on what the one before has left.
 import { chmod, chown, cp, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -177,7 +178,7 @@ test("a restore that is killed leaves what was there as it was, and the next one
   const again = await run(...args);
   expect(again.code, again.stderr).toBe(0);
   expect(again.stdout).toContain("✓ orders is in place already, from an earlier run");
-  expect(again.stdout).toMatch(/^✓ shop is restored: \d+ objects, \d+ tables, \d+ rows compared$/m);
+  expect(again.stdout).toMatch(/^✓ shop is restored: \d+ objects compared, \d+ tables with \d+ rows counted$/m);
   // What goes on is told a line at a time, where there is no terminal.
   expect(again.stderr).toMatch(/^restoring shop/m);
   expect(again.stderr).not.toContain("\r");
@@ -204,9 +205,25 @@ test("one database comes back under another name, or in place of one that is kep
   expect(copied.code, copied.stderr).toBe(0);
   expect(await server.sql("orders copy", "select count(*) from orders")).toBe("200000");
   await server.sql("orders", "truncate orders");
-  const replaced = await run(...from, "--replace");
+  const unconfirmed = await run(...from, "--replace");
+  expect(unconfirmed.code, unconfirmed.stderr).toBe(2);
+  expect(unconfirmed.stderr).toMatch(
+    /^✗ the database orders at .* is replaced, .* not confirmed, nothing was changed\n.*--yes/m,
+  );
+  expect(await server.sql("orders", "select count(*) from orders")).toBe("0");
+  const replaced = await run(...from, "--replace", "--yes");
   expect(replaced.stdout, replaced.stderr).toMatch(/what was there is kept as orders_before_\d{14}$/m);
   expect(await portrayDatabase(server, "orders")).toBe(before.get("orders"));
+});
+
+test("the morning after, a new control plane takes the repository and the identity over, and looks into what is stored", async () => {
+  await using installation = await openInstallation();
+  await installation.addAgent("db9");
+  const add = ["repository", "add", "main", `db9:${repository}`, "--recovery-recipient", key.recipient];
+  await installation.must([...add, "--recovery-identity", identity, "--identity", identity]);
+  expect(await installation.must(["repository", "rebuild", "main"])).toContain("1 backup entered");
+  await installation.must(["host", "update", "db9", "--label", "may-decrypt=true"]);
+  await installation.must(["backup", "verify", backupId, "--content"]);
 });
 
 test("a flipped byte is found and named, and costs the one database that it is in", async () => {

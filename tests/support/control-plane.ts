@@ -34,7 +34,7 @@ export async function openTestControlPlane(env: Record<string, string> = {}): Pr
   opening.defer(() => rm(dataDir, { recursive: true, force: true }));
   const config = loadConfig({
     options: { dataDir, listen: "127.0.0.1:0" },
-    env: { COPPICE_HEARTBEAT_INTERVAL: "200ms", ...env },
+    env: { COPPICE_CONFIG: "/dev/null", COPPICE_HEARTBEAT_INTERVAL: "200ms", ...env },
   });
   const logLines: string[] = [];
   const log = openLog({ level: "debug", name: "control-plane", to: { write: (line) => void logLines.push(line) } });

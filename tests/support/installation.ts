@@ -99,7 +99,14 @@ export async function openInstallation(options: InstallationOptions = {}): Promi
   await mkdir(join(folder, "home"), { recursive: true });
   const port = await freePort();
   const address = `https://127.0.0.1:${port}`;
-  const baseEnv: NodeJS.ProcessEnv = { PATH: process.env["PATH"], LANG: "C.UTF-8", HOME: join(folder, "home") };
+  const baseEnv: NodeJS.ProcessEnv = {
+    PATH: process.env["PATH"],
+    LANG: "C.UTF-8",
+    HOME: join(folder, "home"),
+    // Not those of a Coppice that is installed on this machine.
+    COPPICE_CONFIG: "/dev/null",
+    COPPICE_AGENT_CONFIG: "/dev/null",
+  };
   const tokenFile = join(folder, "admin-token");
   const processes = new Map<string, Background>();
   const logs = new Set<string>();
@@ -133,6 +140,8 @@ export async function openInstallation(options: InstallationOptions = {}): Promi
       ],
       {
         COPPICE_HEARTBEAT_INTERVAL: options.heartbeat ?? "2s",
+        // Wins over the settings of a control plane that is installed on this machine.
+        COPPICE_ADDRESSES: address,
         ...(options.databaseUrl ? { COPPICE_DATABASE_URL: options.databaseUrl } : {}),
       },
     );

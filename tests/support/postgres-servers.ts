@@ -1,12 +1,13 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, chown, mkdir, open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { freePort } from "./free-port.ts";
 import { makeServerFolder } from "./server-folders.ts";
 import { copyTemplate } from "./templates/data-folder.ts";
+import { findServerPrograms } from "./templates/server-programs.ts";
 
 export interface PostgresServerOptions {
   readonly major: number;
@@ -34,7 +35,7 @@ export interface PostgresServer extends AsyncDisposable {
   readonly superuser: string;
   /** The superuser's password for TCP, different for each server. */
   readonly password: string;
-  /** Folder of this major's psql, pg_dump and so on. */
+  /** Folder of psql, pg_dump and so on: this major's, and 17's for the server of 16. */
   readonly binDir: string;
   /** The operating system's user that owns the data directory: postgres for root, else who runs the tests. */
   readonly owner: { readonly name: string; readonly uid: number; readonly gid: number };
@@ -105,7 +106,7 @@ export async function initServer(major: number, dataDir: string): Promise<void> 
   await chown(dataDir, owner.uid, owner.gid);
   const [setpriv = "", ...asOwner] = becomeOwner(owner);
   const initdb = [
-    `/usr/lib/postgresql/${major}/bin/initdb`,
+    join((await findServerPrograms(major)).server, "initdb"),
     `--pgdata=${dataDir}`,
     `--username=${superuser}`,
     "--encoding=UTF8",
@@ -124,15 +125,14 @@ export async function initServer(major: number, dataDir: string): Promise<void> 
  */
 export async function openPostgresServer(options: PostgresServerOptions): Promise<PostgresServer> {
   const { major } = options;
-  const binDir = `/usr/lib/postgresql/${major}/bin`;
-  await stat(join(binDir, "postgres")).catch((cause: unknown) => {
-    throw new Error(`PostgreSQL ${major} is not installed: run sh deploy/setup tests`, { cause });
-  });
+  const { server: serverDir, tools: binDir } = await findServerPrograms(major);
   const owner = await findOwner();
   const password = `pw-${crypto.randomUUID()}`;
   const folder = await makeServerFolder();
   const dataDir = join(folder, "data");
-  const socketDir = join(folder, "socket");
+  // Names of sockets are short by the system's own limit; a clone may lie deeper than that.
+  const isDeep = Buffer.byteLength(folder) > 80;
+  const socketDir = isDeep ? await mkdtemp("/tmp/coppice-socket-") : join(folder, "socket");
   const logFile = join(folder, "server.log");
   const env = { PATH: `${binDir}:/usr/bin:/bin`, HOME: folder, LANG: "C.UTF-8" };
   const asOwner = becomeOwner(owner);
@@ -161,7 +161,7 @@ export async function openPostgresServer(options: PostgresServerOptions): Promis
     const log = await open(logFile, "a");
     const child = spawn(
       "setpriv",
-      [...asOwner.slice(1), "--pdeathsig", "QUIT", join(binDir, "postgres"), "-D", dataDir, "-p", String(port)],
+      [...asOwner.slice(1), "--pdeathsig", "QUIT", join(serverDir, "postgres"), "-D", dataDir, "-p", String(port)],
       { env, cwd: "/", stdio: ["ignore", log.fd, log.fd] },
     );
     await once(child, "spawn");
@@ -193,11 +193,13 @@ export async function openPostgresServer(options: PostgresServerOptions): Promis
   async function dispose(): Promise<void> {
     await stop("immediate");
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+    if (isDeep) await rm(socketDir, { recursive: true, force: true });
   }
 
   try {
     await chmod(folder, 0o755);
-    await mkdir(socketDir, { mode: 0o755 });
+    await mkdir(socketDir, { recursive: true });
+    await chmod(socketDir, 0o755);
     await chown(socketDir, owner.uid, owner.gid);
     if (!(await copyTemplate(major, dataDir))) await initServer(major, dataDir);
     const first = `local all ${superuser} peer map=harness`;

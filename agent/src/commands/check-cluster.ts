@@ -1,4 +1,4 @@
-import { checkCluster } from "../postgres/check.ts";
+import { checkCluster } from "../postgres/check/check.ts";
 import type { Handler } from "./handler.ts";
 import { required } from "./required.ts";
 

@@ -1,5 +1,6 @@
 import { restoreDatabase } from "../logical/restore.ts";
 import type { Handler } from "./handler.ts";
+import { intoStep } from "./into-step.ts";
 import { withRestore } from "./with-restore.ts";
 import { stagedOid } from "./staged-oid.ts";
 
@@ -11,6 +12,7 @@ export const restoreDatabaseCommand: Handler<"restoreDatabase"> = async (command
       onProgress: context.progress,
       log: context.log,
       onStaged: (oid) => stagedOid.write(context, oid),
+      onInto: (progress) => intoStep.write(context, progress),
       onLeaving: context.leaving,
     }),
   }));

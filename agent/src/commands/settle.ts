@@ -8,6 +8,7 @@ import { settleDump, settleRestore } from "../logical/settle.ts";
 import { deleteBackup } from "../repository/delete.ts";
 import { backupPrefix, manifestKey } from "../repository/layout.ts";
 import type { CommandContext, Handler } from "./handler.ts";
+import { intoStep } from "./into-step.ts";
 import { required } from "./required.ts";
 import { withRestore } from "./with-restore.ts";
 import { stagedOid } from "./staged-oid.ts";
@@ -37,7 +38,11 @@ async function settleLostDump(command: BackupDumpCommand, context: CommandContex
 
 async function settleLostRestore(command: RestoreDatabaseCommand, context: CommandContext): Promise<SettleResult> {
   return await withRestore(command, context, async (restore) => {
-    const { outcome, removed } = await settleRestore({ ...restore, stagedOid: stagedOid.read(context) });
+    const { outcome, removed } = await settleRestore({
+      ...restore,
+      stagedOid: stagedOid.read(context),
+      into: intoStep.read(context),
+    });
     return create(SettleResultSchema, {
       removed,
       ...(outcome && { outcome: { case: "restoreDatabase", value: outcome } }),

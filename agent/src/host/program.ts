@@ -14,6 +14,11 @@ export interface Program {
   readonly cwd?: string;
   /** It starts processes of its own (pg_restore with jobs, pg_dumpall), which must end with it when the agent dies. */
   readonly forks?: boolean;
+  /**
+   * It may end well before it has read all of its input (pg_restore of a selection): what is left is read for it, so
+   * that the whole input is checked and no program before it loses its reader.
+   */
+  readonly readsOn?: boolean;
   /** A secret that it reads from its descriptor 3, /dev/fd/3: in memory, without a name, gone with the program. */
   readonly secretInput?: string;
   /** Whether a line of its stderr must be kept out of logs and errors, for example because it quotes SQL text. */

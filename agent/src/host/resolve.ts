@@ -30,6 +30,8 @@ wait $p; s=$?
 while [ $s -gt 128 ] && kill -0 $p 2>/dev/null; do wait $p; s=$?; done
 exit $s`;
 
+const readOn = `"$@" || exit; exec cat >/dev/null`;
+
 /**
  * Finds a program and wraps it so that it dies with this process and runs as its user. Fails with PROGRAM_MISSING or
  * OS_USER_NOT_USABLE.
@@ -37,15 +39,17 @@ exit $s`;
 export async function resolveProgram(program: Program): Promise<ResolvedProgram> {
   const path = process.env["PATH"] || usualPath;
   const [file, setpriv] = await Promise.all([findProgram(program.file, path), findProgram("setpriv", path)]);
-  const forks = program.forks ?? false;
-  const started = forks ? ["/bin/sh", "-c", guard, "sh", file, ...program.args] : [file, ...program.args];
+  const { forks = false, readsOn = false } = program;
+  const isGuarded = forks || readsOn;
+  const reading = readsOn ? ["/bin/sh", "-c", readOn, "sh"] : [];
+  const started = [...(isGuarded ? ["/bin/sh", "-c", guard, "sh"] : []), ...reading, file, ...program.args];
   return {
     name: basename(program.file),
     file: setpriv,
-    args: [`--pdeathsig=${forks ? "USR1" : "KILL"}`, ...userArgs(program), "--", ...started],
+    args: [`--pdeathsig=${isGuarded ? "USR1" : "KILL"}`, ...userArgs(program), "--", ...started],
     env: environment(program, path),
     cwd: program.cwd ?? "/",
-    forks,
+    forks: isGuarded,
     hidesLine: program.hidesLine ?? (() => false),
     secretInput: program.secretInput,
     user: program.user,

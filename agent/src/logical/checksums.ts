@@ -19,15 +19,18 @@ export interface RowsToCheck {
   readonly signal: AbortSignal;
 }
 
-const copyStatement = /^COPY ((?:"(?:[^"]|"")*"|[\w$]+)\.(?:"(?:[^"]|"")*"|[\w$]+)) \(([^]+)\) FROM stdin;$/i;
+const copyStatement = /^COPY ((?:"(?:[^"]|"")*"|[\w$]+)\.(?:"(?:[^"]|"")*"|[\w$]+)) (?:\(([^]+)\))? ?FROM stdin;$/i;
 
-/** Statements around the rows of one COPY, which then go into a temporary table that is compared with the real one. */
+/**
+ * Statements around the rows of one COPY, which then go into a temporary table that is compared with the real one. A
+ * table may have no columns, and rows all the same.
+ */
 function around(index: number, table: string, columns: string): { before: string; after: string } {
   const sum = (from: string) =>
     `(SELECT pg_catalog.count(*) AS n, pg_catalog.sum(pg_catalog.hashtextextended(ROW(${columns})::pg_catalog.text, 0)) AS s FROM ${from})`;
   return {
     before: `CREATE TEMPORARY TABLE coppice_rows AS SELECT ${columns} FROM ONLY ${table} WITH NO DATA;
-COPY pg_temp.coppice_rows (${columns}) FROM stdin;
+COPY pg_temp.coppice_rows${columns === "" ? "" : ` (${columns})`} FROM stdin;
 `,
     after: `SELECT 'coppice ${index} ' || ((a.n, a.s) IS NOT DISTINCT FROM (b.n, b.s)) FROM ${sum("pg_temp.coppice_rows")} a, ${sum(`ONLY ${table}`)} b;
 DROP TABLE pg_temp.coppice_rows;
@@ -46,8 +49,8 @@ async function* compareScript(script: AsyncIterable<Uint8Array>, tables: string[
     }
     if (piece.kind !== "statement" || !piece.isStart) continue;
     const text = piece.bytes.toString("utf8");
-    const [, table, columns] = copyStatement.exec(text) ?? [];
-    if (table !== undefined && columns !== undefined) {
+    const [, table, columns = ""] = copyStatement.exec(text) ?? [];
+    if (table !== undefined) {
       const statements = around(tables.length, table, columns);
       tables.push(table);
       after = statements.after;
@@ -84,7 +87,8 @@ export async function compareRows({
     }
     const isFolder = source.folder !== undefined;
     const encoded = isFolder ? undefined : openSource(source, { signal });
-    const restore = access.offline("pg_restore", isFolder ? [...args, source.folder ?? ""] : args);
+    const program = access.offline("pg_restore", isFolder ? [...args, source.folder ?? ""] : args);
+    const restore = { ...program, readsOn: true };
     await using rows = await openChain([...(encoded?.programs ?? []), restore], {
       signal,
       ...(encoded ? { input: encoded.input } : {}),

@@ -112,6 +112,20 @@ export function propertyStatements(name: string, properties: DatabaseProperties)
   return statements;
 }
 
+/** Databases that every new cluster has: a restore fills them, and gives them their properties. */
+export const builtInDatabases: ReadonlySet<string> = new Set(["postgres", "template1"]);
+
+/** The statements that give a database that is there already all properties that can be changed. */
+export function presentStatements(name: string, properties: DatabaseProperties): PropertyStatement[] {
+  const plain = { asRole: undefined, isRequired: false };
+  const owner = `ALTER DATABASE ${quoteIdentifier(name)} OWNER TO ${quoteIdentifier(properties.owner)}`;
+  return [
+    { ...plain, what: "owner", text: owner },
+    ...propertyStatements(name, properties).map((statement) => ({ ...statement, isRequired: false })),
+    { ...plain, what: "connection limit and template mark", text: admissionStatement(name, properties) },
+  ];
+}
+
 /** The statement that gives a database its connection limit and makes it a template or not. */
 export function admissionStatement(name: string, { connectionLimit, isTemplate }: DatabaseProperties): string {
   return `ALTER DATABASE ${quoteIdentifier(name)} WITH CONNECTION LIMIT ${connectionLimit} IS_TEMPLATE ${isTemplate}`;

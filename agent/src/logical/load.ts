@@ -17,12 +17,16 @@ export interface DumpToLoad {
   /** Of a script of several databases the one whose part is loaded; "" otherwise. */
   readonly section: string;
   readonly access: ToolAccess;
+  /** Whether the server refuses what dumps of the tools begin with: then psql loads what pg_restore writes as a script. */
+  readonly lacksToolSettings: boolean;
   /** The database that it goes into. */
   readonly database: string;
   /** Connections at the same time; more than one needs room for the plain archive in the work folder. */
   readonly jobs: number;
   /** All of it or nothing, in one transaction; by one job. */
   readonly isOneTransaction: boolean;
+  /** What its sessions call themselves; "coppice" when left out. */
+  readonly session?: string | undefined;
   /** Options of pg_restore. */
   readonly options: readonly string[];
   /** What of an archive is loaded, as pg_restore --use-list reads it; undefined is all. */
@@ -63,7 +67,9 @@ export async function loadDump(dump: DumpToLoad): Promise<Loaded> {
 async function loadArchive(dump: DumpToLoad): Promise<void> {
   const { source, access, useList: list, isOneTransaction, workFolder } = dump;
   const files = workFiles(workFolder, dump.stagedDatabase);
-  const args = ["--exit-on-error", ...dump.options, ...(isOneTransaction ? ["--single-transaction"] : [])];
+  const isScript = dump.lacksToolSettings;
+  const args = ["--exit-on-error", ...dump.options];
+  if (isOneTransaction && !isScript) args.push("--single-transaction");
   const own = async (file: string) => {
     if (access.user) await chown(file, access.user.uid, access.user.gid);
   };
@@ -72,6 +78,10 @@ async function loadArchive(dump: DumpToLoad): Promise<void> {
       await writeFile(files.useList, list, { mode: 0o600, flag: "wx" });
       await own(files.useList);
       args.push(`--use-list=${files.useList}`);
+    }
+    if (isScript) {
+      await loadAsScript(dump, args);
+      return;
     }
     const jobs = isOneTransaction || source.format === "tar" ? 1 : dump.jobs;
     if (source.folder !== undefined) await loadFromPlace(dump, [...args, ...jobsOption(jobs)], source.folder);
@@ -108,9 +118,12 @@ function fileFailure(error: unknown, workFolder: string): unknown {
   }
 }
 
-async function loadFromStream({ source, access, database, signal, onBytes, log }: DumpToLoad, args: string[]) {
+async function loadFromStream(dump: DumpToLoad, args: string[]) {
+  const { source, access, database, session, signal, onBytes, log } = dump;
   const { input, programs } = openSource(source, { signal, onBytes });
-  await using chain = await openChain([...programs, access.connecting("pg_restore", database, args)], {
+  // Without it a selection would end the reading where its last rows are.
+  const restore = { ...access.connecting("pg_restore", database, args, session), readsOn: true };
+  await using chain = await openChain([...programs, restore], {
     signal,
     input,
     ownsChunks: true,
@@ -120,8 +133,8 @@ async function loadFromStream({ source, access, database, signal, onBytes, log }
   await chain.done;
 }
 
-async function loadFromPlace({ access, database, signal, log }: DumpToLoad, args: string[], place: string) {
-  const restore = access.connecting("pg_restore", database, [...args, place]);
+async function loadFromPlace({ access, database, session, signal, log }: DumpToLoad, args: string[], place: string) {
+  const restore = access.connecting("pg_restore", database, [...args, place], session);
   await using chain = await openChain([restore], { signal, onStderr: sayTo(log) });
   chain.output.resume();
   await chain.done;
@@ -142,21 +155,48 @@ async function writePlainArchive({ source, signal, onBytes }: DumpToLoad, file: 
 const psqlSays = /^psql(?::<stdin>:\d+)?: (?:ERROR|FATAL|error|fatal|WARNING|warning)/;
 
 async function loadScript(dump: DumpToLoad): Promise<Loaded> {
-  const { source, access, database, signal, onBytes, log, isOneTransaction } = dump;
-  const seen: ScriptSeen = { rows: 0n, leftOut: new Set() };
+  const { source, signal, onBytes } = dump;
   await using decoded = await openDecoded(openSource(source, { signal, onBytes }), signal);
-  const { isCluster } = source;
-  const script = { isCluster, database: dump.section, isOneTransaction, key: randomBytes(24).toString("hex") };
-  // -X: no psqlrc. Its restricted mode keeps commands of the script off this host.
-  const args = ["-X", "-q", "--set=ON_ERROR_STOP=1", ...(isOneTransaction ? ["--single-transaction"] : []), "--file=-"];
-  const psql = { ...access.connecting("psql", database, args), hidesLine: (line: string) => !psqlSays.test(line) };
-  const input = Readable.from(filterScript(decoded.output, script, seen), { objectMode: false });
-  await using chain = await openChain([psql], { signal, input, onStderr: sayTo(log) });
-  chain.output.resume();
-  await chain.done;
+  const seen = await runScript(dump, decoded.output);
   const left = [...seen.leftOut].join(", ");
   const warnings = left === "" ? [] : [`statements about roles, tablespaces and databases were left out: ${left}`];
   return { warnings, scriptRows: seen.rows };
+}
+
+/** An archive as the script that pg_restore makes of it, without a file between them. */
+async function loadAsScript(dump: DumpToLoad, args: string[]): Promise<void> {
+  const { source, access, signal, onBytes, log } = dump;
+  const { folder } = source;
+  const { input, programs } = folder === undefined ? openSource(source, { signal, onBytes }) : { programs: [] };
+  const script = [...args, "--file=-", ...(folder === undefined ? [] : [folder])];
+  const restore = { ...access.offline("pg_restore", script), readsOn: true };
+  await using chain = await openChain([...programs, restore], {
+    signal,
+    ...(input ? { input, ownsChunks: true } : {}),
+    onStderr: sayTo(log),
+  });
+  await runScript(dump, chain.output);
+  await chain.done;
+}
+
+async function runScript(dump: DumpToLoad, chunks: AsyncIterable<Uint8Array>): Promise<ScriptSeen> {
+  const { source, access, database, signal, log, isOneTransaction, lacksToolSettings } = dump;
+  const seen: ScriptSeen = { rows: 0n, leftOut: new Set() };
+  const { isCluster } = source;
+  const section = source.format === "plain" ? dump.section : "";
+  const key = randomBytes(24).toString("hex");
+  const script = { isCluster, database: section, isOneTransaction, lacksToolSettings, key };
+  // -X: no psqlrc. Its restricted mode keeps commands of the script off this host.
+  const args = ["-X", "-q", "--set=ON_ERROR_STOP=1", ...(isOneTransaction ? ["--single-transaction"] : []), "--file=-"];
+  const psql = {
+    ...access.connecting("psql", database, args, dump.session),
+    hidesLine: (line: string) => !psqlSays.test(line),
+  };
+  const input = Readable.from(filterScript(chunks, script, seen), { objectMode: false });
+  await using chain = await openChain([psql], { signal, input, onStderr: sayTo(log) });
+  chain.output.resume();
+  await chain.done;
+  return seen;
 }
 
 /** Fails with TOOLS_TOO_OLD when this psql does not know the restricted mode (CVE-2025-8714). */

@@ -3,7 +3,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type PlanRestoreResult, PlanRestoreResultSchema } from "@coppice/proto/gen/coppice/agent/v1/plan_restore";
 import { type RestoreDatabaseCommand, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
-import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import {
   type DatabaseProperties,
@@ -14,13 +13,14 @@ import { runProgram } from "../host/run.ts";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { readFacts } from "../postgres/facts.ts";
-import { majorOf, requireRestorable, requireRestoreTool, requireSupported } from "../postgres/majors.ts";
+import { knowsSettingsOf, majorOf, requireRestorable, requireSupported } from "../postgres/majors.ts";
 import { findToolAccess, type ToolAccess } from "../postgres/tool-access.ts";
 import { findTools } from "../postgres/tools.ts";
 import type { Storage } from "../storage/storage.ts";
 import { readDatabaseContents } from "./archive/database-contents.ts";
+import { builtInDatabases, presentStatements, type PropertyStatement } from "./database-statements.ts";
 import { requireRestrictedMode } from "./load.ts";
-import { type Item, look, quoteNames } from "./look/item.ts";
+import { type Item, look, quoteNames, toCheckItem } from "./look/item.ts";
 import { seeConnections, seeExtensions, seeLocale, seePrivileges, seeRoles } from "./look/server.ts";
 import { freeBytesOf, seeSpace } from "./look/space.ts";
 import { seeTarget } from "./look/target.ts";
@@ -43,7 +43,15 @@ export interface RestoreToPlan {
   readonly storage: Storage | undefined;
   /** Folder of the agent where a parallel restore puts the plain archive. */
   readonly workFolder: string;
+  /** What is not there yet, and is made by a step before this one; only a plan of several steps says it. */
+  readonly promised?: Promised;
   readonly signal: AbortSignal;
+}
+
+/** Names of roles and tablespaces. */
+export interface Promised {
+  readonly roles: readonly string[];
+  readonly tablespaces: readonly string[];
 }
 
 /** Everything a restore needs to know, seen before anything is touched. */
@@ -55,10 +63,14 @@ export interface RestorePlan {
   readonly properties: DatabaseProperties;
   readonly endpoint: ResolvedEndpoint;
   readonly access: ToolAccess;
+  /** Whether the server refuses what dumps of the tools begin with. */
+  readonly lacksToolSettings: boolean;
   /** Database to work from: never the one that is replaced. */
   readonly adminDatabase: string;
   /** Whether it goes into a database that is there. */
   readonly isInto: boolean;
+  /** What gives a database that is there its properties, where it is filled as a new cluster's is. */
+  readonly presentStatements: readonly PropertyStatement[];
   /** Whether there is a database of the target's name, which is kept. */
   readonly replaces: boolean;
   /** The tablespace the restored database is made in; undefined is the default one. */
@@ -163,9 +175,11 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
   const major = majorOf(facts.serverVersionNum);
   const tools = await findTools(Math.max(major, toolMajor), { signal });
   const access = await findToolAccess(endpoint, { tools, signal });
+  const isByScript = source.format !== "plain" && !knowsSettingsOf(tools.major, major);
   const properties = await findProperties(connection, source, whole, target);
 
-  const present = await listTablespaces(connection);
+  const { promised = { roles: [], tablespaces: [] } } = request;
+  const present = [...(await listTablespaces(connection)), ...promised.tablespaces];
   const absent = (dumped?.tablespaces ?? []).filter((name) => !present.includes(name));
   const isThere = (await findDatabase(connection, target)) !== undefined;
   const freeBytes = facts.isLocal && facts.dataDirectory ? await freeBytesOf(facts.dataDirectory) : undefined;
@@ -173,6 +187,9 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
     "select count(*)::int as sessions from pg_stat_activity where datname = $1 and backend_type = 'client backend'",
     [target],
   );
+
+  const isWhole = !whole.isPart && whole.selection.contents !== DumpContents.DATA_ONLY;
+  const isRefilled = isInto && isWhole && dumped?.name === target && builtInDatabases.has(target);
 
   let scope = whole;
   const needed = whole.isPart ? undefined : dumped?.sizeBytes;
@@ -185,10 +202,11 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
       return { message: `a dump of PostgreSQL ${serverMajor} goes into PostgreSQL ${major}` };
     }),
     await look("tools", signal, async () => {
-      requireRestoreTool(tools.major, major);
-      if (source.format === "plain") await requireRestrictedMode(access, signal);
+      if (source.format === "plain" || isByScript) await requireRestrictedMode(access, signal);
       if (source.folder !== undefined) await requireReadableFolder(source.folder, access, signal);
-      return { message: `tools ${tools.version}` };
+      const message = `tools ${tools.version}`;
+      if (!isByScript || command.jobs <= 1 || isInto) return { message };
+      return { message, warning: `tools of ${tools.major} load into a server of ${major} by one job only` };
     }),
     await look("primary", signal, () => {
       if (facts.inRecovery) fail("CLUSTER_READ_ONLY", `the server at ${formatAddress(endpoint)} is a standby`);
@@ -196,7 +214,7 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
     }),
     ...(isInto ? [] : [await look("privileges", signal, () => seePrivileges(connection))]),
     await look("target", signal, () => seeTarget(connection, command)),
-    await look("roles", signal, () => seeRoles(connection, rolesOf(whole, source))),
+    await look("roles", signal, () => seeRoles(connection, rolesOf(whole, source), promised.roles)),
     await look("space", signal, () => seeSpace("the server's data directory", freeBytes, needed)),
   ];
   if (isInto && isThere && whole.entries)
@@ -216,7 +234,7 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
   if (extensions.length > 0) items.push(await look("extensions", signal, () => seeExtensions(connection, extensions)));
   if (!isInto && !facts.inRecovery) items.push(await look("locale", signal, () => seeLocale(connection, properties)));
   items.push(await look("connections", signal, () => seeConnections(connection, Math.max(1, command.jobs) + 2)));
-  if (command.jobs > 1 && source.folder === undefined && !isInto)
+  if (command.jobs > 1 && source.folder === undefined && !isInto && !isByScript)
     items.push(
       await look("work-space", signal, async () =>
         seeSpace(`the agent's folder ${request.workFolder}`, await freeBytesOf(request.workFolder), dumped?.sizeBytes),
@@ -236,8 +254,12 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
     properties,
     endpoint,
     access,
+    lacksToolSettings: !knowsSettingsOf(Math.max(tools.major, toolMajor), major),
     adminDatabase,
     isInto,
+    presentStatements: isRefilled
+      ? presentStatements(target, properties).filter(({ what }) => what !== "owner" || !whole.selection.noOwner)
+      : [],
     replaces: isThere && !isInto,
     tablespace:
       properties.tablespace !== "pg_default" && present.includes(properties.tablespace)
@@ -261,7 +283,11 @@ function describeSteps(command: RestoreDatabaseCommand, plan: RestorePlan): stri
     ? "compare it with the archive's table of contents and count its rows"
     : "count its rows; a SQL script lists no objects to compare";
   if (plan.isInto)
-    return [`load ${source.title} into the database ${target}, all of it in one transaction or nothing`, compare];
+    return [
+      `load ${source.title} into the database ${target}, all of it in one transaction or nothing`,
+      compare,
+      ...(plan.presentStatements.length > 0 ? ["give it its owner, privileges, settings, comment and limits"] : []),
+    ];
   return [
     `create the database ${staged} beside what is there`,
     `load ${source.title} into it${source.dumped ? ", every object's digest checked" : ""}`,
@@ -283,12 +309,7 @@ function describeSteps(command: RestoreDatabaseCommand, plan: RestorePlan): stri
 export async function planRestore(request: RestoreToPlan): Promise<PlanRestoreResult> {
   const plan = await inspectRestore(request);
   return create(PlanRestoreResultSchema, {
-    items: plan.items.map(({ name, message, failure, warning }) => ({
-      name,
-      message: warning ? `${message}: ${warning}` : message,
-      status: failure ? CheckStatus.FAILED : warning ? CheckStatus.WARNING : CheckStatus.OK,
-      fix: failure?.hint ?? "",
-    })),
+    items: plan.items.map(toCheckItem),
     steps: describeSteps(request.command, plan),
     storedBytes: plan.source.storedBytes,
     databaseBytes: plan.source.dumped?.sizeBytes ?? 0n,

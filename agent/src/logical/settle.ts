@@ -22,10 +22,11 @@ import { findLeavings, removeLeavings } from "../repository/leavings.ts";
 import { verifyBackup } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
+import { endTransaction, type IntoProgress, intoSession } from "./into/transaction.ts";
 import { workFiles } from "./load.ts";
 import { inspectRestore, type RestoreToPlan } from "./plan.ts";
 import { expectedOf } from "./scope.ts";
-import { dropStagedDatabase, findDatabase, isStagedOid } from "./staged-database.ts";
+import { applyToPresent, dropStagedDatabase, findDatabase, isStagedOid } from "./staged-database.ts";
 
 /** How a lost command ended; `outcome` undefined: not to its end, and what it left is cleared away. */
 export interface Settled<Result> {
@@ -98,6 +99,8 @@ export async function settleDump(
 export interface LostRestore extends RestoreToPlan {
   /** What onStaged was told; undefined when that is lost, or the restore never came so far: then the oid itself tells. */
   readonly stagedOid: number | undefined;
+  /** What onInto was told last; undefined when that is lost, or it was told nothing. */
+  readonly into?: IntoProgress | undefined;
 }
 
 async function dropStaged(connection: PostgresConnection, { command, workFolder }: LostRestore): Promise<string[]> {
@@ -106,38 +109,58 @@ async function dropStaged(connection: PostgresConnection, { command, workFolder 
   return isDropped ? [`the database ${command.stagedDatabase}`] : [];
 }
 
+/** What became of the transaction of a restore into a database, which has ended then; undefined when nothing tells. */
+async function endInto({ command, into, signal }: LostRestore, endpoint: ResolvedEndpoint) {
+  const xid = into?.is === "loading" ? into.xid : undefined;
+  const end = await endTransaction(endpoint, { session: intoSession(command.stagedDatabase), xid, signal });
+  if (into?.is === "committed") return into.is;
+  return into?.is === "looking" ? "aborted" : end;
+}
+
 /**
- * A restore into a database that was there: what was to be new there is there as a whole or not at all. Rows alone leave
- * nothing to tell them by, so nobody can say.
+ * A restore into a database that was there, by its one transaction: the server knows whether it was committed. Where the
+ * transaction itself is not known, what was to be new there is there as a whole or not at all; rows alone leave nothing
+ * to tell them by, so nobody can say.
  */
 async function settleInto(lost: LostRestore, endpoint: ResolvedEndpoint): Promise<Settled<RestoreDatabaseResult>> {
   const { command, signal } = lost;
   for (const file of Object.values(workFiles(lost.workFolder, command.stagedDatabase))) await rm(file, { force: true });
+  const end = await endInto(lost, endpoint);
+  if (end === "aborted") return { outcome: undefined, removed: [] };
   const plan = await inspectRestore(lost);
-  const clash = plan.items.find(({ failure }) => isFailure(failure, "OBJECT_CLASHES"));
-  if (plan.scope.selection.contents === DumpContents.DATA_ONLY || !plan.scope.entries) {
-    return fail("OUTCOME_UNKNOWN", "its transaction was committed or rolled back, and nothing tells which", {
-      hint: "look at the rows, then end it: coppice operation resolve ID --abandon",
-    });
+  if (end === undefined) {
+    if (plan.scope.selection.contents === DumpContents.DATA_ONLY || !plan.scope.entries) {
+      return fail("OUTCOME_UNKNOWN", "its transaction was committed or rolled back, and nothing tells which", {
+        hint: "look at the rows, then end it: coppice operation resolve ID --abandon",
+      });
+    }
+    if (!plan.items.some(({ failure }) => isFailure(failure, "OBJECT_CLASHES")))
+      return { outcome: undefined, removed: [] };
   }
-  if (!clash) return { outcome: undefined, removed: [] };
   const database = command.targetDatabase;
   const expected = expectedOf(plan.scope, plan.source.toolMajor, true);
   const comparison = { expected, access: plan.access, endpoint, database, signal, onTable: () => {} };
-  const compared = await compareDatabase(comparison).catch((error: unknown) => {
+  const compared = await compareDatabase(comparison).catch((error: unknown): Compared | undefined => {
     if (!isFailure(error, "ARCHIVE_DIFFERS")) throw error;
-    return undefined;
+    if (end === undefined) return undefined;
+    return { objects: 0, tables: 0, rows: 0n, warnings: [`it was changed since it was restored: ${error.message}`] };
   });
   // Something of it was there before: then the restore was refused.
   if (!compared) return { outcome: undefined, removed: [] };
   await using connection = await openConnection(endpoint, { database: plan.adminDatabase, signal });
+  // Whether they were given already nobody knows, and a second time changes nothing.
+  const ungiven = await applyToPresent(connection, plan.presentStatements);
   const outcome = create(RestoreDatabaseResultSchema, {
     database,
     oid: (await findDatabase(connection, database)) ?? 0,
     objects: compared.objects,
     tables: compared.tables,
     rows: compared.rows,
-    warnings: [...compared.warnings, "the answer of the restore was lost; what it restored was found in place"],
+    warnings: [
+      ...compared.warnings,
+      ...ungiven,
+      "the answer of the restore was lost; what it restored was found in place",
+    ],
     bytesRead: plan.source.storedBytes,
   });
   return { outcome, removed: [] };

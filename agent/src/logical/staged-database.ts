@@ -1,10 +1,10 @@
 import { createHash, randomInt } from "node:crypto";
 import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
-import { fail } from "@coppice/proto/kit/failure";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "../postgres/connect.ts";
 import { toPostgresFailure } from "../postgres/postgres-failure.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
-import { createDatabaseStatement, propertyStatements } from "./database-statements.ts";
+import { createDatabaseStatement, type PropertyStatement } from "./database-statements.ts";
 
 /**
  * What a session that creates a staged database calls itself: the statement outlives a killed agent, and until it ends
@@ -63,18 +63,17 @@ export async function createStagedDatabase(
 }
 
 /**
- * Gives a database the properties that CREATE DATABASE does not, in one transaction. What cannot be given is returned,
+ * Runs statements that give a database properties, in one transaction. What cannot be given is returned,
  * a line each; what would leave the database more open than the original is thrown instead.
  */
 export async function applyProperties(
   connection: PostgresConnection,
-  name: string,
-  properties: DatabaseProperties,
+  statements: readonly PropertyStatement[],
 ): Promise<string[]> {
   const warnings: string[] = [];
   await connection.query("BEGIN");
   try {
-    for (const { what, text, asRole, isRequired } of propertyStatements(name, properties)) {
+    for (const { what, text, asRole, isRequired } of statements) {
       await connection.query("SAVEPOINT property");
       try {
         if (asRole !== undefined) await connection.query(`SET LOCAL ROLE ${quoteIdentifier(asRole)}`);
@@ -93,6 +92,21 @@ export async function applyProperties(
     throw error;
   }
   return warnings;
+}
+
+/**
+ * As applyProperties, for a database that is filled already: what does not come along any more is returned, and no reason
+ * to call the restore failed.
+ */
+export async function applyToPresent(
+  connection: PostgresConnection,
+  statements: readonly PropertyStatement[],
+): Promise<string[]> {
+  if (statements.length === 0) return [];
+  return await applyProperties(connection, statements).catch((error: unknown) => {
+    if (!isFailure(error)) throw error;
+    return [`owner, privileges and settings of the database were not given: ${error.message}`];
+  });
 }
 
 /** Ends the sessions that may still create a database of that name; fails with DATABASE_IN_USE when one remains. */

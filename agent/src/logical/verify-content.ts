@@ -10,13 +10,21 @@ import { quotesStatement } from "../postgres/tool-access.ts";
 import { findTools, toolPath } from "../postgres/tools.ts";
 import type { CheckContent } from "../repository/verify.ts";
 
-/** What pg_dump and pg_dumpall write at the end of a script; current minors then lift the restriction of psql. */
-const trailer = /^-- PostgreSQL database (cluster )?dump complete\n--\n\s*(\\unrestrict \w+\n\s*)?$/m;
+/**
+ * What pg_dump and pg_dumpall write at the end of a script; current minors then lift the restriction of psql. Nothing may
+ * follow: in a script of a cluster each database's part ends with pg_dump's own line.
+ */
+const trailer = /(?:^|\n)-- PostgreSQL database (cluster )?dump complete\n--\n\s*(?:\\unrestrict \w+\n\s*)?$/;
 const tailBytes = 4096;
 
-function isArchive(manifest: BackupManifest, stream: StoredStream): boolean {
-  const databases = manifest.content.case === "dump" ? manifest.content.value.databases : [];
-  return databases.some((database) => database.stream === stream && database.format === "custom");
+/** Whether that is the end of a whole script: of pg_dumpall where it is of the cluster or its globals, else of pg_dump. */
+export function isScriptEnd(end: string, isOfCluster: boolean): boolean {
+  const found = end.endsWith("\n") ? trailer.exec(end) : null;
+  return found !== null && (found[1] !== undefined) === isOfCluster;
+}
+
+function databaseOf({ content }: BackupManifest, stream: StoredStream) {
+  return content.case === "dump" ? content.value.databases.find((database) => database.stream === stream) : undefined;
 }
 
 /** Major version of the pg_dump that made it. */
@@ -65,12 +73,13 @@ export async function openContentCheck(
   const readTail: Program = { file: "tail", args: ["-c", String(tailBytes)] };
   return async (stream, input) => {
     const decode = decodePrograms(stream, fitting);
-    if (isArchive(manifest, stream)) {
+    const database = databaseOf(manifest, stream);
+    if (database?.format === "custom") {
       await run([...decode, readArchive], input, signal);
       return;
     }
     const end = await run([...decode, readTail], input, signal);
-    if (!end.endsWith("\n") || !trailer.test(end))
+    if (!isScriptEnd(end, database === undefined))
       fail("CONTENT_UNREADABLE", "the script does not end as pg_dump ends it: it was cut off");
   };
 }

@@ -121,7 +121,8 @@ function toCluster(id: string, file: ClusterFile | undefined, all: readonly (Fou
   const backups = all
     .filter((backup) => backup?.address.clusterId === id)
     .filter((backup) => backup !== undefined)
-    .toSorted((one, two) => two.startTime.getTime() - one.startTime.getTime());
+    // Not by the clock of the host that took them, which may have been wrong.
+    .toSorted((one, two) => (two.address.backupId < one.address.backupId ? -1 : 1));
   const name = file?.name || backups[0]?.manifest.clusterName || id;
   return { id, name, backups, lastGood: backups.find(({ isGood }) => isGood) };
 }

@@ -1,5 +1,6 @@
 import { fail } from "@coppice/proto/kit/failure";
 import { type Command, Option } from "commander";
+import { offlineFailure } from "./offline-failure.ts";
 import type { PlaceOptions } from "./place/place.ts";
 import type { RestoreOptions } from "./restore/restore.ts";
 import type { VerifyOptions } from "./verify.ts";
@@ -32,6 +33,15 @@ function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }
 
+/** What is said of a failure has to help where there is no control plane. */
+async function offline(work: Promise<number>): Promise<number> {
+  try {
+    return await work;
+  } catch (error) {
+    throw offlineFailure(error);
+  }
+}
+
 const identityOption = () => new Option("--identity <file>", "age identity of a recipient, for encrypted backups");
 
 /** Adds the commands that need a repository and no control plane; `end` gets their exit codes. */
@@ -42,7 +52,7 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .addHelpText("after", "\nExample:\n  coppice-agent ls --repo s3://acme-backups/prod")
     .action(async (options: PlaceOptions & { readonly output: Output }) => {
       const { listRepository } = await import("./ls.ts");
-      end(await listRepository(options, signal));
+      end(await offline(listRepository(options, signal)));
     });
 
   withPlace(program.command("verify"))
@@ -56,7 +66,7 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     )
     .action(async (only: string | undefined, options: Omit<VerifyOptions, "only">) => {
       const { verifyRepository } = await import("./verify.ts");
-      end(await verifyRepository({ ...options, only }, signal));
+      end(await offline(verifyRepository({ ...options, only }, signal)));
     });
 
   withPlace(program.command("restore"))
@@ -72,6 +82,7 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .option("--all", "everything: globals, then every database, into an empty cluster")
     .option("--jobs <n>", "jobs of pg_restore (1)", integer(64))
     .option("--plan", "say what would be done, and do nothing")
+    .option("--yes", "replace without asking: for scripts")
     .addOption(identityOption())
     .addHelpText(
       "after",
@@ -80,6 +91,6 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     )
     .action(async (cluster: string, options: Omit<RestoreOptions, "cluster">) => {
       const { restoreFromRepository } = await import("./restore/restore.ts");
-      end(await restoreFromRepository({ ...options, cluster }, signal));
+      end(await offline(restoreFromRepository({ ...options, cluster }, signal)));
     });
 }

@@ -154,8 +154,9 @@ export async function discoverClusters(
   const debian = await listDebianClusters(configuration);
   const all = await listServerProcesses();
   const catalogs = all.filter(({ isCatalog }) => isCatalog);
+  // A folder that may not be seen is nobody's.
   const isCatalogs = (folder: string | undefined) =>
-    catalogs.some((catalog) => folder === catalog.folder || folder === catalog.dataDirectory);
+    folder !== undefined && catalogs.some((catalog) => folder === catalog.folder || folder === catalog.dataDirectory);
   // A catalog's other processes have its working folder, and no command line of their own.
   const processes = all.filter(({ isCatalog, folder }) => !isCatalog && !isCatalogs(folder));
   const folders = new Set(

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { chooseToolMajor, majorOf, requireRestorable, requireRestoreTool, requireSupported } from "./majors.ts";
+import { chooseToolMajor, knowsSettingsOf, majorOf, requireRestorable, requireSupported } from "./majors.ts";
 
 test("tools of the wanted major are chosen, else the next newer, never older", () => {
   expect(majorOf(180_006)).toBe(18);
@@ -15,8 +15,7 @@ test("servers before 15 and restores into an older major are refused", () => {
   expect(() => requireRestorable(15, 18)).not.toThrow();
 });
 
-test("pg_restore from 17 on is refused for a server before 17", () => {
-  expect(() => requireRestoreTool(18, 15)).toThrow("pg_restore 18");
-  expect(() => requireRestoreTool(16, 15)).not.toThrow();
-  expect(() => requireRestoreTool(18, 17)).not.toThrow();
+test("what tools from 17 on set is not known to a server before 17", () => {
+  expect([knowsSettingsOf(18, 15), knowsSettingsOf(17, 16)]).toEqual([false, false]);
+  expect([knowsSettingsOf(16, 15), knowsSettingsOf(18, 17)]).toEqual([true, true]);
 });

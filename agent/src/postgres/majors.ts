@@ -26,14 +26,11 @@ export function requireRestorable(dumpedMajor: number, serverMajor: number): voi
 }
 
 /**
- * Fails with TOOLS_MISSING when the pg_restore at hand cannot load into the server: from 17 on it begins with a
- * setting of transaction_timeout, which a server before 17 does not know (seen: pg_restore 18 into 15).
+ * Whether a server understands the settings that dumps of these tools begin with: from 17 on that is transaction_timeout
+ * too, which a server before 17 refuses (seen: pg_restore 18 into 15).
  */
-export function requireRestoreTool(toolMajor: number, serverMajor: number): void {
-  if (toolMajor >= 17 && serverMajor < 17)
-    fail("TOOLS_MISSING", `pg_restore ${toolMajor} sets what PostgreSQL ${serverMajor} does not know`, {
-      hint: `install PostgreSQL's client programs of major version ${serverMajor} on that host`,
-    });
+export function knowsSettingsOf(toolMajor: number, serverMajor: number): boolean {
+  return toolMajor < 17 || serverMajor >= 17;
 }
 
 /** Of the majors of installed tools the one to use: the wanted one, else the next newer; undefined when all are older. */

@@ -32,7 +32,7 @@ export async function deleteBackup(
     ));
   const unfinished = await Array.fromAsync(storage.listUnfinished(prefix, signal));
   await storage.removeUnfinished(unfinished, signal);
-  return create(DeleteBackupResultSchema, { objects: deleted });
+  return create(DeleteBackupResultSchema, { objects: deleted, stays: (await storage.whatStays?.(signal)) ?? "" });
 }
 
 async function keysOfManifest(storage: Storage, address: BackupAddress, signal: AbortSignal): Promise<string[]> {

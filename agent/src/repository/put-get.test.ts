@@ -6,7 +6,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { type StoredBackup, storeBackup } from "../../../tests/support/stored-backup.ts";
 import { openStoredStream, readManifest } from "./get.ts";
 import { manifestObjects } from "./manifest-objects.ts";
-import { commitManifest, storeStream } from "./put.ts";
+import { partBytes } from "../storage/s3/put/parts.ts";
+import { commitManifest, largestObjectBytes, storeStream } from "./put.ts";
 
 const signal = new AbortController().signal;
 let backup: StoredBackup;
@@ -178,4 +179,11 @@ test("a manifest that is missing, broken, another's or not the expected one is t
   await expect(readManifest(storage, { ...address, manifestSha256: "" }, signal)).rejects.toThrow("format version 2");
   await rm(path);
   await expect(readManifest(storage, address, signal)).rejects.toMatchObject({ reason: "MANIFEST_MISSING" });
+});
+
+test("an object of a stream as large as they get fits into the ten thousand parts of an upload to S3", () => {
+  let parts = 0;
+  for (let bytes = 0; bytes < largestObjectBytes; bytes += partBytes(parts)) parts++;
+  expect(parts).toBe(9_984);
+  expect(largestObjectBytes).toBeLessThanOrEqual(5 * 2 ** 40);
 });

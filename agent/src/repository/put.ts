@@ -35,7 +35,8 @@ export interface StreamToStore {
   readonly onBytes?: (bytes: number) => void;
 }
 
-const largestObjectBytes = 2 ** 39;
+/** Size at which a stream goes on in another object, in bytes. */
+export const largestObjectBytes = 2 ** 39;
 const cleanupMs = 30_000;
 const readBackMs = 60_000;
 /** Who cancels does not wait for a storage that does not answer. */

@@ -18,7 +18,11 @@ export interface StorageAccess {
   readonly credentials?: StorageCredentials | undefined;
   /** Where the buffers of puts come from; one of its own when left out. */
   readonly budget?: ByteBudget | undefined;
-  /** Whether a probe on this very place has proved that a conditional put has one winner; see `Capabilities`. */
+  /**
+   * Whether a probe on this very place has just proved that a conditional put has one winner; see `Capabilities`. No
+   * operation says so: it does not hold for long (a bucket that gets versioning accepts what it refused before), and
+   * without it each put looks first whether its key is free.
+   */
   readonly conditionalPut?: boolean | undefined;
   readonly signal: AbortSignal;
 }

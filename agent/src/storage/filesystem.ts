@@ -80,7 +80,7 @@ async function* listObjects(root: FilesystemRoot, prefix: string, signal: AbortS
 async function* listTemporaries(root: FilesystemRoot, prefix: string, signal: AbortSignal): AsyncGenerator<Unfinished> {
   for await (const { key, sizeBytes, modifiedTime } of listed(root, prefix, signal)) {
     const name = parseTemporaryName(key.slice(key.lastIndexOf("/") + 1));
-    if (name) yield { id: key, operationId: name.operationId, sizeBytes, modifiedTime };
+    if (name) yield { id: key, key, operationId: name.operationId, sizeBytes, modifiedTime };
   }
 }
 

@@ -10,6 +10,8 @@ export interface ListedObject {
 export interface Unfinished {
   /** Names it within the storage; it is no key of an object. */
   readonly id: string;
+  /** Key that it was to become, or of its file beside it. */
+  readonly key: string;
   /** The operation that the storage was opened for by whoever wrote it; undefined where the storage cannot know. */
   readonly operationId?: string | undefined;
   /** Bytes that it holds; undefined where the storage does not tell. */
@@ -99,6 +101,9 @@ export interface Storage extends AsyncDisposable {
    * one that is not there is no error.
    */
   deleteMany(keys: readonly string[], signal: AbortSignal): Promise<number>;
+
+  /** What stays of objects that were deleted, for people to read; undefined, or left out, where nothing does. */
+  whatStays?(signal: AbortSignal): Promise<string | undefined>;
 
   /** What unended puts have left of keys that would begin with the folder `prefix`, which is "" or ends in `/`. */
   listUnfinished(prefix: string, signal: AbortSignal): AsyncIterable<Unfinished>;

@@ -14,6 +14,7 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { MissingReasonSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
 import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
@@ -152,11 +153,12 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
   return 0;
 }
 
-/** In one word whether a backup is good: incomplete, damaged, being deleted, or good. */
-function health({ complete, copies }: Backup): string {
+/** In one word whether a backup is good: incomplete, damaged, being deleted, less than the cluster on purpose, or good. */
+function health({ complete, copies, dump }: Backup): string {
   if (copies.some(({ state }) => state === CopyState.DAMAGED)) return "damaged";
   if (copies.some(({ state }) => state === CopyState.DELETING)) return "deleting";
-  return complete ? "good" : "incomplete";
+  if (!complete) return "incomplete";
+  return isWholeCluster(dump) ? "good" : "selection";
 }
 
 async function list(session: Session, options: ListOptions): Promise<void> {
@@ -246,13 +248,15 @@ function formatBackup(backup: Backup, now: Date): string {
   return rows.length === 0 ? details : `${details}\n${formatTable(columns, rows)}`;
 }
 
-/** What the flags of the dump kept out of it, besides whole databases; empty when nothing. */
+/** What the flags of the dump kept out of it; empty when nothing. */
 function leftOut(dump: DumpOptions): string {
   const only = (what: string, patterns: readonly string[]) =>
     patterns.length === 0 ? [] : [`all but ${what} ${patterns.join(" ")}`];
   const but = (what: string, patterns: readonly string[]) =>
     patterns.length === 0 ? [] : [`${what} ${patterns.join(" ")}`];
   return [
+    ...only("databases", dump.databases),
+    ...but("databases", dump.excludeDatabases),
     ...only("tables", dump.tables),
     ...only("schemas", dump.schemas),
     ...but("tables", dump.excludeTables),

@@ -14,6 +14,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { backupRoleStatements, makeRolePassword } from "./cluster/backup-role.ts";
+import { describeUnknown, formatRunState } from "./cluster/run-state.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
 import { labelOption, operationOptions, repeatableOption, yesOption } from "../input/options.ts";
 import { type PasswordOptions, passwordOptions, readPassword } from "../input/password.ts";
@@ -244,14 +245,16 @@ async function listDiscovered(session: Session): Promise<void> {
               { title: "ENDPOINT", cut: true },
               { title: "DATA DIRECTORY", cut: true },
             ],
-            found.map(({ hostName, major, running, endpoint, dataDirectory }) => [
-              hostName,
-              String(major),
-              running ? "running" : "stopped",
-              formatEndpoint(endpoint),
-              dataDirectory,
+            found.map((one) => [
+              one.hostName,
+              String(one.major),
+              formatRunState(one),
+              formatEndpoint(one.endpoint),
+              one.dataDirectory,
             ]),
-          ) + (next ? `  next: ${next}\n` : ""),
+          ) +
+          describeUnknown(found) +
+          (next ? `  next: ${next}\n` : ""),
     names: () => found.map(({ hostName, endpoint }) => `${hostName}:${formatEndpoint(endpoint)}`),
   });
 }

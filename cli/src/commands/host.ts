@@ -23,6 +23,7 @@ import { protoJson } from "../output/proto-json.ts";
 import { formatTable } from "../output/table.ts";
 import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
+import { describeUnknown, formatRunState } from "./cluster/run-state.ts";
 
 interface AddOptions {
   readonly label?: Record<string, string>;
@@ -190,15 +191,15 @@ async function get(session: Session, _options: object, name: string): Promise<vo
             { title: "OWNER", cut: true },
             { title: "DATA DIRECTORY", cut: true },
           ],
-          host.discoveredClusters.map(({ major, port, running, cluster, owner, dataDirectory }) => [
-            String(major),
-            String(port),
-            running ? "running" : "stopped",
-            cluster ? "yes" : "no",
-            owner,
-            dataDirectory,
+          host.discoveredClusters.map((found) => [
+            String(found.major),
+            String(found.port),
+            formatRunState(found),
+            found.cluster ? "yes" : "no",
+            found.owner,
+            found.dataDirectory,
           ]),
-        )}`;
+        )}${describeUnknown(host.discoveredClusters)}`;
   await session.answer({
     json: () => protoJson(HostSchema, host),
     table: () => details() + clusters(),

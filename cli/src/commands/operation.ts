@@ -16,6 +16,7 @@ import { exitCodes } from "../exit-code.ts";
 import { confirm } from "../input/confirm.ts";
 import { limitOption, yesOption } from "../input/options.ts";
 import { conclude } from "../operation/conclude.ts";
+import { formatChildren, isGroup, listChildren } from "../operation/children.ts";
 import { followOperation } from "../operation/follow.ts";
 import { hasEnded } from "../client/has-ended.ts";
 import { formatOutcome, workedMs } from "../operation/outcome.ts";
@@ -33,6 +34,7 @@ import type { Session } from "../session.ts";
 interface ListOptions {
   readonly active?: boolean;
   readonly cluster?: string;
+  readonly parent?: string;
   readonly limit: number;
 }
 
@@ -60,6 +62,7 @@ export function addOperationCommands(program: Command, execute: Execute): void {
     options: [
       new Option("--active", "only those that have not ended"),
       new Option("--cluster <cluster>", "only those on this cluster"),
+      new Option("--parent <operation>", "only those that this one is made of"),
       limitOption(),
     ],
     examples: ["coppice operation list", "coppice operation list --active"],
@@ -67,7 +70,7 @@ export function addOperationCommands(program: Command, execute: Execute): void {
   });
   addCommand(group, execute, {
     name: "get",
-    summary: "show an operation with its attempts",
+    summary: "show an operation with its attempts, and what it is made of",
     arguments: [operationArgument],
     examples: [`coppice operation get ${exampleId}`],
     run: get,
@@ -107,9 +110,9 @@ export function addOperationCommands(program: Command, execute: Execute): void {
 
 async function list(session: Session, options: ListOptions): Promise<void> {
   const api = await session.api();
-  const { active = false, cluster = "", limit } = options;
+  const { active = false, cluster = "", parent = "", limit } = options;
   const { items: operations, hasMore } = await collectPages(
-    (page) => api.operations.listOperations({ page, activeOnly: active, cluster }),
+    (page) => api.operations.listOperations({ page, activeOnly: active, cluster, parent }),
     ({ operations }) => operations,
     limit,
   );
@@ -148,6 +151,7 @@ function formatOperation(operation: Operation, { terminal, now }: Session): stri
     ["state", hasEnded(operation) ? enumLabel(OperationStateSchema, state) : formatProgress(operation)],
     ["reason", hasEnded(operation) ? operation.stateReason : ""],
     ["host", operation.hostName],
+    ["part of", operation.parent],
     ["asked for", `${formatRelative(timeOf(operation.createTime), now())} by ${operation.principal}`],
     ["took", operation.endTime && formatElapsed(workedMs(operation))],
     ...attempts.map(
@@ -169,9 +173,10 @@ function formatOperation(operation: Operation, { terminal, now }: Session): stri
 async function get(session: Session, _options: object, id: string): Promise<void> {
   const api = await session.api();
   const operation = await api.operations.getOperation({ operation: id });
+  const parts = isGroup(operation) && session.format === "table" ? formatChildren(await listChildren(api, id)) : "";
   await session.answer({
     json: () => protoJson(OperationSchema, operation),
-    table: () => formatOperation(operation, session),
+    table: () => formatOperation(operation, session) + parts,
     names: () => [operation.id],
   });
 }

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { dryRunOption, operationOptions, yesOption } from "../input/options.ts";
-import { readRestoreFlags, restoreOptions, restoreRequest } from "../input/restore-flags.ts";
+import { readRestoreFlags, readRestoreRequest, restoreOptions } from "../input/restore-flags.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import type { Session } from "../session.ts";
 import { guide } from "./restore/guide.ts";
@@ -26,12 +26,14 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
   });
   addCommand<OperationOptions>(group, execute, {
     name: "plan",
-    summary: "say what a restore of a database would do and whether it can be done; nothing is touched",
+    summary: "say what a restore would do and whether it can be done; nothing is touched",
     arguments: [clusterArgument],
     options: [...restoreOptions(), ...operationOptions()],
     examples: [
       "coppice restore plan shop --database orders --as orders-copy",
       "coppice restore plan shop --database orders --replace",
+      "coppice restore plan shop --all --to shop-new",
+      "coppice restore plan shop --globals --to shop-new",
     ],
     run: plan,
   });
@@ -47,6 +49,7 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
       "coppice restore create shop --all --to shop-new",
       "coppice restore create shop --globals --to shop-new --role app",
       "coppice restore create shop --from db7:/srv/dumps/orders.sql.gz --as orders",
+      "coppice restore create shop --from db7:/srv/dumps/orders.dump.age --identity kit.txt --as orders",
     ],
     run: (session, options, cluster) =>
       runRestore(session, options, cluster, readRestoreFlags(options, session.terminal.env)),
@@ -54,7 +57,7 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
 }
 
 async function plan(session: Session, options: OperationOptions, cluster: string): Promise<number> {
-  const restore = restoreRequest(cluster, readRestoreFlags(options, session.terminal.env));
+  const restore = await readRestoreRequest(cluster, readRestoreFlags(options, session.terminal.env));
   const api = await session.api();
   const operation = await api.restores.planRestore({ restore, requestId: session.newRequestId() });
   return await seeThrough(session, api, operation, options);

@@ -130,7 +130,10 @@ function formatOverview({ clusters, hosts, findings }: Overview, { terminal, now
     rows,
     (cell, column) => (column === 1 ? terminal.paint(cell === "ok" ? "green" : "red", cell) : cell),
   );
-  const shown = rows.length > 0 ? table : "no clusters are protected\n  next: coppice cluster list --discovered\n";
+  const shown =
+    rows.length > 0
+      ? table
+      : `no clusters are protected\n  next: ${hosts.length > 0 ? "coppice cluster list --discovered" : "coppice host add NAME"}\n`;
   if (findings.length > 0) return `${shown}\n${formatFindings(findings, terminal.paint, time)}`;
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
   return `${shown}${success(`${count(clusters.length, "cluster")}, ${count(hosts.length, "host")}, nothing is wrong`)}`;

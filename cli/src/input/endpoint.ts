@@ -17,7 +17,10 @@ export interface EndpointOptions {
 
 /** Those flags, for commands that take them. */
 export const endpointOptions = () => [
-  new Option("--endpoint <server>", "where it listens, seen from the agent: /folder/of/its/socket or HOST[:PORT]"),
+  new Option(
+    "--endpoint <server>",
+    "where it listens, seen from the agent: /folder/of/its/socket[:PORT] or HOST[:PORT]",
+  ),
   integerOption("--port <port>", "port, or number of the socket (5432)", 1, 65_535),
   new Option("--user <role>", "role to log in as (postgres)"),
   new Option("--maintenance-database <name>", "database to connect to for work on the whole cluster (postgres)"),
@@ -42,8 +45,12 @@ export function endpointFromOptions(options: EndpointOptions, known?: Endpoint):
   const values = [server, port, user, maintenanceDatabase, sslmode, sslrootcert, service];
   if (values.every((value) => value === undefined)) return undefined;
   const endpoint = known ? clone(EndpointSchema, known) : create(EndpointSchema);
-  if (server?.startsWith("/")) endpoint.address = { case: "socketDirectory", value: server };
-  else if (server !== undefined) {
+  if (server?.startsWith("/")) {
+    // As it is shown elsewhere: a number behind the folder is the socket's.
+    const [, folder = server, number] = /^(.+):(\d{1,5})$/s.exec(server) ?? [];
+    endpoint.address = { case: "socketDirectory", value: folder };
+    if (number !== undefined) endpoint.port = portOf(number, server);
+  } else if (server !== undefined) {
     const { host, port } = parseServer(server);
     endpoint.address = { case: "host", value: host };
     if (port !== undefined) endpoint.port = port;
@@ -60,13 +67,19 @@ export function endpointFromOptions(options: EndpointOptions, known?: Endpoint):
 function parseServer(text: string): { host: string; port?: number } {
   const [, bracketed, plain, portText] = /^(?:\[([0-9a-fA-F:.%a-z]+)\]|([^\s/:@]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? (/^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$/.test(text) ? text : undefined);
-  const port = portText === undefined ? undefined : Number(portText);
-  if (host === undefined || (port !== undefined && (port < 1 || port > 65_535))) {
-    fail("INVALID_FIELD", `${text} is not an endpoint`, {
-      hint: "write the folder of the socket, such as /run/postgresql, or HOST[:PORT]; a user and a password have flags of their own",
-    });
-  }
-  return port === undefined ? { host } : { host, port };
+  if (host === undefined) return refuseEndpoint(text);
+  return portText === undefined ? { host } : { host, port: portOf(portText, text) };
+}
+
+function portOf(number: string, endpoint: string): number {
+  const port = Number(number);
+  return port >= 1 && port <= 65_535 ? port : refuseEndpoint(endpoint);
+}
+
+function refuseEndpoint(text: string): never {
+  return fail("INVALID_FIELD", `${text} is not an endpoint`, {
+    hint: "write the folder of the socket, such as /run/postgresql, or HOST[:PORT]; a user and a password have flags of their own",
+  });
 }
 
 /** An endpoint for people: `/run/postgresql:5432` or `db.example.org:5432`. */

@@ -38,11 +38,12 @@ test("an endpoint is a socket's folder or a host, with or without a port", () =>
     formatEndpoint(endpointFromOptions({ endpoint, ...(port !== undefined && { port }) }));
   expect(shown("/run/postgresql")).toBe("/run/postgresql:5432");
   expect(shown("/run/postgresql", 5433)).toBe("/run/postgresql:5433");
+  expect(shown("/run/postgresql:5433")).toBe("/run/postgresql:5433");
   expect(shown("db.example.org:6432")).toBe("db.example.org:6432");
   expect(shown("::1")).toBe("[::1]:5432");
   expect(shown("[::1]:6432")).toBe("[::1]:6432");
   expect(endpointFromOptions({})).toBeUndefined();
-  for (const text of ["postgres://u:p@h/db", "user@host", "host:0", "host:99999", "a b"]) {
+  for (const text of ["postgres://u:p@h/db", "user@host", "host:0", "host:99999", "/run:0", "a b"]) {
     expect(() => shown(text), text).toThrow(expect.objectContaining({ reason: "INVALID_FIELD" }));
   }
 });

@@ -16,6 +16,7 @@ export interface EncryptionOptions {
   readonly recoveryRecipient?: string;
   readonly recoveryIdentity?: string;
   readonly recipient?: readonly string[];
+  readonly identity?: string;
   readonly withoutIdentity?: boolean;
 }
 
@@ -24,6 +25,10 @@ export const encryptionOptions = () => [
   new Option("--recovery-recipient <age1…>", "encrypt; the identity of this age recipient is kept outside of Coppice"),
   new Option("--recovery-identity <file>", "age identity file that proves it here and now; it is not sent anywhere"),
   repeatableOption("--recipient <age1…>", "a further recipient (may be repeated)"),
+  new Option(
+    "--identity <file>",
+    "age identity that opens what is stored there already; it is sealed in the catalog, and none is made",
+  ).conflicts("withoutIdentity"),
   new Option("--without-identity", "keep no identity in the catalog: restoring then takes an identity file"),
 ];
 
@@ -37,13 +42,16 @@ export async function proveRecovery(
   options: EncryptionOptions,
   challenge: (recoveryRecipient: string) => Promise<RecoveryChallenge>,
 ): Promise<NewRepositoryEncryption | undefined> {
-  const { recoveryRecipient, recoveryIdentity, recipient = [], withoutIdentity = false } = options;
+  const { recoveryRecipient, recoveryIdentity, recipient = [], identity, withoutIdentity = false } = options;
   if (recoveryRecipient === undefined) {
-    if (recoveryIdentity === undefined && recipient.length === 0 && !withoutIdentity) return undefined;
+    const isPlain =
+      recoveryIdentity === undefined && identity === undefined && recipient.length === 0 && !withoutIdentity;
+    if (isPlain) return undefined;
     return fail("INVALID_FIELD", "an encrypted repository needs a recovery recipient", {
       hint: "make one with `age-keygen -o recovery.txt`, keep the file elsewhere, give its public key: --recovery-recipient age1…",
     });
   }
+  const adopted = identity === undefined ? "" : await readTextFile(identity, "identity");
   const { encryptedProbe, token } = await challenge(recoveryRecipient);
   const answer =
     recoveryIdentity === undefined
@@ -55,6 +63,7 @@ export async function proveRecovery(
     answer: answer.trim(),
     recipients: [...recipient],
     withoutIdentity,
+    identity: adopted,
   });
 }
 

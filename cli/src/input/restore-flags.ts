@@ -4,6 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { type RestoreRequestSchema, RestoreWhat } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { fail } from "@coppice/proto/kit/failure";
+import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { shellWord } from "../output/shell-word.ts";
 
 /** What a restore is told by flags or by the environment. */
@@ -13,6 +14,7 @@ export interface RestoreFlags {
   readonly globals?: boolean;
   readonly backup?: string;
   readonly from?: string;
+  readonly identity?: string;
   readonly as?: string;
   readonly to?: string;
   readonly replace?: boolean;
@@ -43,6 +45,7 @@ type Table = {
 const value: Partial<Record<keyof RestoreFlags, string>> = {
   backup: "id",
   from: "host:/path",
+  identity: "file",
   to: "cluster",
   schema: "schema",
   table: "schema.name",
@@ -56,6 +59,7 @@ const table: Table = {
   globals: ["nothing", "roles and tablespaces alone; those that are there stay as they are"],
   backup: ["text", "backup to restore (the last good one)"],
   from: ["text", "dump that Coppice did not make, on the host of the cluster's agent"],
+  identity: ["text", "age identity file for an encrypted --from; it is kept sealed until the restore has ended"],
   as: ["text", "name for the restored database (the name it had)"],
   to: ["text", "cluster to restore into (the same)"],
   replace: ["nothing", "swap it for the present database of that name, which is kept as NAME_before_TIME"],
@@ -135,7 +139,25 @@ function parseJobs(name: string, text: string): number {
   });
 }
 
-/** The request that the flags stand for. Errors: INVALID_FIELD for what contradicts itself or cannot be read. */
+/**
+ * The request that the flags stand for, the identity file read. Errors: INVALID_FIELD for what contradicts itself or
+ * cannot be read.
+ */
+export async function readRestoreRequest(
+  cluster: string,
+  flags: RestoreFlags,
+): Promise<MessageInitShape<typeof RestoreRequestSchema>> {
+  const request = restoreRequest(cluster, flags);
+  if (flags.identity === undefined) return request;
+  if (flags.from === undefined) {
+    fail("INVALID_FIELD", "--identity is for an encrypted file", {
+      hint: "name the file with --from HOST:/path; the identity of a repository is kept with it",
+    });
+  }
+  return { ...request, identity: await readTextFile(flags.identity, "identity") };
+}
+
+/** As readRestoreRequest, without the identity. */
 export function restoreRequest(cluster: string, flags: RestoreFlags): MessageInitShape<typeof RestoreRequestSchema> {
   if (flags.all && flags.globals) refusePair("--all", "--globals", "--all restores the globals first");
   if (flags.schemaOnly && flags.dataOnly) refusePair("--schema-only", "--data-only", "leave both out for all of it");

@@ -57,11 +57,13 @@ export async function readCredentials(
     source === "-"
       ? await readSecretFromStdin(stdin, "credentials file", session.signal)
       : await readTextFile(source, "credentials");
-  const { parse } = await import("yaml");
+  // A CommonJS package: in the bundled program its names are found under `default` alone.
+  const { parse, YAMLParseError } = (await import("yaml")).default;
   let document: unknown;
   try {
     document = parse(text);
-  } catch {
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw error;
     // What the parser says quotes the text, and with it the secrets.
     return fail("INVALID_FIELD", "the credentials are no YAML", { hint: `write ${example}` });
   }
@@ -82,7 +84,9 @@ export async function readCredentials(
 function fromEnvironment({ terminal: { env } }: Pick<Session, "terminal">): StorageCredential {
   const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN = "" } = env;
   if (!AWS_ACCESS_KEY_ID || !AWS_SECRET_ACCESS_KEY) {
-    return fail("INVALID_FIELD", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set");
+    return fail("INVALID_FIELD", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set", {
+      hint: "export both, or give a file: --credentials FILE",
+    });
   }
   return s3(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN);
 }

@@ -71,6 +71,18 @@ test("an incomplete backup is partial", () => {
   expect(text).not.toContain("nothing half-made");
 });
 
+test("a backup that holds no database at all is not said to be restorable", () => {
+  const operation = operationOf({
+    state: OperationState.FAILED,
+    failure: { reason: "BACKUP_INCOMPLETE", message: "1 of 1 databases failed" },
+    result: { case: "createdBackup", value: { backup: "bkp_1", databases: 0 } },
+  });
+  const { text, exitCode } = formatSetback(operation, plain);
+  expect(exitCode).toBe(8);
+  expect(text).toContain("bkp_1 is stored with none of its databases");
+  expect(text).not.toContain("can be restored");
+});
+
 test("what could not be cleared away is named", () => {
   const operation = operationOf({ state: OperationState.CANCELLED, leavings: ["database coppice_1"] });
   const { text, exitCode } = formatSetback(operation, plain);

@@ -3,8 +3,9 @@ import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { formatSize } from "@coppice/proto/kit/size";
 import { formatChecks } from "./checks.ts";
+import { describePlan, itemsOfPlan } from "./plan.ts";
 import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
-import { formatElapsed, formatRelative } from "../output/elapsed.ts";
+import { formatElapsed } from "../output/elapsed.ts";
 import { formatFailure } from "../output/failure.ts";
 import { printable } from "../output/printable.ts";
 import { shellWord } from "../output/shell-word.ts";
@@ -75,39 +76,31 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
       { next: `coppice backup recipe ${result.backup}` },
     ),
   restorePlan: (plan, operation, { paint, now }) => {
-    const { spec } = operation;
-    const restore = spec.case === "planRestore" ? spec.value.restore : undefined;
-    const facts = [
-      `from ${plan.backup}${plan.backupTime ? `, taken ${formatRelative(timeOf(plan.backupTime), now)}` : ""}`,
-      `reads ${formatSize(plan.storedBytes)}, writes about ${formatSize(plan.databaseBytes)}` +
-        (plan.freeBytes === undefined ? "" : `, ${formatSize(plan.freeBytes)} free`),
-    ];
-    if (plan.sessionsToEnd > 0) facts.push(`ends ${count(plan.sessionsToEnd, "session")}`);
-    if (plan.keptAs) facts.push(`keeps the present database as ${plan.keptAs}`);
-    const steps = plan.steps.map((step, index) => `${index + 1}. ${step}`);
-    const where = `be restored into ${restore?.targetClusterName ?? ""} as ${restore?.targetDatabase ?? ""}; nothing was touched`;
-    return formatLook(plan.items, paint, {
-      good: `${restore?.database ?? ""} can ${where}`,
-      bad: `${restore?.database ?? ""} cannot ${where}`,
-      facts: [...facts, ...steps],
-    });
+    const { good, bad, facts, items } = describePlan(plan, operation, now);
+    return formatLook(items, paint, { good, bad, facts });
   },
   restoredDatabase: (result, operation, { paint }) => {
     const { spec } = operation;
     const cluster = spec.case === "createRestore" ? spec.value.targetClusterName : result.cluster;
     const facts = result.warnings.map((warning) => `! ${warning}`);
-    if (spec.case === "createRestore") facts.unshift(`from ${spec.value.backup}`);
+    if (spec.case === "createRestore")
+      facts.unshift(`from ${spec.value.backup || `${operation.hostName}:${spec.value.file}`}`);
     if (result.keptAs) facts.push(`the database before is kept as ${result.keptAs}: drop it when nobody needs it`);
     return formatSuccess(
       paint,
-      `${result.database} is restored in ${cluster}: ${count(result.objects, "object")}, ${count(result.tables, "table")}, ${count(result.rows, "row")} compared, in ${formatElapsed(workedMs(operation))}`,
+      `${result.database} is restored in ${cluster}: ${count(result.objects, "object")} compared, ${count(result.tables, "table")} with ${count(result.rows, "row")} counted, in ${formatElapsed(workedMs(operation))}`,
       { facts, next: "coppice status" },
     );
   },
   deletedBackup: (result, _operation, { paint }) =>
-    formatSuccess(paint, `${result.backup} is deleted: ${count(result.objects, "object")} gone`, {
-      next: "coppice backup list",
-    }),
+    formatSuccess(
+      paint,
+      `${result.backup} is deleted: ${count(result.objects, "object")} ${result.stays ? "hidden" : "gone"}`,
+      {
+        facts: result.stays ? [result.stays] : [],
+        next: "coppice backup list",
+      },
+    ),
   cleanedRepository: (result, operation, { paint }) => {
     const { spec } = operation;
     const { repositoryName: name, dryRun } =
@@ -169,8 +162,9 @@ export function sawTrouble({ result }: Operation): boolean {
   switch (result.case) {
     case "checkedCluster":
     case "checkedRepository":
-    case "restorePlan":
       return result.value.items.some(isFailed);
+    case "restorePlan":
+      return itemsOfPlan(result.value).some(isFailed);
     case "rebuiltRepository":
       return result.value.problems.length > 0;
     case "cleanedRepository":

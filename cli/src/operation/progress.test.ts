@@ -23,6 +23,15 @@ test("a running operation shows phase, item, share, bytes, rate and the time lef
   expect(formatProgress(operation)).toBe("dumping orders  1/3  25 %  310 MB of 1.2 GB  21 MB/s  43 s left");
 });
 
+test("a running operation whose agent is away says so, instead of how far it once was", () => {
+  const operation = create(OperationSchema, {
+    state: OperationState.RUNNING,
+    stateReason: "nobody knows how far it is until there is word from the agent of db7",
+    progress: { work: { phase: "dumping", item: "orders" } },
+  });
+  expect(formatProgress(operation)).toBe(`running: ${operation.stateReason}`);
+});
+
 test("an operation that waits says for what", () => {
   const operation = create(OperationSchema, {
     state: OperationState.QUEUED,

@@ -11,7 +11,8 @@ import { cutText } from "../output/text-width.ts";
 export function formatProgress(operation: Pick<Operation, "state" | "stateReason" | "progress">): string {
   const { state, stateReason, progress } = operation;
   const work = progress?.work;
-  const isRunning = state === OperationState.RUNNING;
+  // Work whose agent is away has a reason: then its figures are of no use.
+  const isRunning = state === OperationState.RUNNING && stateReason === "";
   const parts = [isRunning && work?.phase ? work.phase : enumLabel(OperationStateSchema, state)];
   if (!isRunning && stateReason) parts[0] += `: ${stateReason}`;
   if (isRunning && work) {

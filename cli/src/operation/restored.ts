@@ -40,7 +40,7 @@ export function formatRestoredCluster(
     ...names("the databases before are kept, drop them when nobody needs them:", keptAs),
     ...warnings(restored.warnings),
   ];
-  const what = `${count(databases, "database")}, ${count(tables, "table")}, ${count(rows, "row")} compared`;
+  const what = `${count(databases, "database")}, ${count(tables, "table")} with ${count(rows, "row")} counted`;
   return formatSuccess(paint, `${cluster} is restored: ${what}, in ${took}`, { facts, next: "coppice status" });
 }
 
@@ -50,6 +50,7 @@ export function formatPartlyRestored({ restored, notRestored, keptAs }: Restored
     ...names("restored and in place:", restored),
     ...names("not restored:", notRestored),
     ...names("the databases before are kept:", keptAs),
+    ...(restored.length > 0 ? ["to repeat it, what is in place is swapped with --replace"] : []),
   ];
   return lines.map((line) => `  ${line}\n`).join("");
 }

@@ -2,6 +2,7 @@ import { type Operation, OperationState } from "@coppice/proto/gen/coppice/contr
 import { Failure, failureFromDetail } from "@coppice/proto/kit/failure";
 import { exitCodeOf, exitCodes } from "../exit-code.ts";
 import { formatChecks } from "./checks.ts";
+import { itemsOfPlan } from "./plan.ts";
 import { formatPartlyRestored } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
 import { formatFailure } from "../output/failure.ts";
@@ -49,8 +50,10 @@ export function formatSetback(
   switch (result.case) {
     case "checkedCluster":
     case "checkedRepository":
-    case "restorePlan":
       details = formatChecks(result.value.items, paint);
+      break;
+    case "restorePlan":
+      details = formatChecks(itemsOfPlan(result.value), paint);
       break;
     case "verifiedBackup":
       details = result.value.problems
@@ -60,7 +63,10 @@ export function formatSetback(
         .join("");
       break;
     case "createdBackup":
-      details = `  ${result.value.backup} is stored with ${result.value.databases} of its databases and can be restored\n`;
+      details =
+        result.value.databases === 0
+          ? `  ${result.value.backup} is stored with none of its databases, only with roles and tablespaces\n`
+          : `  ${result.value.backup} is stored with ${result.value.databases} of its databases and can be restored\n`;
       exitCode = exitCodes.partial;
       break;
     case "rebuiltRepository":

@@ -115,7 +115,8 @@ export async function lastGoodDumps(
         clusterIds && inArray(backup.clusterId, [...clusterIds]),
       ),
     )
-    .orderBy(asc(backup.clusterId), desc(backup.startTime), desc(backup.id));
+    // By ids, which come from one clock and in their order: a host whose clock was ahead once would be newest for ever.
+    .orderBy(asc(backup.clusterId), desc(backup.id));
   return new Map(rows.map(({ clusterId, ...dump }) => [clusterId, dump]));
 }
 

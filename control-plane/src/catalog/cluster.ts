@@ -123,3 +123,17 @@ async function complete(db: Database, rows: readonly ClusterRow[]): Promise<Clus
     databases: databases.filter(({ clusterId }) => clusterId === row.id),
   }));
 }
+
+/** The database that the catalog itself lies in, and the system identifier of its server. */
+export interface OwnDatabase {
+  readonly name: string;
+  readonly systemIdentifier: string;
+}
+
+/** Asks the server of the catalog which database this is. */
+export async function findOwnDatabase(db: Database): Promise<OwnDatabase> {
+  const [row] = await db.execute<{ name: string; identifier: string }>(
+    sql`select current_database()::text as name, system_identifier::text as identifier from pg_control_system()`,
+  );
+  return { name: row?.name ?? "", systemIdentifier: row?.identifier ?? "" };
+}

@@ -31,6 +31,8 @@ const validMs = 30 * 60_000;
 export async function createEnrolment(
   tx: Database,
   options: {
+    /** Id of the enrolment that is made. */
+    readonly id: string;
     readonly hostName: string;
     readonly labels: Record<string, string>;
     /** Where agents reach the control plane: `https://host:port`. */
@@ -39,11 +41,10 @@ export async function createEnrolment(
     readonly now: Date;
   },
 ): Promise<NewEnrolment> {
-  const { hostName, labels, addresses, authority, now } = options;
+  const { id, hostName, labels, addresses, authority, now } = options;
   const host = await ensureHost(tx, { id: newId("hst"), name: hostName, labels });
   if (host.state === "CONNECTED") fail("HOST_ENROLLED", `an agent is connected as ${hostName}`);
   const secret = randomBytes(32).toString("base64url");
-  const id = newId("enr");
   const expireTime = new Date(now.getTime() + validMs);
   await replaceEnrolment(tx, { id, hostId: host.id, tokenHash: hashSecret(secret), expireTime });
   const token = formatEnrolmentToken({ addresses, ca: authority.fingerprint, host: hostName, secret });

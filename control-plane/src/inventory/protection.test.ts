@@ -11,6 +11,7 @@ const found: FoundClusterRow = {
   major: 15,
   owner: "postgres",
   running: true,
+  runningUnknown: "",
   systemIdentifier: "",
   debianName: "15/main",
 };

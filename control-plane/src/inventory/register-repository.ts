@@ -19,6 +19,7 @@ import type { Database } from "../catalog/catalog.ts";
 import { insertRepository, type RepositorySecretIds } from "../catalog/repository.ts";
 import { insertSecret } from "../catalog/secret.ts";
 import { checkAnswer } from "../secrets/recovery-challenge.ts";
+import { type Identities, makeIdentity, readIdentities } from "../secrets/identities.ts";
 import { openEncrypter } from "../secrets/recipients.ts";
 import { seal } from "../secrets/seal.ts";
 import { parsePlace } from "./place.ts";
@@ -107,12 +108,12 @@ async function encrypt(
   checkAnswer(masterKey, { token, answer, recipient: recoveryRecipient, now });
   // One with a typing error would be found by the first backup only.
   await openEncrypter(wanted.recipients, "encryption.recipients");
-  const own = wanted.withoutIdentity ? undefined : await makeIdentity();
-  const recipients = [...new Set([...(own ? [own.recipient] : []), recoveryRecipient, ...wanted.recipients])];
+  const own = await ownIdentity(wanted);
+  const recipients = [...new Set([...(own?.recipients ?? []), recoveryRecipient, ...wanted.recipients])];
   let identitySecretId: string | null = null;
   if (own) {
     identitySecretId = newId("sec");
-    const sealed = seal(masterKey, identitySecretId, `${own.identity}\n`);
+    const sealed = seal(masterKey, identitySecretId, own.file);
     await insertSecret(tx, { id: identitySecretId, purpose: `identity of repository ${name}`, sealed });
   }
   const encryption = create(RepositoryEncryptionSchema, {
@@ -120,12 +121,15 @@ async function encrypt(
     recoveryRecipient,
     recoveryProveTime: timestampFromDate(now),
     hasIdentity: own !== undefined,
+    adoptedRecipients: wanted.identity === "" ? [] : [...(own?.recipients ?? [])],
   });
   return { encryption, identitySecretId };
 }
 
-async function makeIdentity(): Promise<{ identity: string; recipient: string }> {
-  const { generateX25519Identity, identityToRecipient } = await import("age-encryption");
-  const identity = await generateX25519Identity();
-  return { identity, recipient: await identityToRecipient(identity) };
+async function ownIdentity({ identity, withoutIdentity }: NewRepositoryEncryption): Promise<Identities | undefined> {
+  if (identity === "") return withoutIdentity ? undefined : await makeIdentity();
+  if (!withoutIdentity) return await readIdentities(identity, "encryption.identity");
+  return fail("INVALID_FIELD", "an identity is given, and none is to be kept", {
+    fields: [{ field: "encryption.without_identity", expected: "false, or no identity" }],
+  });
 }

@@ -37,10 +37,11 @@ export async function buildCommand(
 }
 
 /** Every secret that the command refers to. */
-function secretIds({ cluster, repository, backup }: Facts): Set<string> {
+function secretIds({ cluster, repository, backup, ownSecret }: Facts): Set<string> {
   const targets = [repository, backup?.address.repository];
   const ids = [
     cluster?.connection.passwordSecret,
+    ownSecret,
     ...targets.flatMap((target) => [
       target?.secrets?.write,
       target?.secrets?.read,

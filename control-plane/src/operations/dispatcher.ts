@@ -14,7 +14,7 @@ import type { FenceValue, OperationRow } from "../catalog/operations/row.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import { applyChanges } from "./apply.ts";
 import { buildCommand, commandToJson } from "./command.ts";
-import { failOperation } from "./ending.ts";
+import { failOperation } from "./ending/ending.ts";
 import { lookUpFacts } from "./facts.ts";
 import type { CatalogChange } from "./kinds/catalog-change.ts";
 import { hostLimit } from "./kinds/host-limit.ts";

@@ -26,7 +26,7 @@ import { parseStored } from "./spec.ts";
  * when it was removed meanwhile.
  */
 export async function lookUpFacts(db: Database, hostId: string, references: References): Promise<Facts> {
-  const { clusterId, repositoryId, backup, contents } = references;
+  const { clusterId, repositoryId, backup, contents, ownSecret } = references;
   const target = (id: string) => repositoryTarget(db, id, hostId, references);
   return {
     ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, clusterId) }),
@@ -37,6 +37,7 @@ export async function lookUpFacts(db: Database, hostId: string, references: Refe
           isHome: (await findRepository(db, repositoryId))?.homeHostId === hostId,
         }),
     ...(backup === undefined ? {} : { backup: await backupFact(db, backup, await target(backup.repositoryId)) }),
+    ...(ownSecret === undefined ? {} : { ownSecret }),
     ...(contents && repositoryId !== undefined ? { contents: await contentsFact(db, repositoryId) } : {}),
     ...(clusterId === undefined || repositoryId === undefined
       ? {}
@@ -90,7 +91,9 @@ async function contentsFact(db: Database, repositoryId: string): Promise<Reposit
   const writing = (await listActiveSpecs(db, repositoryId)).map((json) => parseStored(json).spec);
   return {
     knownFolders: await listFolders(db, repositoryId),
-    activeFolders: writing.flatMap((spec) => (spec.case === "createBackup" ? spec.value.folder : [])),
+    activeFolders: writing.flatMap((spec) =>
+      spec.case === "createBackup" ? `${spec.value.cluster}/${spec.value.folder}` : [],
+    ),
   };
 }
 

@@ -6,7 +6,7 @@ import { lockOperation } from "../catalog/operations/change.ts";
 import { findOperation, listSent } from "../catalog/operations/read.ts";
 import { holdsFence, type OperationRow } from "../catalog/operations/row.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
-import { finishAttempt } from "./ending.ts";
+import { finishAttempt } from "./ending/ending.ts";
 import type { OperationParts } from "./parts.ts";
 
 /**

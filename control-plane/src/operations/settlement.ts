@@ -9,7 +9,7 @@ import { changeOperation } from "../catalog/operations/change.ts";
 import { insertLogLines } from "../catalog/operations/log.ts";
 import type { OperationRow } from "../catalog/operations/row.ts";
 import { parseCommand } from "./command.ts";
-import { failureToJson, finishAttempt } from "./ending.ts";
+import { failureToJson, finishAttempt } from "./ending/ending.ts";
 import type { CommandSpec, Facts } from "./kinds/kind.ts";
 import { parseSpec } from "./spec.ts";
 

@@ -14,6 +14,7 @@ import {
 } from "../catalog/operations/insert.ts";
 import { findRequestedOperation } from "../catalog/operations/read.ts";
 import type { OperationRow } from "../catalog/operations/row.ts";
+import { insertSecret } from "../catalog/secret.ts";
 import { hostLimit } from "./kinds/host-limit.ts";
 import type { OperationSpec } from "./kinds/kind.ts";
 import { kindName, specToJson } from "./spec.ts";
@@ -43,6 +44,8 @@ export interface OperationRequest {
   readonly backupIds?: readonly string[] | undefined;
   /** Of two operations with the same key, the second is refused while the first has not ended. */
   readonly exclusiveKey?: string | undefined;
+  /** A secret that its spec refers to, and that is forgotten when it has ended. */
+  readonly secret?: { readonly id: string; readonly purpose: string; readonly sealed: Uint8Array } | undefined;
   readonly principalId: string;
   /** Idempotency key; empty is none. */
   readonly requestId: string;
@@ -81,6 +84,7 @@ export async function startOperation(tx: Database, request: OperationRequest): P
     stateReason: (await reasonToWait(tx, id, kind, request)) || (await turnToWaitFor(tx, kind, request)),
   });
   if (row === undefined) throw new Error("the request id was taken although it was locked");
+  if (request.secret !== undefined) await insertSecret(tx, request.secret);
   await insertLeases(tx, id, request.backupIds ?? []);
   await insertParts(tx, row, request.parts ?? []);
   await writeAudit(tx, call, { ...request.subject, operationId: id });

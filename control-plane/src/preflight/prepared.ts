@@ -6,6 +6,13 @@ export interface PreparedPart extends Pick<Prepared, "spec" | "clusterId" | "rep
   readonly hostId: string;
 }
 
+/** A secret of one operation alone, sealed. */
+export interface OwnSecret {
+  readonly id: string;
+  readonly purpose: string;
+  readonly sealed: Uint8Array;
+}
+
 /** A request whose references are resolved and that nothing in the catalog speaks against: an operation may start. */
 export interface Prepared {
   /** Id that the operation will have (op_…): names of what it makes follow from it. */
@@ -21,6 +28,8 @@ export interface Prepared {
   readonly exclusiveKey?: string;
   /** What a group is made of, in the order in which it is done. */
   readonly parts?: readonly PreparedPart[];
+  /** A secret that the spec refers to, and that is forgotten when the operation has ended. */
+  readonly secret?: OwnSecret;
   /** Backups that must stay while the operation runs. */
   readonly backups: readonly string[];
 }

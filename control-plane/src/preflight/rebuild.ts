@@ -1,8 +1,12 @@
-import { create } from "@bufbuild/protobuf";
-import type { RebuildRepositoryRequest } from "@coppice/proto/gen/coppice/control/v1/repository";
+import { create, fromJson } from "@bufbuild/protobuf";
+import {
+  RepositoryEncryptionSchema,
+  type RebuildRepositoryRequest,
+} from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RebuildRepositorySpecSchema } from "@coppice/proto/gen/coppice/control/v1/repository_operation";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
+import type { RepositoryRow } from "../catalog/repository.ts";
 import { requireRepository } from "../inventory/require.ts";
 import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
@@ -15,7 +19,11 @@ export async function prepareRebuild(db: Database, request: RebuildRepositoryReq
     operationId: newId("op"),
     spec: {
       case: "rebuildRepository",
-      value: create(RebuildRepositorySpecSchema, { repository: repository.id, repositoryName: repository.name }),
+      value: create(RebuildRepositorySpecSchema, {
+        repository: repository.id,
+        repositoryName: repository.name,
+        adoptedRecipients: adoptedRecipients(repository),
+      }),
     },
     hostId: host.id,
     clusterId: undefined,
@@ -24,4 +32,8 @@ export async function prepareRebuild(db: Database, request: RebuildRepositoryReq
     exclusiveKey: `rebuild ${repository.id}`,
     backups: [],
   };
+}
+
+function adoptedRecipients({ encryption }: RepositoryRow): string[] {
+  return encryption === null ? [] : fromJson(RepositoryEncryptionSchema, encryption).adoptedRecipients;
 }

@@ -34,6 +34,7 @@ export function openInventories(catalog: Catalog): Inventories {
         major: found.major,
         owner: found.owner,
         running: found.running,
+        runningUnknown: found.runningUnknown,
         systemIdentifier: found.systemIdentifier,
         debianName: found.debianName,
       }));

@@ -93,6 +93,7 @@ async function discover(db: Database, reference: string) {
         major: one.major,
         dataDirectory: one.dataDirectory,
         running: one.running,
+        runningUnknown: one.runningUnknown,
       })),
   }));
 }

@@ -7,6 +7,7 @@ import type {
   UpdateHostRequest,
 } from "@coppice/proto/gen/coppice/control/v1/host";
 import { fail } from "@coppice/proto/kit/failure";
+import { newId } from "@coppice/proto/kit/id";
 import { writeAudit } from "../audit/audit.ts";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
@@ -22,22 +23,33 @@ import {
 } from "../catalog/host.ts";
 import { revokeHost } from "../fleet/revocation.ts";
 import { requireHost } from "../inventory/require.ts";
-import { loseHost } from "../operations/lose-host.ts";
+import { loseHost } from "../operations/ending/lose-host.ts";
 import { auditedCall } from "./audited-call.ts";
+import { claimCreate } from "./claim-create.ts";
 import { hostMessage } from "./convert/host.ts";
 import { requireEtag } from "./etag.ts";
 import { cutPage, parsePage } from "./page.ts";
 
 /** Makes a host, if there is none of that name, and a token for its agent; `tx` writes the audit too. */
-export type Enrol = (tx: Database, host: { name: string; labels: Record<string, string> }) => Promise<Enrolment>;
+export type Enrol = (
+  tx: Database,
+  enrolment: { id: string; name: string; labels: Record<string, string> },
+) => Promise<Enrolment>;
 
 export function hostService(options: { catalog: Catalog; enrol: Enrol }): ServiceImpl<typeof HostService> {
   const { catalog, enrol } = options;
   return {
-    // A repeated request gets a new token: the first one is shown once, and an unused one expires by itself.
     createEnrolment(request, context) {
       return catalog.transaction(async (tx) => {
-        const enrolment = await enrol(tx, { name: request.hostName, labels: request.labels });
+        const id = newId("enr");
+        // Only its hash is kept. A new token instead would end the first one, which may have been pasted already.
+        if ((await claimCreate(tx, context, { request, resourceId: id })) !== undefined) {
+          fail(
+            "TOKEN_SHOWN",
+            `the enrolment token of host ${request.hostName} was given in the request's first answer`,
+          );
+        }
+        const enrolment = await enrol(tx, { id, name: request.hostName, labels: request.labels });
         await writeAudit(tx, auditedCall(context, request), { id: enrolment.host, name: request.hostName });
         return enrolment;
       });

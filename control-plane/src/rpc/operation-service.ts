@@ -4,7 +4,7 @@ import type { OperationService } from "@coppice/proto/gen/coppice/control/v1/ope
 import { fail } from "@coppice/proto/kit/failure";
 import { listOperations } from "../catalog/operations/read.ts";
 import { requireCluster } from "../inventory/require.ts";
-import { abandonOperation } from "../operations/abandon.ts";
+import { abandonOperation } from "../operations/ending/abandon.ts";
 import { cancelOperation } from "../operations/cancel.ts";
 import { requireOperation } from "../operations/watch/get.ts";
 import { snapshot } from "../operations/watch/snapshot.ts";
@@ -28,6 +28,7 @@ export function operationService(parts: WatchParts): ServiceImpl<typeof Operatio
         limit: page.size + 1,
         activeOnly: request.activeOnly,
         clusterId: request.cluster === "" ? undefined : (await requireCluster(catalog.db, request.cluster)).row.id,
+        parentId: request.parent || undefined,
       });
       const { items, nextPageToken } = cutPage(records, page, ({ row }) => [row.id]);
       return { operations: items.map(snapshot), nextPageToken };

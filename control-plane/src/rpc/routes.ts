@@ -56,7 +56,7 @@ export function routes(parts: RouteParts): (router: ConnectRouter) => void {
       .service(HostService, hostService({ catalog, enrol }))
       .service(OperationService, operationService(parts))
       .service(RepositoryService, repositoryService({ catalog, start, masterKey }))
-      .service(RestoreService, restoreService({ start }))
+      .service(RestoreService, restoreService({ start, masterKey }))
       .service(TokenService, tokenService({ catalog }));
   };
 }

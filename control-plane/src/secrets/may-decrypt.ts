@@ -16,13 +16,17 @@ export function requireMayDecrypt(
   host: Pick<HostRow, "name" | "labels">,
 ): void {
   if (repository.encryption === null) return;
-  if (!mayDecrypt(host)) {
-    fail("HOST_MAY_NOT_DECRYPT", `host ${host.name} may not decrypt what repository ${repository.name} holds`, {
-      hint: `allow it: coppice host update ${host.name} --label may-decrypt=true`,
-    });
-  }
+  requireTrusted(host, `what repository ${repository.name} holds`);
   if (repository.identitySecretId !== null) return;
   fail("IDENTITY_MISSING", `the identity of repository ${repository.name} is kept outside of Coppice`, {
     hint: "restore on the host itself: coppice-agent restore --repo … --identity FILE",
+  });
+}
+
+/** Refuses to have something, as a message calls it, decrypted on a host that is not trusted. Errors: HOST_MAY_NOT_DECRYPT. */
+export function requireTrusted(host: Pick<HostRow, "name" | "labels">, what: string): void {
+  if (mayDecrypt(host)) return;
+  fail("HOST_MAY_NOT_DECRYPT", `host ${host.name} may not decrypt ${what}`, {
+    hint: `allow it: coppice host update ${host.name} --label may-decrypt=true`,
   });
 }

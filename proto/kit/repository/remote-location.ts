@@ -30,7 +30,13 @@ export function parseRemoteLocation(text: string): RepositoryLocation | undefine
 
 function parseBucket(text: string, rest: string): RepositoryLocation {
   const [, bucket, prefix = ""] = /^([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:\/(.*))?$/s.exec(rest) ?? [];
-  if (bucket === undefined) fail("INVALID_FIELD", `${text} names no bucket`, { hint: forms });
+  if (bucket === undefined) {
+    const name = rest.replace(/\/.*$/s, "");
+    if (name === "") fail("INVALID_FIELD", `${text} names no bucket`, { hint: forms });
+    fail("INVALID_FIELD", `${JSON.stringify(name)} is not the name of a bucket`, {
+      hint: "names of buckets have 3 to 63 lower-case letters, digits, hyphens and dots",
+    });
+  }
   const value = create(S3LocationSchema, { bucket, prefix: prefix.replace(/^\/+|\/+$/g, "") });
   return create(RepositoryLocationSchema, { kind: { case: "s3", value } });
 }

@@ -6,7 +6,8 @@ import { restoreDatabase } from "../../../agent/src/logical/restore.ts";
 import { openStorage } from "../../../agent/src/storage/open.ts";
 
 // A program: carries out the restore on its stdin and kills itself, as kill -9 does, when it gets to the named step.
-// Arguments: step, work folder, home. The password is in PGTESTPASSWORD. It prints the staged database's oid.
+// Arguments: step, work folder, home. The password is in PGTESTPASSWORD. It prints the staged database's oid, or as JSON,
+// a line each, how far a restore into a database that is there has come.
 const [, , step = "", workFolder = "", home = ""] = argv;
 const signal = AbortSignal.timeout(60_000);
 const command = fromJsonString(RestoreDatabaseCommandSchema, await text(stdin));
@@ -29,6 +30,11 @@ await restoreDatabase({
   onProgress: ({ phase }) => reach(phase),
   log: () => {},
   onLeaving: () => {},
+  onInto: (progress) => {
+    process.stdout.write(`${JSON.stringify(progress)}\n`);
+    reach(progress.is === "loading" && progress.xid !== undefined ? "transaction" : progress.is);
+    return Promise.resolve();
+  },
   onStaged: (oid) => {
     process.stdout.write(String(oid));
     reach("staged");

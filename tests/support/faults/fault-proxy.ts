@@ -31,6 +31,8 @@ export interface FaultProxy extends AsyncDisposable {
   readonly endpoint: string;
   /** All requests so far, "METHOD url", in order. */
   readonly requests: string[];
+  /** The status of each answer of the server itself, in order. */
+  readonly statuses: number[];
   /** Says what happens to each request; undefined lets it pass. */
   rule: (request: SeenRequest) => Fault | undefined;
 }
@@ -64,6 +66,7 @@ export async function openFaultProxy(target: string): Promise<FaultProxy> {
     outgoing.on("error", () => incoming.socket.destroy());
     outgoing.on("response", (response) => {
       response.on("error", () => incoming.socket.destroy());
+      proxy.statuses.push(response.statusCode ?? 0);
       if (fault?.is === "drop-answer") {
         response.resume().on("end", () => incoming.socket.destroy());
         return;
@@ -89,6 +92,7 @@ export async function openFaultProxy(target: string): Promise<FaultProxy> {
   const proxy: FaultProxy = {
     endpoint: `http://127.0.0.1:${address.port}`,
     requests: [],
+    statuses: [],
     rule: () => undefined,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();

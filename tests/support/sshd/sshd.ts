@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -30,22 +30,33 @@ export interface Sshd extends AsyncDisposable {
   signalSessions(signal: NodeJS.Signals): Promise<void>;
 }
 
-/**
- * Starts one; it ends when it is disposed of, and also with the process that started it. `sftpServer` is the command of
- * its SFTP, by default the one built in.
- */
-export async function startSshd({ sftpServer = "internal-sftp" }: { sftpServer?: string } = {}): Promise<Sshd> {
+/** What a server is started with. */
+export interface SshdOptions {
+  /** The command of its SFTP, by default the one built in. */
+  readonly sftpServer?: string;
+  /** Type of its own key and of the one that it lets in, as ssh-keygen calls it; ed25519 when left out. */
+  readonly keyType?: string;
+  /** Runs the server as another user and lets in only him; takes root. */
+  readonly as?: { readonly user: string; readonly uid: number; readonly gid: number };
+}
+
+/** Starts one; it ends when it is disposed of, and also with the process that started it. */
+export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
+  const { sftpServer = "internal-sftp", keyType = "ed25519", as } = options;
   const folder = await mkdtemp(join(tmpdir(), "coppice-sshd-"));
   // Where an unprivileged process of the server is locked up; only a server of root's has one.
   if (process.getuid?.() === 0) await mkdir("/run/sshd", { recursive: true, mode: 0o755 });
-  const hostKey = await makeKey(join(folder, "host-key"));
+  const user = as?.user ?? userInfo().username;
+  const hostKey = await makeKey(join(folder, "host-key"), "", keyType);
   const identityFile = join(folder, "identity");
-  await writeFile(join(folder, "authorized_keys"), `${await makeKey(identityFile)}\n`);
+  await writeFile(join(folder, "authorized_keys"), `${await makeKey(identityFile, "", keyType)}\n`);
   const port = await freePort();
   const configFile = join(folder, "sshd_config");
-  await writeFile(configFile, configuration(folder, port, sftpServer));
+  await writeFile(configFile, configuration(folder, port, { sftpServer, pam: as !== undefined }));
   const logFile = join(folder, "log");
-  const args = ["--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-f", configFile, "-E", logFile];
+  const become = as ? [`--reuid=${as.uid}`, `--regid=${as.gid}`, "--clear-groups"] : [];
+  if (as) for (const name of ["", ...(await readdir(folder))]) await chown(join(folder, name), as.uid, as.gid);
+  const args = [...become, "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-f", configFile, "-E", logFile];
   const child = spawn("setpriv", args, { stdio: "ignore", cwd: "/" });
   const { pid } = child;
   if (pid === undefined) throw new Error("sshd did not start");
@@ -55,7 +66,7 @@ export async function startSshd({ sftpServer = "internal-sftp" }: { sftpServer?:
   };
   const server: Sshd = {
     port,
-    user: userInfo().username,
+    user,
     hostKey,
     identityFile,
     logFile,
@@ -63,7 +74,7 @@ export async function startSshd({ sftpServer = "internal-sftp" }: { sftpServer?:
       create(SshLocationSchema, {
         host: "127.0.0.1",
         port,
-        user: userInfo().username,
+        user,
         path,
         hostKeys: [hostKey],
         identityFile,
@@ -91,13 +102,29 @@ export async function startSshd({ sftpServer = "internal-sftp" }: { sftpServer?:
   }
 }
 
-/** Makes a key pair of Ed25519 in a file and gives its public key without a comment. */
-export async function makeKey(file: string, passphrase = ""): Promise<string> {
-  await run("ssh-keygen", ["-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", file]);
+/** Makes a key pair in a file and gives its public key without a comment. */
+export async function makeKey(file: string, passphrase = "", type = "ed25519"): Promise<string> {
+  await run("ssh-keygen", [
+    "-q",
+    "-t",
+    type,
+    ...(type === "rsa" ? ["-b", "2048"] : []),
+    "-N",
+    passphrase,
+    "-C",
+    "",
+    "-f",
+    file,
+  ]);
   return (await readFile(`${file}.pub`, "utf8")).trim();
 }
 
-function configuration(folder: string, port: number, sftpServer: string): string {
+/** Without PAM a server that may not read the shadow file takes every account for a locked one. */
+function configuration(
+  folder: string,
+  port: number,
+  { sftpServer, pam }: { sftpServer: string; pam: boolean },
+): string {
   return `Port ${port}
 ListenAddress 127.0.0.1
 HostKey ${folder}/host-key
@@ -107,7 +134,7 @@ StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
-UsePAM no
+UsePAM ${pam ? "yes" : "no"}
 UseDNS no
 MaxStartups 100
 Subsystem sftp ${sftpServer}

@@ -3,12 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initServer } from "../postgres-servers.ts";
 import { offerTemplates, templateName } from "./data-folder.ts";
+import { offerPackagedServer } from "./server-programs.ts";
 
 /** Before vitest's first test: a data folder of each major, for initdb would take a second for every server. */
 export async function setup(): Promise<() => Promise<void>> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-test-templates-"));
   await chmod(folder, 0o755);
-  await Promise.all([15, 17, 18].map((major) => initServer(major, join(folder, templateName(major)))));
+  await offerPackagedServer(folder);
+  await Promise.all([15, 16, 17, 18].map((major) => initServer(major, join(folder, templateName(major)))));
   offerTemplates(folder);
   return () => rm(folder, { recursive: true, force: true });
 }

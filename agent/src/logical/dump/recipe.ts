@@ -1,7 +1,7 @@
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import type { DumpedDatabase, MissingDatabase } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
-import { admissionStatement, createDatabaseStatement, propertyStatements } from "../database-statements.ts";
+import { builtInDatabases, createDatabaseStatement, presentStatements } from "../database-statements.ts";
 import { quoteIdentifier } from "../../postgres/quote.ts";
 
 /** What RECOVER.txt is written from. */
@@ -27,9 +27,6 @@ export interface RecipeFacts {
   readonly clusterDump: StoredStream | undefined;
   readonly missing: readonly Pick<MissingDatabase, "name" | "message">[];
 }
-
-/** Databases that every new cluster has; they are filled, not created. */
-const builtInDatabases = new Set(["postgres", "template1"]);
 
 function quoteShell(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
@@ -67,11 +64,10 @@ function digestLines(objects: readonly StoredObject[]): string {
 
 function propertyScript({ name, properties }: DumpedDatabase): string {
   if (!properties) return "";
-  const statements = propertyStatements(name, properties).map(({ text, asRole }) =>
+  const statements = presentStatements(name, properties).map(({ text, asRole }) =>
     asRole === undefined ? `${text};` : `SET ROLE ${quoteIdentifier(asRole)};\n${text};\nRESET ROLE;`,
   );
-  const owner = `ALTER DATABASE ${quoteIdentifier(name)} OWNER TO ${quoteIdentifier(properties.owner)};`;
-  return [owner, ...statements, `${admissionStatement(name, properties)};`].join("\n");
+  return statements.join("\n");
 }
 
 function creationScript({ name, properties }: DumpedDatabase): string {

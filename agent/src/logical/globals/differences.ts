@@ -4,9 +4,16 @@ import type { GlobalStatement } from "./statements.ts";
 /** Roles, tablespaces and memberships of a cluster. */
 export interface PresentGlobals {
   readonly roles: ReadonlyMap<string, PresentRole>;
-  readonly tablespaces: ReadonlyMap<string, { readonly owner: string; readonly location: string }>;
+  readonly tablespaces: ReadonlyMap<string, PresentTablespace>;
   /** Role and member, as JSON of both. */
   readonly memberships: ReadonlySet<string>;
+}
+
+interface PresentTablespace {
+  readonly owner: string;
+  readonly location: string;
+  /** Whether it is as CREATE TABLESPACE made it: without privileges, options and comment. */
+  readonly isBare: boolean;
 }
 
 interface PresentRole {
@@ -40,8 +47,10 @@ export async function readPresent(connection: PostgresConnection): Promise<Prese
   );
   const passwords = sees ? "(select a.rolpassword is not null from pg_authid a where a.oid = r.oid)" : "null::boolean";
   const roles = await connection.query<PresentRole>(rolesStatement(passwords));
-  const spaces = await connection.query<{ name: string; owner: string; location: string }>(
-    "select spcname::text as name, pg_get_userbyid(spcowner)::text as owner, pg_tablespace_location(oid) as location from pg_tablespace",
+  const spaces = await connection.query<PresentTablespace & { name: string }>(
+    `select spcname::text as name, pg_get_userbyid(spcowner)::text as owner, pg_tablespace_location(oid) as location,
+       spcacl is null and spcoptions is null and shobj_description(oid, 'pg_tablespace') is null as "isBare"
+     from pg_tablespace`,
   );
   const members = await connection.query<{ role: string; member: string }>(
     "select pg_get_userbyid(roleid)::text as role, pg_get_userbyid(member)::text as member from pg_auth_members",
@@ -82,7 +91,15 @@ function roleDifferences(statement: GlobalStatement & { kind: "alter-role" }, ro
 
 /** What differs between the backup's globals and those that were in the cluster already, for people to read. */
 export function listDifferences(statements: readonly GlobalStatement[], present: PresentGlobals): string[] {
+  const altered = new Set<string>();
   return statements.flatMap((statement) => {
+    if (statement.kind === "alter-tablespace") {
+      const { tablespace } = statement;
+      if (present.tablespaces.get(tablespace)?.isBare !== true || altered.has(tablespace)) return [];
+      altered.add(tablespace);
+      // An attempt that died between CREATE TABLESPACE and these has not come to them.
+      return [`tablespace ${JSON.stringify(tablespace)}: it has none of its privileges, options and comment`];
+    }
     if (statement.kind === "alter-role") {
       const role = present.roles.get(statement.role);
       const differences = role ? roleDifferences(statement, role) : [];

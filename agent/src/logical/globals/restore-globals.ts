@@ -5,18 +5,19 @@ import {
   type RestoreGlobalsResult,
   RestoreGlobalsResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_globals";
-import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
+import { fail } from "@coppice/proto/kit/failure";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { decodePrograms } from "../../pipeline/stages.ts";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import { type ClientFiles, formatAddress, resolveEndpoint } from "../../postgres/endpoint.ts";
 import { readFacts } from "../../postgres/facts.ts";
-import { requireSupported } from "../../postgres/majors.ts";
+import { majorOf, requireSupported } from "../../postgres/majors.ts";
 import { openStoredStream, readManifest } from "../../repository/get.ts";
 import { backupPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { quoteNames } from "../look/item.ts";
+import { type Item, look, quoteNames } from "../look/item.ts";
 import { openDecoded } from "../source/source.ts";
+import { applyRoles, applyTablespaces } from "./apply.ts";
 import { listDifferences, type PresentGlobals, readPresent } from "./differences.ts";
 import { type GlobalStatement, parseGlobals } from "./statements.ts";
 
@@ -34,8 +35,6 @@ interface Chosen {
   readonly statements: readonly GlobalStatement[];
   readonly skipped: string[];
 }
-
-const duplicateObject = "42710";
 
 async function readGlobals({ command, storage, identities, signal }: GlobalsRequest): Promise<GlobalStatement[]> {
   const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
@@ -112,136 +111,136 @@ async function requireFolders(statements: readonly GlobalStatement[]): Promise<v
     fail("TABLESPACE_FOLDER_MISSING", `the tablespaces need folders that do not exist: ${quoteNames(missing)}`);
 }
 
-function nameOf(statement: GlobalStatement): string {
-  if ("tablespace" in statement) return `the tablespace ${JSON.stringify(statement.tablespace)}`;
-  if (statement.kind === "parameter") return `the privileges of ${JSON.stringify(statement.grantee)} on a setting`;
-  if (statement.kind === "membership")
-    return `the membership of ${JSON.stringify(statement.member)} in ${JSON.stringify(statement.role)}`;
-  return `the role ${JSON.stringify(statement.role)}`;
+/** What the restore of the globals found out before it changes anything. */
+interface GlobalsPlan {
+  readonly items: readonly Item[];
+  /** Statements about what is not there yet. */
+  readonly wanted: readonly GlobalStatement[];
+  /** Whether what the login role has no right to is left out. */
+  readonly mayLack: boolean;
+  readonly seen: Pick<RestoreGlobalsResult, "differences" | "presentRoles" | "presentTablespaces">;
+  readonly skipped: string[];
+  readonly connection: PostgresConnection;
 }
 
-/** Names what could not be made; the message of the server stays, the statement's text is nowhere. */
-function named(error: unknown, statement: GlobalStatement): unknown {
-  if (!isFailure(error)) return error;
-  const { reason, message, hint, metadata } = error;
-  return new Failure(reason, `${nameOf(statement)} could not be made: ${message}`, { hint, metadata, cause: error });
-}
+const createdRoles = (statements: readonly GlobalStatement[]) =>
+  statements.flatMap((each) => (each.kind === "create-role" ? [each.role] : []));
+const createdTablespaces = (statements: readonly GlobalStatement[]) =>
+  statements.flatMap((each) => (each.kind === "create-tablespace" ? [each.tablespace] : []));
 
-/** Runs one statement so that its failure does not end the transaction; the failure, or undefined. */
-async function attempt(connection: PostgresConnection, text: string): Promise<Failure | undefined> {
-  await connection.query("SAVEPOINT one");
-  try {
-    await connection.query(text);
-    await connection.query("RELEASE one");
-    return undefined;
-  } catch (error) {
-    if (!isFailure(error) || error.metadata.sqlstate === undefined) throw error;
-    await connection.query("ROLLBACK TO one");
-    return error;
-  }
-}
-
-/** Roles and all of theirs, in one transaction. Gives the roles that were created and the number of statements. */
-async function applyRoles(connection: PostgresConnection, statements: readonly GlobalStatement[], skipped: string[]) {
-  const created: string[] = [];
-  const taken = new Set<string>();
-  let count = 0;
-  await connection.query("BEGIN");
-  try {
-    for (const statement of statements) {
-      if ("tablespace" in statement) continue;
-      if (statement.kind === "alter-role" && taken.has(statement.role)) continue;
-      let failure = await attempt(connection, statement.text);
-      if (statement.kind === "create-role" && failure?.metadata.sqlstate === duplicateObject) {
-        // Made by somebody since it was looked for: it is theirs.
-        taken.add(statement.role);
-        skipped.push(`${nameOf(statement)}: it was created by somebody else meanwhile`);
-        continue;
-      }
-      if (failure && statement.kind === "membership" && statement.grantor !== undefined) {
-        failure = await attempt(connection, statement.plainText);
-        if (!failure)
-          skipped.push(
-            `the grantor of ${nameOf(statement)}: ${JSON.stringify(statement.grantor)} may not grant it here`,
-          );
-      }
-      if (failure) throw named(failure, statement);
-      count++;
-      if (statement.kind === "create-role") created.push(statement.role);
-    }
-    await connection.query("COMMIT");
-    return { created, count };
-  } catch (error) {
-    await connection.query("ROLLBACK").catch(() => {});
-    throw error;
-  }
-}
-
-/** Tablespaces, each by itself: PostgreSQL makes them in no transaction. */
-async function applyTablespaces(
+/** Looks at what the globals need, with the connection that applies them; changes nothing. */
+async function inspectGlobals(
+  { command, signal }: GlobalsRequest,
+  { statements, skipped }: Chosen,
   connection: PostgresConnection,
-  statements: readonly GlobalStatement[],
-  skipped: string[],
-) {
-  const created: string[] = [];
-  const taken = new Set<string>();
-  let count = 0;
-  for (const statement of statements) {
-    if (!("tablespace" in statement) || taken.has(statement.tablespace)) continue;
-    try {
-      await connection.query(statement.text);
-    } catch (error) {
-      if (statement.kind === "create-tablespace" && isFailure(error) && error.metadata.sqlstate === duplicateObject) {
-        taken.add(statement.tablespace);
-        skipped.push(`${nameOf(statement)}: it was created by somebody else meanwhile`);
-        continue;
-      }
-      throw named(error, statement);
-    }
-    count++;
-    if (statement.kind === "create-tablespace") created.push(statement.tablespace);
-  }
-  return { created, count };
-}
-
-/**
- * Applies the roles and tablespaces of a dump to a cluster, statement by statement; what is there already is never
- * changed, and what differs is told. Roles are made in one transaction, tablespaces after it, so a repetition goes on
- * where a failure left off. Fails with SELECTION_REFUSED, GLOBALS_UNREADABLE, TABLESPACE_FOLDER_MISSING,
- * CLUSTER_READ_ONLY, or as matchIdentities, the storage and connections do.
- */
-export async function restoreGlobals(request: GlobalsRequest): Promise<RestoreGlobalsResult> {
-  const { command, signal } = request;
-  const { statements, skipped } = choose(await readGlobals(request), command);
-  const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
-  await using connection = await openConnection(endpoint, { signal });
+): Promise<GlobalsPlan> {
+  const { endpoint } = connection;
   const facts = await readFacts(connection);
   requireSupported(facts.serverVersionNum);
-  if (facts.inRecovery) fail("CLUSTER_READ_ONLY", `the server at ${formatAddress(endpoint)} is a standby`);
   const present = await readPresent(connection);
-  const differences = listDifferences(statements, present);
   const wanted = newOnes(statements, present);
-  if (facts.isLocal) await requireFolders(wanted);
-  if (command.dryRun)
-    return create(RestoreGlobalsResultSchema, {
-      createdRoles: wanted.flatMap((each) => (each.kind === "create-role" ? [each.role] : [])),
-      createdTablespaces: wanted.flatMap((each) => (each.kind === "create-tablespace" ? [each.tablespace] : [])),
-      differences,
-      statements: wanted.length,
-      skipped,
-    });
+  const spaces = createdTablespaces(wanted);
+  const items = [
+    {
+      name: "connection",
+      message: `PostgreSQL ${majorOf(facts.serverVersionNum)} answers at ${formatAddress(endpoint)}`,
+    },
+    await look("primary", signal, () => {
+      if (facts.inRecovery) fail("CLUSTER_READ_ONLY", `the server at ${formatAddress(endpoint)} is a standby`);
+      return { message: "the server is a primary" };
+    }),
+    await look("tablespaces", signal, async () => {
+      if (spaces.length === 0)
+        return { message: command.noTablespaces ? "none was wanted" : "there is none that has to be made" };
+      if (!facts.superuser) return { message: quoteNames(spaces), warning: "left out: only a superuser may make them" };
+      if (facts.isLocal) await requireFolders(wanted);
+      return facts.isLocal
+        ? { message: `the folders of ${quoteNames(spaces)} are there` }
+        : {
+            message: `the folders of ${quoteNames(spaces)}`,
+            warning: "they are on another host and were not looked at",
+          };
+    }),
+  ];
   // Password hashes do not belong into the server's log; only a superuser may keep them out.
   if (facts.superuser)
     await connection.query(
       "set log_statement = none; set log_min_duration_statement = -1; set log_min_error_statement = panic",
     );
-  const roles = await applyRoles(connection, wanted, skipped);
-  const tablespaces = await applyTablespaces(connection, wanted, skipped);
+  return {
+    items,
+    wanted,
+    mayLack: !facts.superuser,
+    seen: {
+      differences: listDifferences(statements, present),
+      presentRoles: createdRoles(statements).filter((role) => present.roles.has(role)),
+      presentTablespaces: createdTablespaces(statements).filter((name) => present.tablespaces.has(name)),
+    },
+    skipped,
+    connection,
+  };
+}
+
+/** Applies what is not there, the tablespaces last; a rehearsal leaves nothing of it. */
+async function applyGlobals(
+  { wanted, mayLack, seen, skipped, connection }: GlobalsPlan,
+  isRehearsal: boolean,
+): Promise<RestoreGlobalsResult> {
+  const work = { statements: wanted, mayLack, skipped, isRehearsal };
+  const roles = await applyRoles(connection, work);
+  const tablespaces = await applyTablespaces(connection, work);
   return create(RestoreGlobalsResultSchema, {
     createdRoles: roles.created,
     createdTablespaces: tablespaces.created,
-    differences,
     statements: roles.count + tablespaces.count,
     skipped,
+    ...seen,
+  });
+}
+
+/** Reads the globals, connects, and looks; `work` goes on from there. */
+async function withInspected<T>(request: GlobalsRequest, work: (plan: GlobalsPlan) => Promise<T>): Promise<T> {
+  const { command, signal } = request;
+  const chosen = choose(await readGlobals(request), command);
+  const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
+  await using connection = await openConnection(endpoint, { signal });
+  return await work(await inspectGlobals(request, chosen, connection));
+}
+
+/**
+ * Applies the roles and tablespaces of a dump to a cluster, statement by statement; what is there already is never
+ * changed, and what differs is told. Roles are made in one transaction, tablespaces after it; a repetition makes what is
+ * missing. What a login role that is no superuser has no right to is left out and told by name. With `dryRun` the
+ * transaction is rolled back and no tablespace is made. Fails with SELECTION_REFUSED, GLOBALS_UNREADABLE,
+ * TABLESPACE_FOLDER_MISSING, PRIVILEGE_MISSING when it may make none of the roles, CLUSTER_READ_ONLY, or as
+ * matchIdentities, the storage and connections do.
+ */
+export async function restoreGlobals(request: GlobalsRequest): Promise<RestoreGlobalsResult> {
+  return await withInspected(request, async (plan) => {
+    const refused = plan.items.find(({ failure }) => failure)?.failure;
+    if (refused) throw refused;
+    return await applyGlobals(plan, request.command.dryRun);
+  });
+}
+
+/**
+ * Says what that restore would do and whether it would be refused: it is rehearsed in a transaction that is rolled back.
+ * Fails where not even the looking works.
+ */
+export async function planGlobals(
+  request: GlobalsRequest,
+): Promise<{ readonly items: readonly Item[]; readonly result: RestoreGlobalsResult | undefined }> {
+  return await withInspected(request, async (plan) => {
+    if (plan.items.some(({ name, failure }) => failure && name === "primary"))
+      return { items: plan.items, result: undefined };
+    let result: RestoreGlobalsResult | undefined;
+    const rehearsed = await look("roles", request.signal, async () => {
+      result = await applyGlobals(plan, true);
+      const { createdRoles: made, presentRoles: there } = result;
+      return {
+        message: `${made.length} would be made, as a trial showed; ${there.length} are there and stay as they are`,
+      };
+    });
+    return { items: [...plan.items, rehearsed], result };
   });
 }

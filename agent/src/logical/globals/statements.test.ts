@@ -43,6 +43,25 @@ GRANT ALL ON TABLESPACE "sp ace" TO app;
   ]);
 });
 
+test("an ALTER ROLE has smaller forms without what only some may give, and nothing of its names and words is lost", async () => {
+  const text = `ALTER ROLE "superuser login" WITH NOSUPERUSER CREATEDB LOGIN REPLICATION BYPASSRLS PASSWORD 'no superuser;''x';\n`;
+  const [statement] = await parseGlobals(once(text));
+  expect(statement).toMatchObject({
+    change: {
+      smaller: [
+        {
+          text: `ALTER ROLE "superuser login" WITH CREATEDB LOGIN PASSWORD 'no superuser;''x';`,
+          leftOut: ["replication", "bypassrls"],
+        },
+        {
+          text: `ALTER ROLE "superuser login" WITH LOGIN PASSWORD 'no superuser;''x';`,
+          leftOut: ["createdb", "replication", "bypassrls"],
+        },
+      ],
+    },
+  });
+});
+
 test("what is none of a role or a tablespace is refused", async () => {
   for (const text of ["DROP TABLE t;", "\\! ls\n", "COPY t FROM stdin;\n\\.\n"])
     await expect(parseGlobals(once(text))).rejects.toMatchObject({ reason: "GLOBALS_UNREADABLE" });

@@ -28,10 +28,19 @@ export type GlobalStatement =
   /** Options, privileges, comment or label of a tablespace. */
   | { readonly kind: "alter-tablespace"; readonly tablespace: string; readonly text: string };
 
+/** A statement about a role without some attributes, which it is then neither given nor denied. */
+export interface SmallerForm {
+  readonly text: string;
+  /** Attributes that the role should have had. */
+  readonly leftOut: readonly string[];
+}
+
 /** What a statement says of a role. */
 export type RoleChange =
   | {
       readonly what: "attributes";
+      /** Forms of the statement that ask for less and less, for who is no superuser. */
+      readonly smaller: readonly SmallerForm[];
       readonly attributes: readonly string[];
       readonly hasPassword: boolean;
       readonly limit: number;
@@ -87,7 +96,7 @@ function parseStatement(text: string): GlobalStatement | undefined {
 
   if (isWord(0, "set") || (isWord(0, "select") && at(1).startsWith("pg_catalog.set_config"))) return undefined;
   if (isWord(0, "create", "role")) return { kind: "create-role", role: at(2), text };
-  if (isWord(0, "alter", "role")) return { kind: "alter-role", role: at(2), text, change: parseChange(words) };
+  if (isWord(0, "alter", "role")) return { kind: "alter-role", role: at(2), text, change: parseChange(words, text) };
   if (isWord(0, "comment", "on", "role")) return { kind: "alter-role", role: at(3), text, change: { what: "other" } };
   const label = find("on", "role");
   if (isWord(0, "security", "label") && label > 0)
@@ -116,7 +125,20 @@ function parseStatement(text: string): GlobalStatement | undefined {
   return { kind: "membership", role: at(1), member: at(3), grantor: by < 0 ? undefined : at(by + 2), text, plainText };
 }
 
-function parseChange(words: readonly Word[]): RoleChange {
+/** Attributes that not everybody who may make roles may give, or even deny; the second list is PostgreSQL 16's. */
+const reserved = [
+  /^(?:no)?(?:superuser|replication|bypassrls)$/,
+  /^(?:no)?(?:superuser|replication|bypassrls|createdb)$/,
+];
+
+function withoutAttributes(words: readonly Word[], text: string, attributes: RegExp): SmallerForm {
+  const isOut = ({ kind, value }: Word) => kind === "word" && attributes.test(value);
+  const kept = words.map((word, index) => (isOut(word) ? "" : text.slice(word.begin, words[index + 1]?.begin)));
+  const leftOut = words.filter((word) => isOut(word) && !word.value.startsWith("no")).map(({ value }) => value);
+  return { text: kept.join(""), leftOut };
+}
+
+function parseChange(words: readonly Word[], text: string): RoleChange {
   const values = words.map(({ kind, value }) => (kind === "word" ? value : ""));
   const inDatabase = values[3] === "in" && values[4] === "database" ? words[5]?.value : undefined;
   const set = inDatabase === undefined ? 3 : 6;
@@ -135,6 +157,7 @@ function parseChange(words: readonly Word[]): RoleChange {
   const [limit, until] = [values.indexOf("limit"), values.indexOf("until")];
   return {
     what: "attributes",
+    smaller: reserved.map((attributes) => withoutAttributes(words, text, attributes)),
     attributes: values.filter((value) =>
       /^(no)?(superuser|inherit|createrole|createdb|login|replication|bypassrls)$/.test(value),
     ),

@@ -1,3 +1,5 @@
+import { create } from "@bufbuild/protobuf";
+import { type CheckItem, CheckItemSchema, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { type Failure, isFailure } from "@coppice/proto/kit/failure";
 
 /** One thing that was looked at; with a failure the restore is refused. */
@@ -25,4 +27,14 @@ export async function look(name: string, signal: AbortSignal, see: () => Sight |
 /** Names for a message. */
 export function quoteNames(names: readonly string[]): string {
   return names.map((name) => JSON.stringify(name)).join(", ");
+}
+
+/** The item as an answer tells it. */
+export function toCheckItem({ name, message, failure, warning }: Item): CheckItem {
+  return create(CheckItemSchema, {
+    name,
+    message: warning ? `${message}: ${warning}` : message,
+    status: failure ? CheckStatus.FAILED : warning ? CheckStatus.WARNING : CheckStatus.OK,
+    fix: failure?.hint ?? "",
+  });
 }

@@ -14,13 +14,20 @@ export async function seePrivileges(connection: PostgresConnection): Promise<Sig
   return { message: `the role ${name} may create databases` };
 }
 
-/** Whether the roles exist. Fails with ROLE_MISSING naming those that do not. */
-export async function seeRoles(connection: PostgresConnection, roles: readonly string[]): Promise<Sight> {
+/** Whether the roles exist, or are made first. Fails with ROLE_MISSING naming those that are not. */
+export async function seeRoles(
+  connection: PostgresConnection,
+  roles: readonly string[],
+  promised: readonly string[],
+): Promise<Sight> {
   const needed = [...new Set(roles)].filter(Boolean);
   const rows = await connection.query<{ name: string }>("select rolname::text as name from pg_roles");
-  const missing = needed.filter((role) => !rows.some(({ name }) => name === role));
+  const absent = needed.filter((role) => !rows.some(({ name }) => name === role));
+  const missing = absent.filter((role) => !promised.includes(role));
   if (missing.length > 0)
     fail("ROLE_MISSING", `the database needs roles that do not exist in the cluster: ${quoteNames(missing)}`);
+  if (absent.length > 0)
+    return { message: `of the ${needed.length} roles that it needs ${absent.length} are made first` };
   return { message: `all ${needed.length} roles that it needs exist` };
 }
 

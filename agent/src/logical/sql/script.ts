@@ -10,6 +10,8 @@ export interface ScriptOptions {
   readonly database: string;
   /** All of it runs in one transaction of psql's: its own BEGIN and COMMIT (around large objects) go. */
   readonly isOneTransaction: boolean;
+  /** Leaves out the settings that pg_dump begins with since 17, which an older server refuses. */
+  readonly lacksToolSettings: boolean;
   /** Word that psql's restricted mode begins with; nobody else may know it. */
   readonly key: string;
 }
@@ -27,6 +29,7 @@ const beyond =
   /^(?:GRANT(?!\s[^;]*?\sON\s)|REVOKE(?!\s[^;]*?\sON\s)|(?:CREATE|ALTER|DROP)\s+(?:DATABASE|ROLE|USER(?!\s+MAPPING)|GROUP|TABLESPACE)\b|ALTER\s+SYSTEM\b|(?:COMMENT|SECURITY\s+LABEL\s+FOR\s+\S+)\s+ON\s+(?:DATABASE|ROLE|TABLESPACE)\b|(?:GRANT|REVOKE)\s[^;]*?\sON\s+(?:DATABASE|TABLESPACE|PARAMETER)\s)/i;
 const transaction =
   /^(?:BEGIN|COMMIT|END|ROLLBACK|ABORT|START\s+TRANSACTION|PREPARE\s+TRANSACTION|SAVEPOINT|RELEASE)\b/i;
+const newSettings = /^SET\s+transaction_timeout\b/i;
 const ownTransaction = /^(?:BEGIN|COMMIT)\s*;$/i;
 
 function refuse(why: string): never {
@@ -56,7 +59,7 @@ export async function* filterScript(
   options: ScriptOptions,
   seen: ScriptSeen,
 ): AsyncGenerator<Buffer, void> {
-  const { isCluster, database, isOneTransaction, key } = options;
+  const { isCluster, database, isOneTransaction, lacksToolSettings, key } = options;
   let section: string | undefined;
   let isInside = !isCluster;
   let [isComplete, isTaken] = [false, false];
@@ -89,6 +92,7 @@ export async function* filterScript(
       seen.leftOut.add(/^\w+(?:\s+\w+)?/.exec(outside)?.[0].replaceAll(/\s+/g, " ").toUpperCase() ?? "");
       return false;
     }
+    if (lacksToolSettings && newSettings.test(text)) return false;
     if (!isOneTransaction || !transaction.test(text)) return true;
     if (!ownTransaction.test(text)) refuse("ends transactions of its own, and all of it has to be one");
     return false;

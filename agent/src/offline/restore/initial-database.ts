@@ -5,22 +5,6 @@ import { quoteIdentifier } from "../../postgres/quote.ts";
 /** What initdb makes has lower oids. (FirstNormalObjectId in PostgreSQL's transam.h.) */
 const firstOwnOid = 16_384;
 
-/** Whatever can be made in a database: each is in one of these catalogs. */
-const catalogs = [
-  "pg_class",
-  "pg_proc",
-  "pg_type",
-  "pg_namespace",
-  "pg_extension",
-  "pg_largeobject_metadata",
-  "pg_operator",
-  "pg_cast",
-  "pg_language",
-  "pg_event_trigger",
-  "pg_publication",
-  "pg_foreign_data_wrapper",
-];
-
 /** Name under which a database that initdb made waits for its end, from the swap to the drop. */
 export function initialName(database: string): string {
   return `coppice_initial_${database}`;
@@ -29,9 +13,14 @@ export function initialName(database: string): string {
 /** Whether nobody has made anything in a database since initdb made it. Fails like a connection. */
 export async function isUntouched(endpoint: ResolvedEndpoint, database: string, signal: AbortSignal): Promise<boolean> {
   await using connection = await openConnection(endpoint, { database, signal });
+  // Whatever can be made in a database has an oid in one of its own catalogs, which majors add to.
+  const catalogs = await connection.query<{ name: string }>(
+    `select c.oid::regclass::text as name from pg_class c join pg_attribute a on a.attrelid = c.oid
+     where c.relnamespace = 'pg_catalog'::regnamespace and c.relkind = 'r' and not c.relisshared and a.attname = 'oid'`,
+  );
   const own = catalogs.map(
-    (catalog) =>
-      `exists (select from ${catalog} where oid >= ${firstOwnOid}${catalog === "pg_namespace" ? " and nspname !~ '^pg_(toast_)?temp_'" : ""})`,
+    ({ name }) =>
+      `exists (select from ${name} where oid >= ${firstOwnOid}${name === "pg_namespace" ? " and nspname !~ '^pg_(toast_)?temp_'" : ""})`,
   );
   const { touched } = await connection.queryOne<{ touched: boolean }>(`select ${own.join(" or ")} as touched`);
   return !touched;

@@ -4,13 +4,12 @@ import {
   type RestoreGlobalsResult,
   RestoreGlobalsCommandSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_globals";
-import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { type Failure, isFailure } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { restoreGlobals } from "../../logical/globals/restore-globals.ts";
-import { planRestore } from "../../logical/plan.ts";
-import type { PostgresConnection } from "../../postgres/connect.ts";
+import { planRestore, type Promised } from "../../logical/plan.ts";
 import { formatAddress } from "../../postgres/endpoint.ts";
 import { formatTime } from "../listing.ts";
 import { showName } from "../show-name.ts";
@@ -48,48 +47,11 @@ export function formatGlobals({
   ];
 }
 
-interface Expected {
-  readonly roles: ReadonlySet<string>;
-  readonly tablespaces: ReadonlySet<string>;
-}
-
-async function expectGlobals(
-  connection: PostgresConnection,
-  globals: RestoreGlobalsResult | undefined,
-): Promise<Expected> {
-  const names = async (text: string) => (await connection.query<{ name: string }>(text)).map(({ name }) => name);
-  return {
-    roles: new Set([...(await names("select rolname::text as name from pg_roles")), ...(globals?.createdRoles ?? [])]),
-    tablespaces: new Set([
-      ...(await names("select spcname::text as name from pg_tablespace")),
-      ...(globals?.createdTablespaces ?? []),
-    ]),
-  };
-}
-
-/** What is missing now and is made first is no trouble. */
-function withGlobals(item: CheckItem, step: Step, { backup }: Restoring, expected: Expected): CheckItem {
-  const { content } = backup.manifest;
-  const dumped =
-    content.case === "dump" ? content.value.databases.find(({ name }) => name === step.command.database) : undefined;
-  if (!dumped || item.status === CheckStatus.OK) return item;
-  const made = (message: string): CheckItem => ({ ...item, status: CheckStatus.OK, message, fix: "" });
-  if (
-    item.name === "roles" &&
-    [dumped.properties?.owner ?? "", ...dumped.roles].every((role) => role === "" || expected.roles.has(role))
-  )
-    return made("the roles that it needs are made first");
-  if (item.name === "tablespaces" && dumped.tablespaces.every((name) => expected.tablespaces.has(name)))
-    return made("the tablespaces that it needs are made first");
-  return item;
-}
-
 const marks = { [CheckStatus.FAILED]: "✗", [CheckStatus.WARNING]: "!", [CheckStatus.OK]: "✓" };
 
 function describe(
   step: Step,
-  { databaseBytes, storedBytes, steps }: PlanRestoreResult,
-  items: readonly CheckItem[],
+  { items, databaseBytes, storedBytes, steps }: PlanRestoreResult,
   isOne: boolean,
 ): string[] {
   const { database, targetDatabase, keptDatabase } = step.command;
@@ -111,9 +73,13 @@ function describe(
 }
 
 /** Damage of one database is no reason to give up the others. */
-async function planOrLost(restoring: Restoring, { command }: Step): Promise<PlanRestoreResult | Failure> {
+async function planOrLost(
+  restoring: Restoring,
+  { command }: Step,
+  promised: Promised,
+): Promise<PlanRestoreResult | Failure> {
   try {
-    return await planRestore({ ...restoring, command });
+    return await planRestore({ ...restoring, command, promised });
   } catch (error) {
     if (isFailure(error) && error.code === "data_loss") return error;
     throw error;
@@ -121,11 +87,7 @@ async function planOrLost(restoring: Restoring, { command }: Step): Promise<Plan
 }
 
 /** Looks at everything that the steps depend on; nothing is changed. Fails where not even the looking works. */
-export async function previewRestore(
-  restoring: Restoring,
-  connection: PostgresConnection,
-  steps: readonly Step[],
-): Promise<Preview> {
+export async function previewRestore(restoring: Restoring, steps: readonly Step[]): Promise<Preview> {
   const { backup, wish, resolved, signal } = restoring;
   const { clusterName, backupId, complete } = backup.manifest;
   const lines = [
@@ -136,7 +98,7 @@ export async function previewRestore(
   const lost: Failure[] = [];
   const globals = wish.globals ? await applyGlobals(restoring, true) : undefined;
   if (globals) lines.push(`globals: ${formatGlobals(globals).join("\n")}`);
-  const expected = await expectGlobals(connection, globals);
+  const promised = { roles: globals?.createdRoles ?? [], tablespaces: globals?.createdTablespaces ?? [] };
   let [needed, free]: [bigint, bigint | undefined] = [0n, undefined];
   for (const step of steps) {
     signal.throwIfAborted();
@@ -145,15 +107,15 @@ export async function previewRestore(
       continue;
     }
     restoring.progress.update(create(WorkDoneSchema, { phase: "looking at", item: step.command.database }));
-    const plan = await planOrLost(restoring, step);
+    const plan = await planOrLost(restoring, step, promised);
     if (isFailure(plan)) {
       lost.push(plan);
       lines.push(`✗ ${showName(step.command.database)}: ${plan.message}`);
       continue;
     }
-    const items = plan.items.map((item) => withGlobals(item, step, restoring, expected));
-    lines.push(...describe(step, plan, items, steps.length === 1));
-    for (const { status, message, fix } of items) if (status === CheckStatus.FAILED) refusals.push({ message, fix });
+    lines.push(...describe(step, plan, steps.length === 1));
+    for (const { status, message, fix } of plan.items)
+      if (status === CheckStatus.FAILED) refusals.push({ message, fix });
     needed += plan.databaseBytes;
     free = plan.freeBytes ?? free;
   }

@@ -6,9 +6,10 @@ import { restoreDatabase } from "../../logical/restore.ts";
 import { findDatabase } from "../../logical/staged-database.ts";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { openConnection } from "../../postgres/connect.ts";
-import { agentClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
+import { agentClientFiles, formatAddress, resolveEndpoint } from "../../postgres/endpoint.ts";
 import { findBackup, findCluster, readRepository } from "../catalog.ts";
 import { parseConnection } from "../place/connection.ts";
+import { confirm } from "./confirm.ts";
 import { dropInitial, initialName, isUntouched } from "./initial-database.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
 import { applyGlobals, formatGlobals, previewRestore } from "./preview.ts";
@@ -29,6 +30,8 @@ export interface RestoreOptions extends PlaceOptions, WishOptions {
   readonly identity?: string;
   readonly jobs?: number;
   readonly plan?: boolean;
+  /** What is replaced is confirmed already. */
+  readonly yes?: boolean;
 }
 
 const otherBackup = "take what is missing from another backup, see coppice-agent ls: --backup ID --database NAME";
@@ -66,8 +69,10 @@ async function dropSwapped({ resolved, signal }: Restoring, target: string): Pro
 async function restoreOne(restoring: Restoring, { command, isInPlace, isInitial }: Step): Promise<void> {
   const { progress } = restoring;
   const shown = showName(command.targetDatabase);
-  if (isInPlace) print(`✓ ${shown} is in place already, from an earlier run`);
-  else {
+  if (isInPlace) {
+    print(`✓ ${shown} is in place already, from an earlier run`);
+    print("  ! it was not looked at: what was changed in it since stays; --replace restores it once more");
+  } else {
     const result = await restoreDatabase({
       ...restoring,
       command,
@@ -81,7 +86,7 @@ async function restoreOne(restoring: Restoring, { command, isInPlace, isInitial 
     const { objects, tables, rows, keptAs, warnings } = result;
     const kept = keptAs === "" || isInitial ? "" : `; what was there is kept as ${showName(keptAs)}`;
     print(
-      `✓ ${shown} is restored: ${count(objects, "object")}, ${count(tables, "table")}, ${count(rows, "row")} compared${kept}`,
+      `✓ ${shown} is restored: ${count(objects, "object")} compared, ${count(tables, "table")} with ${count(rows, "row")} counted${kept}`,
     );
     for (const warning of warnings) print(`  ! ${warning}`);
   }
@@ -105,14 +110,32 @@ async function restoreEach(restoring: Restoring, steps: readonly Step[]): Promis
   return failures;
 }
 
-async function carryOut(restoring: Restoring, isPlanOnly: boolean): Promise<number> {
+/** Has it confirmed that present databases go aside; `cluster` is as it was named in the command. */
+async function confirmReplacing({ wish, resolved, signal }: Restoring, steps: readonly Step[], cluster: string) {
+  const replaced = steps.filter(({ command, isInitial }) => command.keptDatabase !== "" && !isInitial);
+  const [first] = replaced;
+  if (!first) return;
+  const where = formatAddress(resolved);
+  const name = wish.all ? cluster : first.command.targetDatabase;
+  const names = replaced.map(({ command }) => showName(command.targetDatabase)).join(", ");
+  const what = wish.all
+    ? `the databases ${names} at ${where} are replaced, and everybody in them is disconnected`
+    : `the database ${names} at ${where} is replaced, and everybody in it is disconnected`;
+  await confirm({ what, name }, signal);
+}
+
+async function carryOut(
+  restoring: Restoring,
+  { plan: isPlanOnly = false, yes = false, cluster }: Pick<RestoreOptions, "plan" | "yes" | "cluster">,
+): Promise<number> {
   const { wish, resolved, progress, signal } = restoring;
   progress.update(create(WorkDoneSchema, { phase: "preflight" }));
   await using connection = await openConnection(resolved, { signal });
   const steps = await planSteps(restoring, connection, new Date());
-  // A single database is looked at by its restore in the same way.
-  if (isPlanOnly || wish.all || wish.globals) {
-    const { lines, lost, refusals } = await previewRestore(restoring, connection, steps);
+  const isAsked = wish.replace && !yes && process.stdin.isTTY;
+  // A single database is looked at by its restore in the same way; who is asked sees first what would happen.
+  if (isPlanOnly || wish.all || wish.globals || isAsked) {
+    const { lines, lost, refusals } = await previewRestore(restoring, steps);
     progress[Symbol.dispose]();
     for (const line of lines) print(line);
     const [first] = refusals;
@@ -125,6 +148,10 @@ async function carryOut(restoring: Restoring, isPlanOnly: boolean): Promise<numb
     const [damage] = lost;
     if (damage && lost.length === steps.length) throw damage;
     if (isPlanOnly) return damage ? partial : 0;
+  }
+  if (wish.replace && !yes) {
+    progress[Symbol.dispose]();
+    await confirmReplacing(restoring, steps, cluster);
   }
   // It would be in the way when its database is swapped.
   await connection[Symbol.asyncDispose]();
@@ -178,7 +205,7 @@ export async function restoreFromRepository(options: RestoreOptions, signal: Abo
     signal,
   };
   try {
-    return await carryOut(restoring, options.plan ?? false);
+    return await carryOut(restoring, options);
   } catch (error) {
     if (!isFailure(error) || error.code !== "data_loss") throw error;
     const { reason, message, metadata } = error;

@@ -5,7 +5,7 @@ import {
 } from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { Storage, Unfinished } from "../../storage/storage.ts";
-import { parseFolderTime } from "../layout.ts";
+import { parseFolderTime, parseObjectOwner } from "../layout.ts";
 import { type SurveyedBackup, surveyRepository } from "./survey.ts";
 
 /** What is to be cleaned away. */
@@ -21,6 +21,14 @@ export interface Cleaning {
 
 const shown = 200;
 
+/** Files beside cluster.json and the shared mark, which have no folder of a backup. */
+const besideCluster = /^(?:cls_[0-9a-z]+\/)?[^/]+$/;
+
+function isOwn({ key, operationId }: Unfinished): boolean {
+  // Only names that we give tell of an operation.
+  return parseObjectOwner(key).is !== "foreign" || (operationId !== undefined && besideCluster.test(key));
+}
+
 /**
  * Finds what operations that never came to their end have left: folders without a manifest, and unended puts. Removes
  * exactly what it found, unless it only looks; what is foreign stays. Fails as the storage does.
@@ -33,7 +41,9 @@ export async function cleanRepository(storage: Storage, cleaning: Cleaning): Pro
   const folders = backups.filter((backup) => !backup.isCommitted && !kept.has(backup.folder) && isOld(backup));
   const unfinished: Unfinished[] = [];
   for await (const one of storage.listUnfinished("", signal)) {
-    const isKept = one.id.split("/").some((name) => kept.has(name));
+    // What others upload into the same bucket, or a repository within this one, is none of ours to end.
+    if (!isOwn(one)) continue;
+    const isKept = one.key.split("/").some((name) => kept.has(name));
     if (!isKept && one.modifiedTime.getTime() < before.getTime()) unfinished.push(one);
   }
   const objects = folders.flatMap((folder) => folder.objects);

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type StoredBackup, storeBackup } from "../../../../tests/support/stored-backup.ts";
@@ -61,13 +61,17 @@ test("cleaning takes what was never finished and is old, and nothing else", asyn
   for (const folder of [old, young, active]) await put(`cls_a/backups/${folder}/db/1.dump.zst.0000`, "half");
   await put("cls_a/notes.txt", "mine");
   await put(`cls_a/backups/${old}/db/.coppice-unfinished.op_x.0123456789abcdef`, "half");
+  const within = `eu/cls_a/backups/${old}/db/.coppice-unfinished.op_x.0123456789abcdef`;
+  await put(within, "of a repository within this one");
+  await put("cls_a/.coppice-unfinished.op_x.0123456789abcdef", "half of a cluster.json");
   const before = new Date("2026-11-21T02:00:00Z");
   const cleaning = { keptFolders: [active], before, signal };
   const seen = await cleanRepository(backup.storage, { ...cleaning, isDryRun: true });
   expect(seen).toMatchObject({ objects: 1n, removed: 0n, leavings: [expect.stringContaining(old)] });
   expect(await cleanRepository(backup.storage, { ...cleaning, isDryRun: false })).toMatchObject({ removed: 1n });
   const later = { ...cleaning, before: new Date(Date.now() + 1000), isDryRun: false, keptFolders: [active, young] };
-  expect(await cleanRepository(backup.storage, later)).toMatchObject({ objects: 1n, removed: 1n });
+  expect(await cleanRepository(backup.storage, later)).toMatchObject({ objects: 2n, removed: 2n });
+  expect(await readFile(join(backup.folder, within), "utf8")).toBe("of a repository within this one");
   const left = (await Array.fromAsync(backup.storage.list("", signal))).map(({ key }) => key);
   for (const folder of [young, active]) expect(left).toContain(`cls_a/backups/${folder}/db/1.dump.zst.0000`);
   expect(left.filter((key) => key.includes(old))).toEqual([]);

@@ -6,9 +6,11 @@ import {
   type ScanRepositoryResult,
   ScanRepositoryResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
+import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { Storage } from "../../storage/storage.ts";
+import { readChecked } from "../get.ts";
 import { backupPrefix, clusterFileKey, manifestKey, objectKey, recipeName } from "../layout.ts";
 import { parseManifest } from "../manifest-text.ts";
 import { readObject } from "../read-object.ts";
@@ -38,7 +40,7 @@ export async function scanRepository(
     foreignObjects: BigInt(foreign.objects),
     knownBackups: committed.length - unknown.length,
   });
-  const read = async <T>(key: string, get: () => Promise<T>): Promise<T | undefined> => {
+  const read: Read = async (key, get) => {
     try {
       return await get();
     } catch (error) {
@@ -65,7 +67,7 @@ export async function scanRepository(
       }),
     );
     const key = `${backup.clusterId}/${backup.folder}`;
-    const scanned = await read(key, () => readBackup(storage, backup, signal));
+    const scanned = await read(key, () => readBackup(storage, backup, { signal, read }));
     if (!scanned) continue;
     bytes += scanned.manifest.length + scanned.recipe.length;
     if (bytes > mostAnswerBytes && result.backups.length > 0) {
@@ -77,18 +79,37 @@ export async function scanRepository(
   return result;
 }
 
-async function readBackup(storage: Storage, backup: SurveyedBackup, signal: AbortSignal): Promise<ScannedBackup> {
+/** What is done with each object: what cannot be read of it is named in the result, and gives nothing. */
+type Read = <T>(key: string, get: () => Promise<T>) => Promise<T | undefined>;
+
+async function readBackup(
+  storage: Storage,
+  backup: SurveyedBackup,
+  { signal, read }: { signal: AbortSignal; read: Read },
+): Promise<ScannedBackup> {
   const prefix = backupPrefix(backup);
-  const manifest = await readObject(storage, manifestKey(prefix), signal);
+  const bytes = await readObject(storage, manifestKey(prefix), signal);
   // What this version cannot read is named, and left alone.
-  parseManifest(manifest, manifestKey(prefix));
-  const recipe = objectKey(prefix, recipeName);
-  const hasRecipe = backup.objects.some(({ key }) => key === recipe);
+  const manifest = parseManifest(bytes, manifestKey(prefix));
+  const key = objectKey(prefix, recipeName);
+  const hasRecipe = backup.objects.some((object) => object.key === key);
+  // A recipe that is not the one that was written is run by nobody; the backup itself is none the worse for it.
+  const recipe = hasRecipe ? await read(key, () => readRecipe(storage, prefix, { manifest, signal })) : undefined;
   return create(ScannedBackupSchema, {
-    manifest,
-    manifestSha256: createHash("sha256").update(manifest).digest("hex"),
+    manifest: bytes,
+    manifestSha256: createHash("sha256").update(bytes).digest("hex"),
     folder: backup.folder,
-    recipe: hasRecipe ? (await readObject(storage, recipe, signal)).toString("utf8") : "",
+    recipe: recipe ?? "",
     marks: [...backup.marks],
   });
+}
+
+async function readRecipe(
+  storage: Storage,
+  prefix: string,
+  { manifest, signal }: { manifest: BackupManifest; signal: AbortSignal },
+): Promise<string> {
+  if (!manifest.recipe) return (await readObject(storage, objectKey(prefix, recipeName), signal)).toString("utf8");
+  const chunks = await Array.fromAsync(readChecked(storage, { prefix, object: manifest.recipe, signal }));
+  return Buffer.concat(chunks).toString("utf8");
 }

@@ -26,6 +26,8 @@ export interface Bucket extends Disposable {
   readonly signsBodies: boolean;
   /** What the last answer said of the server's clock: milliseconds that it is ahead. */
   readonly clock: { aheadMs: number | undefined };
+  /** For what the server has accepted a key. */
+  readonly accepted: Set<Purpose>;
 }
 
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
@@ -57,6 +59,7 @@ export async function openBucket(
     patience,
     signsBodies: location.endpoint.startsWith("http:"),
     clock,
+    accepted: new Set(),
     [Symbol.dispose]() {
       for (const client of new Set(Object.values(clients))) client.destroy();
       for (const agent of Object.values(agents)) agent.destroy();

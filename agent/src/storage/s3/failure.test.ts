@@ -8,6 +8,7 @@ const attempted: Attempted = {
   name: "s3://b/p",
   key: "k",
   now: new Date("2026-01-01T00:00:00Z"),
+  wasAccepted: false,
   serverAheadMs: 3_600_000,
 };
 const answered = (name: string, status: number, more: object = {}) =>
@@ -36,6 +37,27 @@ test("a missing right is named, with what allows it", () => {
   expect(s3Failure(answered("AccessDenied", 403), { ...attempted, doing: "read" })).toMatchObject({
     reason: "REPOSITORY_NOT_READABLE",
   });
+});
+
+test.each([
+  ["AccessDenied", "REPOSITORY_NOT_WRITABLE", "s3:PutObject is refused", "in a policy"],
+  ["ExpiredToken", "REPOSITORY_CREDENTIALS_REFUSED", "the session of this key is over", "renew themselves"],
+  ["InvalidAccessKeyId", "REPOSITORY_CREDENTIALS_REFUSED", "knows no such access key", "the right key"],
+  ["QuotaExceeded", "REPOSITORY_FULL", "the quota of the user or the bucket is used up", "raise the quota"],
+  ["RequestTimeTooSkewed", "REPOSITORY_CLOCK_SKEWED", "the clock here says", ""],
+  ["SignatureDoesNotMatch", "REPOSITORY_CREDENTIALS_REFUSED", "the secret is not that of", "the right secret"],
+  ["UserSuspended", "REPOSITORY_CREDENTIALS_REFUSED", "the user of this key is suspended", "enabled again"],
+])("the 403 that is %s is named as what it is, with what mends it", (code, reason, about, hint) => {
+  const failure = s3Failure(answered(code, 403), attempted) as Failure;
+  expect(failure).toMatchObject({ reason, metadata: { code, status: "403" } });
+  expect(failure.message).toContain(about);
+  expect(failure.hint).toContain(hint);
+});
+
+test("a key that was accepted before is not called a wrong one", () => {
+  const failure = s3Failure(answered("InvalidAccessKeyId", 403), { ...attempted, wasAccepted: true }) as Failure;
+  expect(failure.message).toContain("the server took this access key before and knows it no more");
+  expect(failure.hint).toContain("whether the server reaches its own storage");
 });
 
 test("a wrong region says which one is right", () => {

@@ -12,6 +12,8 @@ export interface Attempted {
   readonly key: string;
   /** Now, by this host's clock. */
   readonly now: Date;
+  /** Whether the server has accepted the same key for this purpose before. */
+  readonly wasAccepted: boolean;
   /** How far the server's clock is ahead, in milliseconds, where it was heard. */
   readonly serverAheadMs: number | undefined;
 }
@@ -43,6 +45,30 @@ const reasonByCode: Readonly<Record<string, Reason>> = {
   TemporaryRedirect: "REPOSITORY_SETTINGS_REFUSED",
   UserSuspended: "REPOSITORY_CREDENTIALS_REFUSED",
   XMinioStorageFull: "REPOSITORY_FULL",
+};
+
+/** What a refusal by its code says, and what mends it; a 403 is not always a wrong key. */
+const refusals: Readonly<Record<string, { readonly about: string; readonly hint: string }>> = {
+  ExpiredToken: {
+    about: "the session of this key is over",
+    hint: "give new credentials with `coppice repository update`, or those of a host's role, which renew themselves",
+  },
+  InvalidAccessKeyId: {
+    about: "the server knows no such access key",
+    hint: "give the right key with `coppice repository update`; a server that does not reach its own storage says this, too",
+  },
+  QuotaExceeded: {
+    about: "the quota of the user or the bucket is used up",
+    hint: "raise the quota of the user or bucket, or delete backups that are not needed",
+  },
+  SignatureDoesNotMatch: {
+    about: "the secret is not that of the access key, or a proxy changes what was signed",
+    hint: "give the right secret with `coppice repository update`; a proxy has to leave host name and path as they are",
+  },
+  UserSuspended: {
+    about: "the user of this key is suspended",
+    hint: "have the user enabled again on the server, or give the key of another one with `coppice repository update`",
+  },
 };
 
 /** The failure that an error of a request stands for; one that is no error of a request is given back as it is. */
@@ -79,7 +105,12 @@ function reasonOf({ code, status }: ErrorFacts, { doing }: Attempted): Reason {
     : "REPOSITORY_IO_ERROR";
 }
 
-function aboutOf({ code, status, region }: ErrorFacts, { action, now, serverAheadMs }: Attempted): string {
+function aboutOf({ code, status, region }: ErrorFacts, attempted: Attempted): string {
+  const { action, now, serverAheadMs, wasAccepted } = attempted;
+  if (code === "InvalidAccessKeyId" && wasAccepted)
+    return "the server took this access key before and knows it no more: ";
+  const refusal = refusals[code];
+  if (refusal) return `${refusal.about}: `;
   if (code === "RequestTimeTooSkewed") {
     const theirs = serverAheadMs === undefined ? "unknown" : new Date(now.getTime() + serverAheadMs).toISOString();
     return `the clock here says ${now.toISOString()}, the server's ${theirs}: `;
@@ -93,7 +124,12 @@ function aboutOf({ code, status, region }: ErrorFacts, { action, now, serverAhea
   return "";
 }
 
-function hintOf({ code, status, region }: ErrorFacts, { action }: Attempted): string | undefined {
+function hintOf({ code, status, region }: ErrorFacts, { action, wasAccepted }: Attempted): string | undefined {
+  if (code === "InvalidAccessKeyId" && wasAccepted) {
+    return "see whether the key was withdrawn, and whether the server reaches its own storage";
+  }
+  const refusal = refusals[code];
+  if (refusal) return refusal.hint;
   if (region !== undefined && (status === 301 || status === 307 || status === 400)) {
     return `set the repository's region to ${region}`;
   }
@@ -102,7 +138,6 @@ function hintOf({ code, status, region }: ErrorFacts, { action }: Attempted): st
   if (code === "CredentialsProviderError") {
     return "give an access key, or let the host have one: environment, profile or instance role";
   }
-  if (code === "QuotaExceeded") return "raise the quota of the user or bucket, or delete backups that are not needed";
   if (reasonByCode[code] === undefined && (status === 403 || status === 401)) {
     return `allow ${action} on the bucket to this key in a policy, then \`coppice repository check\``;
   }

@@ -44,7 +44,7 @@ export async function* listUploads(
       const key = decodeKey(bucket, Key);
       const sizeBytes = await uploadedBytes(bucket, key, UploadId, signal);
       if (sizeBytes === "gone") continue;
-      yield { id: `${UploadId} ${key}`, sizeBytes, modifiedTime: Initiated ?? new Date(0) };
+      yield { id: `${UploadId} ${key}`, key, sizeBytes, modifiedTime: Initiated ?? new Date(0) };
     }
     isMore = page.IsTruncated ?? false;
     const next = { KeyMarker: decode(page.NextKeyMarker ?? ""), UploadIdMarker: page.NextUploadIdMarker ?? "" };

@@ -33,7 +33,9 @@ export async function sendOnce<T>(
   const wholeMs = connectMs + idleMs + workMs + (sizeBytes / slowestBytesPerSecond) * 1000;
   const timer = setTimeout(() => limit.abort(new DOMException("the server did not answer", "TimeoutError")), wholeMs);
   try {
-    return await raceSignal(send(bucket.clients[purpose], { abortSignal: limit.signal }), limit.signal);
+    const answer = await raceSignal(send(bucket.clients[purpose], { abortSignal: limit.signal }), limit.signal);
+    bucket.accepted.add(purpose);
+    return answer;
   } finally {
     clearTimeout(timer);
   }
@@ -64,10 +66,15 @@ export async function send<T, F = never>(
       const facts = errorFacts(error);
       const found = facts && look ? await lookAt(bucket, kind, () => look(facts)) : undefined;
       if (found !== undefined) return found;
-      if (!facts || !isPassing(facts) || !isPatient()) throw failureOf(bucket, kind, error);
+      if (!facts || !mayPass(bucket, kind, facts) || !isPatient()) throw failureOf(bucket, kind, error);
       await sleep(backoffMs(repetition, backoff), signal);
     }
   }
+}
+
+/** A gateway that cannot look keys up for a while says that it knows none (seen of Ceph's, with its storage stalled). */
+function mayPass(bucket: Bucket, { purpose }: RequestKind, facts: ErrorFacts): boolean {
+  return isPassing(facts) || (facts.code === "InvalidAccessKeyId" && bucket.accepted.has(purpose));
 }
 
 /** A look may send requests of its own; their errors are this one's. */
@@ -80,7 +87,8 @@ async function lookAt<F>(bucket: Bucket, kind: RequestKind, look: () => Promise<
 }
 
 /** The failure that an error of a request to this bucket stands for. */
-export function failureOf(bucket: Bucket, { doing, action, key }: RequestKind, error: unknown): unknown {
+export function failureOf(bucket: Bucket, { purpose, doing, action, key }: RequestKind, error: unknown): unknown {
   const { name, clock } = bucket;
-  return s3Failure(error, { doing, action, key, name, now: new Date(), serverAheadMs: clock.aheadMs });
+  const wasAccepted = bucket.accepted.has(purpose);
+  return s3Failure(error, { doing, action, key, name, now: new Date(), wasAccepted, serverAheadMs: clock.aheadMs });
 }

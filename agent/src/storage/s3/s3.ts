@@ -10,6 +10,7 @@ import { bucketFindings } from "./inspect/findings.ts";
 import { getObject } from "./get.ts";
 import { inspectBucket } from "./inspect/inspect.ts";
 import { listObjects, listUploads, removeUploads } from "./list.ts";
+import { whatStays } from "./inspect/protection.ts";
 import { type Patience, usualPatience } from "./patience.ts";
 import { putObject } from "./put/put.ts";
 import { send } from "./request.ts";
@@ -59,6 +60,7 @@ export async function openS3(
     },
     list: (prefix, by) => listObjects(bucket, prefix, by),
     deleteMany: (keys, by) => deleteObjects(bucket, keys, by),
+    whatStays: (by) => whatStays(bucket, by),
     listUnfinished: (prefix, by) => listUploads(bucket, prefix, by),
     removeUnfinished: (unfinished, by) => removeUploads(bucket, unfinished, by),
     async freeBytes(by) {

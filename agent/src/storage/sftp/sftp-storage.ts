@@ -81,7 +81,7 @@ export function makeSftpStorage(parts: SftpStorageParts): Omit<Storage, typeof S
     async *listUnfinished(prefix, signal) {
       for await (const { key, sizeBytes, modifiedTime } of listed(prefix, signal)) {
         const name = temporaryNameOf(key);
-        if (name) yield { id: key, operationId: name.operationId, sizeBytes, modifiedTime };
+        if (name) yield { id: key, key, operationId: name.operationId, sizeBytes, modifiedTime };
       }
     },
     removeUnfinished: async (unfinished, signal) =>

@@ -78,11 +78,12 @@ function credentialLines({ location, credentials }: Repository): Line[] {
 
 function encryptionLines({ encryption }: Repository, now: Date): Line[] {
   if (!encryption) return [["encryption", "none"]];
-  const { recipients, recoveryRecipient, recoveryProveTime, hasIdentity } = encryption;
+  const { recipients, recoveryRecipient, recoveryProveTime, hasIdentity, adoptedRecipients } = encryption;
   return [
     ["encryption", "by age, on the hosts, before anything is stored"],
     ["recovery recipient", `${recoveryRecipient}, proved ${formatRelative(timeOf(recoveryProveTime), now)}`],
     ...recipients.filter((one) => one !== recoveryRecipient).map((one) => ["recipient", one] as const),
     ["identity", hasIdentity ? "kept sealed, for hosts labelled may-decrypt" : "kept outside of Coppice only"],
+    ["adopted", adoptedRecipients.length === 0 ? undefined : `the identity of ${adoptedRecipients.join(", ")}`],
   ];
 }

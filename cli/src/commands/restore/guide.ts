@@ -11,13 +11,14 @@ import type { OperationOptions } from "../../operation/conclude.ts";
 import { formatRelative } from "../../output/elapsed.ts";
 import { timeOf } from "../../output/time.ts";
 import type { Session } from "../../session.ts";
+import { chooseFile } from "./choose-file.ts";
 import { confirmReplacing, runRestore, showPlan } from "./run.ts";
 
 const mostBackups = 200;
 const byFlags =
   "say it by flags: coppice restore create CLUSTER --database NAME --as COPY; all of them: coppice restore create --help";
 
-type What = "databases" | "tables" | "cluster" | "globals";
+type What = "databases" | "schemas" | "tables" | "cluster" | "globals";
 
 /** What the answers come to: restores that are done one after the other. */
 interface Decision {
@@ -59,9 +60,14 @@ async function decide(session: Session, api: Api, dialogue: Dialogue): Promise<D
     (page) => page.clusters,
   );
   const source = await chooseSource(session, dialogue, clusters);
+  if (source === "file") {
+    const { cluster, flags } = await chooseFile(dialogue, clusters);
+    return { cluster, restores: [flags] };
+  }
   const backup = await chooseBackup(session, api, dialogue, source);
   const what = await dialogue.select<What>("what is to be restored?", [
     { name: "one or more databases", value: "databases" },
+    { name: "schemas of one database", value: "schemas" },
     { name: "tables of one database", value: "tables" },
     { name: "the whole cluster: globals and every database", value: "cluster" },
     { name: "only the globals: roles and tablespaces", value: "globals" },
@@ -74,11 +80,12 @@ async function decide(session: Session, api: Api, dialogue: Dialogue): Promise<D
       const restores = await placeDatabases(dialogue, { source, targets, databases: chosen });
       return { cluster: source.name, restores: restores.map((flags) => ({ ...flags, ...common })) };
     }
+    case "schemas":
     case "tables": {
       const database = await dialogue.select("of which database?", databasesOf(backup));
-      const table = await askTables(dialogue);
-      const place = await placeTables(dialogue, { source, targets, database });
-      return { cluster: source.name, restores: [{ database, ...common, ...place, table }] };
+      const part = await askParts(dialogue, what);
+      const place = await placePart(dialogue, { source, targets, database, what });
+      return { cluster: source.name, restores: [{ database, ...common, ...place, ...part }] };
     }
     case "cluster": {
       const to = await chooseTarget(dialogue, {
@@ -96,20 +103,25 @@ async function decide(session: Session, api: Api, dialogue: Dialogue): Promise<D
   }
 }
 
-async function chooseSource(session: Session, dialogue: Dialogue, clusters: readonly Cluster[]): Promise<Cluster> {
+async function chooseSource(
+  session: Session,
+  dialogue: Dialogue,
+  clusters: readonly Cluster[],
+): Promise<Cluster | "file"> {
   if (clusters.length === 0) {
     fail("CLUSTER_NOT_FOUND", "there is no cluster to restore from", {
       hint: "add one: coppice cluster add NAME; or read a repository: coppice repo rebuild NAME",
     });
   }
-  return await dialogue.select(
-    "restore from which cluster?",
-    clusters.map((cluster) => {
-      const good = timeOf(cluster.lastGoodDump?.time);
-      const age = good ? `last good backup ${formatRelative(good, session.now())}` : "no good backup";
-      return { name: `${cluster.name}  ${age}`, value: cluster };
-    }),
-  );
+  const choices = clusters.map((cluster) => {
+    const good = timeOf(cluster.lastGoodDump?.time);
+    const age = good ? `last good backup ${formatRelative(good, session.now())}` : "no good backup";
+    return { name: `${cluster.name}  ${age}`, value: cluster };
+  });
+  return await dialogue.select<Cluster | "file">("restore from which cluster?", [
+    ...choices,
+    { name: "none of them: a dump that Coppice did not make, in a file on a host", value: "file" },
+  ]);
 }
 
 const isGood = ({ complete, copies }: Backup) => complete && copies.some(({ state }) => state === CopyState.STORED);
@@ -198,20 +210,22 @@ async function placeDatabases(
   return restores;
 }
 
-async function askTables(dialogue: Dialogue): Promise<string[]> {
+async function askParts(dialogue: Dialogue, what: "schemas" | "tables"): Promise<RestoreFlags> {
+  const form = what === "tables" ? "schema.name" : "name";
   const parts = (answer: string) => answer.split(",").map((part) => part.trim());
   const check = (answer: string) =>
-    parts(answer).every((part) => part !== "") ? undefined : "type schema.name, several separated by commas";
-  return parts(await dialogue.text("which tables? (schema.name, …)", { check }));
+    parts(answer).every((part) => part !== "") ? undefined : `type ${form}, several separated by commas`;
+  const given = parts(await dialogue.text(`which ${what}? (${form}, …)`, { check }));
+  return what === "tables" ? { table: given } : { schema: given };
 }
 
-async function placeTables(
+async function placePart(
   dialogue: Dialogue,
-  { database, ...places }: Places & { readonly database: string },
+  { database, what, ...places }: Places & { readonly database: string; readonly what: "schemas" | "tables" },
 ): Promise<RestoreFlags> {
   const { name } = places.source;
   const place = await choosePlace(dialogue, places, { name: `${name}, into the present ${database}`, value: "into" });
   if (place === "into") return { into: true };
-  const as = await dialogue.text("name for the new database that holds them?", { initial: `${database}-tables` });
+  const as = await dialogue.text("name for the new database that holds them?", { initial: `${database}-${what}` });
   return { as, ...(typeof place === "object" ? place : {}) };
 }

@@ -1,7 +1,7 @@
 import { type Operation, OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { Api } from "../../client/api.ts";
 import { confirm } from "../../input/confirm.ts";
-import { type RestoreFlags, restoreRequest } from "../../input/restore-flags.ts";
+import { type RestoreFlags, readRestoreRequest } from "../../input/restore-flags.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
 import { followOperation } from "../../operation/follow.ts";
 import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
@@ -21,12 +21,12 @@ export async function runRestore(
   cluster: string,
   flags: RestoreFlags,
 ): Promise<number> {
-  const restore = restoreRequest(cluster, flags);
+  const restore = await readRestoreRequest(cluster, flags);
   const api = await session.api();
   if (options.dryRun) {
     const operation = await api.restores.createRestore({ restore, validateOnly: true });
     const text = `${describeRestore(operation)}; nothing was done`;
-    const next = flags.all || flags.globals ? undefined : "coppice restore plan, with the same flags, looks closer";
+    const next = "coppice restore plan, with the same flags, looks closer";
     await session.answer({
       json: () => protoJson(OperationSchema, operation),
       table: () => session.success(text, { next }),
@@ -46,23 +46,15 @@ export async function runRestore(
   return await seeThrough(session, api, operation, options);
 }
 
-/**
- * Shows what a restore would do: the agent's plan of one database, what the control plane says of more. Gives the exit
- * code when it would be refused, undefined when it can be done.
- */
+/** Shows the agent's plan of a restore. Gives the exit code when it would be refused, undefined when it can be done. */
 export async function showPlan(
   session: Session,
   api: Api,
   cluster: string,
   flags: RestoreFlags,
 ): Promise<number | undefined> {
-  const restore = restoreRequest(cluster, flags);
+  const restore = await readRestoreRequest(cluster, flags);
   const { terminal } = session;
-  if (flags.all || flags.globals) {
-    const checked = await api.restores.createRestore({ restore, validateOnly: true });
-    terminal.err(session.success(describeRestore(checked)));
-    return undefined;
-  }
   const started = await api.restores.planRestore({ restore, requestId: session.newRequestId() });
   const planned = await followOperation(session, api, started.id);
   if (planned.state !== OperationState.SUCCEEDED || sawTrouble(planned)) return await conclude(session, api, planned);

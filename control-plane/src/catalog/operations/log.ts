@@ -12,6 +12,23 @@ export async function insertLogLines(tx: Database, rows: readonly (typeof operat
     .onConflictDoNothing();
 }
 
+/**
+ * Adds a line that the control plane itself has to tell, behind those that it told before, unless the log holds more than
+ * `fullBytes`. The operation has to be locked, so that lines get their numbers one after the other.
+ */
+export async function appendLogLine(
+  tx: Database,
+  { operationId, text, fullBytes }: { readonly operationId: string; readonly text: string; readonly fullBytes: number },
+): Promise<void> {
+  if ((await countLogBytes(tx, operationId)) > fullBytes) return;
+  const [last] = await tx
+    .select({ line: sql<string>`coalesce(max(${operationLog.line}), 0)` })
+    .from(operationLog)
+    .where(and(eq(operationLog.operationId, operationId), eq(operationLog.attempt, 0)));
+  const line = BigInt(last?.line ?? 0) + 1n;
+  await tx.insert(operationLog).values({ operationId, attempt: 0, line, time: new Date(), text });
+}
+
 /** Bytes of text that the log of an operation holds. */
 export async function countLogBytes(tx: Database, operationId: string): Promise<number> {
   const [row] = await tx

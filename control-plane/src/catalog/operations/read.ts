@@ -40,6 +40,8 @@ export async function listOperations(
     limit: number;
     activeOnly?: boolean | undefined;
     clusterId?: string | undefined;
+    /** The group that they are in. */
+    parentId?: string | undefined;
   },
 ): Promise<OperationRecord[]> {
   const rows = await db
@@ -50,6 +52,7 @@ export async function listOperations(
         page.before === undefined ? undefined : lt(operation.id, page.before),
         page.activeOnly === true ? isNull(operation.endTime) : undefined,
         page.clusterId === undefined ? undefined : eq(operation.clusterId, page.clusterId),
+        page.parentId === undefined ? undefined : eq(operation.parentId, page.parentId),
       ),
     )
     .orderBy(desc(operation.id))

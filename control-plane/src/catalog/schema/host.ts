@@ -73,6 +73,8 @@ export const foundCluster = pgTable(
     major: integer().notNull(),
     owner: text().notNull(),
     running: boolean().notNull(),
+    /** Why that is unknown; empty when it is known. */
+    runningUnknown: text().notNull().default(""),
     systemIdentifier: text().notNull(),
     debianName: text().notNull(),
   },

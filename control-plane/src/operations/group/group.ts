@@ -5,6 +5,8 @@ import { changeOperation, lockChildren, lockOperation, type OperationChange } fr
 import { notifyAgent } from "../../catalog/operations/notify.ts";
 import type { OperationRow } from "../../catalog/operations/row.ts";
 import type { GroupKind } from "../kinds/kind.ts";
+import { forgetSecret } from "../ending/forget-secret.ts";
+import { logChild, logGroup } from "./log.ts";
 import { groupProgressOf } from "./progress.ts";
 import { parseGroup, parseStored, resultToJson } from "../spec.ts";
 import { groupEnd, isTerminal, nextState, type OperationEvent } from "../states.ts";
@@ -14,15 +16,18 @@ import { groupEnd, isTerminal, nextState, type OperationEvent } from "../states.
  * transaction of each change of its state. A group has begun with the first of its operations; when one of them did not
  * succeed or the group was cancelled, the others are ended; with the last one the group ends.
  */
-export async function followChild(tx: Database, { parentId }: OperationRow): Promise<void> {
-  if (parentId === null) return;
-  const parent = await lockOperation(tx, parentId);
-  if (parent !== undefined && !isTerminal(parent.state)) await settleGroup(tx, parent);
+export async function followChild(tx: Database, child: OperationRow): Promise<void> {
+  if (child.parentId === null) return;
+  const parent = await lockOperation(tx, child.parentId);
+  if (parent === undefined || isTerminal(parent.state)) return;
+  await tellOf(tx, parent.id, parseGroup(parent.spec).kind, child);
+  await settleGroup(tx, parent);
 }
 
 /** Asks for the end of a group that this transaction has locked: of all that has not ended in it. */
 export async function cancelGroup(tx: Database, group: OperationRow): Promise<void> {
   const cancelled = await change(tx, group, { cancelTime: new Date() });
+  await logGroup(tx, group.id, "a cancel was asked for");
   await settleGroup(tx, cancelled);
 }
 
@@ -48,6 +53,7 @@ export async function requestEnd(
               : reasons.sent,
         };
   const changed = await change(tx, row, { state, cancelTime, ...columns });
+  await forgetSecret(tx, changed);
   if (row.hostId !== null) await notifyAgent(tx, row.hostId);
   return changed;
 }
@@ -87,6 +93,11 @@ async function settleGroup(tx: Database, group: OperationRow): Promise<void> {
   for (const hostId of new Set(children.flatMap((child) => child.hostId ?? []))) await notifyAgent(tx, hostId);
 }
 
+/** Tells in the log of a group what has become of one of its operations. */
+async function tellOf(tx: Database, groupId: string, kind: GroupKind, row: OperationRow): Promise<void> {
+  await logChild(tx, groupId, { kind, child: { row, spec: specOf(row), result: resultOf(row) } });
+}
+
 /** Whose turn it is does not say any more that it waits. */
 async function freeNext(tx: Database, children: readonly OperationRow[]): Promise<void> {
   const done = new Set(children.flatMap(({ id, state }) => (state === "SUCCEEDED" ? [id] : [])));
@@ -114,7 +125,13 @@ async function endRest(
   const after: OperationRow[] = [];
   for (const child of children) {
     const goesOn = !isTerminal(child.state) && child.cancelTime === null;
-    after.push(goesOn ? await requestEnd(tx, child, reasons) : child);
+    if (!goesOn) {
+      after.push(child);
+      continue;
+    }
+    const asked = await requestEnd(tx, child, reasons);
+    await tellOf(tx, group.id, kind, asked);
+    after.push(asked);
   }
   return after;
 }

@@ -5,7 +5,7 @@ import type { Database } from "../../catalog/catalog.ts";
 import { isAttemptOpen } from "../../catalog/operations/attempt.ts";
 import { lockOperation } from "../../catalog/operations/change.ts";
 import { holdsFence, type OperationRow } from "../../catalog/operations/row.ts";
-import { finishAttempt } from "../ending.ts";
+import { finishAttempt } from "../ending/ending.ts";
 import { takeSettlement } from "../settlement.ts";
 import { parseSpec } from "../spec.ts";
 import { isTerminal } from "../states.ts";

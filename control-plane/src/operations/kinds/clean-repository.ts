@@ -23,7 +23,7 @@ export const cleanRepository = defineKind({
     return create(CleanRepositoryCommandSchema, {
       repository: required(facts.repository),
       ...(before ? { before } : {}),
-      activeFolders: [...activeFolders, ...knownFolders.map((folder) => folder.split("/")[1] ?? folder)],
+      activeFolders: [...activeFolders, ...knownFolders].map((folder) => folder.split("/")[1] ?? folder),
       dryRun,
     });
   },

@@ -27,7 +27,7 @@ export const deleteBackup = defineKind({
     return {
       result: {
         case: "deletedBackup",
-        value: create(DeletedBackupSchema, { backup: backupId, objects: result.objects }),
+        value: create(DeletedBackupSchema, { backup: backupId, objects: result.objects, stays: result.stays }),
       },
       failure,
       changes: failure ? changes : [...changes, { is: "copyDeleted", backupId, repositoryId }],

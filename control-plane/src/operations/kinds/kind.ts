@@ -35,6 +35,8 @@ export interface References {
   readonly purposes?: readonly StoragePurpose[];
   /** Whether what is encrypted has to be decrypted: the command gets the identity then. */
   readonly decrypts?: boolean;
+  /** A secret of this operation alone, which its command gets; it is forgotten when the operation has ended. */
+  readonly ownSecret?: string;
   /** Whether it has to be known which backups the catalog has in the repository, and what is under way in it. */
   readonly contents?: boolean;
 }
@@ -47,6 +49,8 @@ export interface Facts {
   /** Whether the catalog knows backups of the cluster in the repository; where both are referred to. */
   readonly isClusterStored?: boolean;
   readonly contents?: RepositoryContents;
+  /** A secret of this operation alone. */
+  readonly ownSecret?: string;
   /** Whether the host that does the work is the repository's home host; where a repository is referred to. */
   readonly isHome?: boolean;
 }
@@ -55,7 +59,7 @@ export interface Facts {
 export interface RepositoryContents {
   /** `<cluster id>/<folder>` of each copy in it. */
   readonly knownFolders: readonly string[];
-  /** Folders of backups that operations write right now. */
+  /** The same of backups that operations write right now. */
   readonly activeFolders: readonly string[];
 }
 
@@ -134,6 +138,8 @@ export interface GroupKind<S extends SpecCase = SpecCase> {
   readonly spec: S;
   /** What one of its operations is about, for messages: `the globals`, `database "orders"`. */
   nameChild(spec: OperationSpec): string;
+  /** What came of one of its operations, for its log; empty where there is nothing to add to its success. */
+  tellResult(result: OperationResult): string;
   /** What came of it all, also where some of it failed or was never begun. */
   conclude(spec: OperationSpec, children: readonly EndedChild[]): OperationResult;
 }
@@ -172,12 +178,14 @@ export function defineKind<S extends SpecCase, C extends CommandCase>(kind: Kind
 export function defineGroup<S extends SpecCase>(kind: {
   readonly spec: S;
   readonly nameChild: (spec: OperationSpec) => string;
+  readonly tellResult: (result: OperationResult) => string;
   readonly conclude: (spec: SpecOf<S>, children: readonly EndedChild[]) => OperationResult;
 }): GroupKind<S> {
   return {
     does: "group",
     spec: kind.spec,
     nameChild: kind.nameChild,
+    tellResult: kind.tellResult,
     conclude: (spec, children) => kind.conclude(narrowSpec(kind.spec, spec), children),
   };
 }

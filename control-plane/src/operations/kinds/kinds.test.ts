@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { BackupDumpResultSchema } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
 import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import { RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
@@ -202,4 +203,15 @@ test("a restored cluster counts what succeeded, and names what did not", () => {
   });
   expect(kinds.restoreCluster.nameChild(database("b"))).toBe('database "b"');
   expect(kinds.restoreCluster.nameChild(specs.restoreGlobals)).toBe("the globals");
+});
+
+test("neither a cleaning nor a rebuild touches the folder of a backup that is being written", () => {
+  const contents = { knownFolders: ["cls_a/known"], activeFolders: ["cls_a/active"] };
+  const facts = { repository: create(RepositoryTargetSchema, { repositoryId: "rep_a" }), contents };
+  expect(kinds.cleanRepository.plan(specs.cleanRepository, facts).value).toMatchObject({
+    activeFolders: ["active", "known"],
+  });
+  expect(kinds.rebuildRepository.plan(specs.rebuildRepository, facts).value).toMatchObject({
+    knownFolders: ["cls_a/known", "cls_a/active"],
+  });
 });

@@ -6,6 +6,7 @@ import { RebuiltRepositorySchema } from "@coppice/proto/gen/coppice/control/v1/r
 import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredBackup } from "./catalog-change.ts";
+import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
 import { defineKind, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
@@ -19,12 +20,15 @@ export const rebuildRepository = defineKind({
   mayLeave: undefined,
   isHeavy: false,
   references: ({ repository }) => ({ repositoryId: repository, purposes: ["read"], contents: true }),
-  plan: (_spec, facts) =>
-    create(ScanRepositoryCommandSchema, {
+  plan(_spec, facts) {
+    // What an operation is writing it will enter itself, or remove again where it turns out not to be whole.
+    const { activeFolders, knownFolders } = required(facts.contents);
+    return create(ScanRepositoryCommandSchema, {
       repository: required(facts.repository),
-      knownFolders: [...required(facts.contents).knownFolders],
-    }),
-  apply({ repository: repositoryId }, { result, failure }) {
+      knownFolders: [...knownFolders, ...activeFolders],
+    });
+  },
+  apply({ repository: repositoryId, repositoryName, adoptedRecipients }, { result, failure }) {
     const changes = reachability({ repositoryId }, failure);
     if (result === undefined) return { failure, changes };
     const problems = [...result.unreadable];
@@ -42,6 +46,8 @@ export const rebuildRepository = defineKind({
     const backups = result.backups.flatMap((scanned) =>
       read(scanned.folder, () => storedBackup(repositoryId, scanned)),
     );
+    const wrong = wrongIdentity(repositoryName, adoptedRecipients, backups);
+    if (wrong) return { failure: failureToDetail(wrong), changes };
     const named = new Set(clusters.map(({ clusterId }) => clusterId));
     const orphans = backups.filter(({ clusterId }) => !named.has(clusterId));
     for (const { folder, clusterId } of orphans) problems.push(`${clusterId}/${folder}: its cluster.json is missing`);
@@ -69,6 +75,23 @@ export const rebuildRepository = defineKind({
 });
 
 const decode = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+
+/** An identity that was given to read what is stored, and reads none of it, is a mistake; better known now than that night. */
+function wrongIdentity(
+  repository: string,
+  adopted: readonly string[],
+  backups: readonly StoredBackup[],
+): Failure | undefined {
+  const encrypted = backups.map(({ manifest }) => manifest.recipients).filter(({ length }) => length > 0);
+  const isOpened = encrypted.some((recipients) => recipients.some((one) => adopted.includes(one)));
+  if (adopted.length === 0 || encrypted.length === 0 || isOpened) return undefined;
+  const recipients = [...new Set(encrypted.flat())].join(", ");
+  const message = `what repository ${repository} holds is encrypted to ${recipients}, and the identity given with it is of ${adopted.join(", ")}`;
+  return new Failure("IDENTITY_WRONG", message, {
+    metadata: { recipients },
+    hint: `coppice repository remove ${repository}, and add it with the identity of one of these recipients`,
+  });
+}
 
 function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBackup {
   const manifest = fromJsonString(BackupManifestSchema, decode(scanned.manifest), { ignoreUnknownFields: true });

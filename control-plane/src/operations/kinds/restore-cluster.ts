@@ -1,11 +1,12 @@
 import { create } from "@bufbuild/protobuf";
 import { RestoredClusterSchema } from "@coppice/proto/gen/coppice/control/v1/restore_operation";
-import { defineGroup, type OperationSpec } from "./kind.ts";
+import { defineGroup, type OperationResult, type OperationSpec } from "./kind.ts";
 
 /** A restore of a whole cluster: its globals, then one database after the other. What was restored stays. */
 export const restoreCluster = defineGroup({
   spec: "restoreCluster",
   nameChild,
+  tellResult,
   conclude({ targetCluster, databases, missing }, children) {
     const results = children.flatMap(({ result, succeeded }) => (succeeded && result ? [result] : []));
     const restored = results.flatMap((result) => (result.case === "restoredDatabase" ? [result.value] : []));
@@ -35,6 +36,18 @@ export const restoreCluster = defineGroup({
 
 function nameChild(spec: OperationSpec): string {
   return databaseOf(spec).map((name) => `database ${JSON.stringify(name)}`)[0] ?? "the globals";
+}
+
+const count = (number: number | bigint, noun: string) => `${number} ${noun}${Number(number) === 1 ? "" : "s"}`;
+
+function tellResult(result: OperationResult): string {
+  if (result.case === "restoredGlobals") {
+    const { createdRoles, createdTablespaces } = result.value;
+    return `${count(createdRoles.length, "role")} and ${count(createdTablespaces.length, "tablespace")} created`;
+  }
+  if (result.case !== "restoredDatabase") return "";
+  const { tables, rows, keptAs } = result.value;
+  return `${count(tables, "table")}, ${count(rows, "row")} compared${keptAs === "" ? "" : `; the one before is kept as ${keptAs}`}`;
 }
 
 function databaseOf(spec: OperationSpec): string[] {

@@ -9,8 +9,9 @@ import type { CreateRestoreSpec } from "@coppice/proto/gen/coppice/control/v1/op
 import { type Facts, type References, required } from "./kind.ts";
 
 /** What a restore needs to know: the copy it reads and the cluster it writes. */
-export function restoreReferences({ backup, repository, targetCluster, file }: CreateRestoreSpec): References {
-  if (file !== "") return { clusterId: targetCluster };
+export function restoreReferences(spec: CreateRestoreSpec): References {
+  const { backup, repository, targetCluster, file, identitySecret } = spec;
+  if (file !== "") return { clusterId: targetCluster, ...(identitySecret === "" ? {} : { ownSecret: identitySecret }) };
   return {
     clusterId: targetCluster,
     backup: { backupId: backup, repositoryId: repository },
@@ -29,7 +30,7 @@ export function restoreCommand(spec: CreateRestoreSpec, facts: Facts): RestoreDa
   return create(RestoreDatabaseCommandSchema, {
     ...(spec.file === ""
       ? { backup: required(facts.backup).address }
-      : { file: create(DumpFileSchema, { path: spec.file }) }),
+      : { file: create(DumpFileSchema, { path: spec.file, identitySecret: spec.identitySecret }) }),
     database: spec.database,
     connection: required(facts.cluster).connection,
     targetDatabase: spec.targetDatabase,

@@ -17,8 +17,8 @@ export interface WatchParts {
 }
 
 /**
- * Snapshots of an operation: one for each change since the cursor's, as far as changes do not overtake each other, and
- * the terminal one last. Ends by itself after that, or with the signal's reason. Errors: OPERATION_NOT_FOUND,
+ * Snapshots of an operation: one for each change since the cursor's, as far as changes do not overtake each other, also
+ * when its agent is lost or back, and the terminal one last. Ends by itself after that, or with the signal's reason. Errors: OPERATION_NOT_FOUND,
  * INVALID_FIELD.
  */
 export async function* watchOperation(
@@ -26,16 +26,19 @@ export async function* watchOperation(
   { id, cursor, signal }: { id: string; cursor: string; signal: AbortSignal },
 ): AsyncGenerator<Operation> {
   let known = parseCursor(cursor);
+  let reason: string | undefined;
   // Subscribed before the first look: no change falls between the two.
   using changes = operationNotices.subscribe(id);
   for (;;) {
     const record = await findOperation(catalog.db, id);
     if (record === undefined) fail("OPERATION_NOT_FOUND", `there is no operation ${id}`);
     const { revision, state } = record.row;
-    // Not "greater": a catalog that was restored may have gone back.
-    const isNew = revision !== known;
+    const seen = snapshot(record);
+    // Not "greater": a catalog that was restored may have gone back. An agent that is lost changes no row of it.
+    const isNew = revision !== known || (reason !== undefined && seen.stateReason !== reason);
     known = revision;
-    if (isNew) yield snapshot(record);
+    reason = seen.stateReason;
+    if (isNew) yield seen;
     if (isTerminal(state)) return;
     await changes.next(pollMs, signal);
   }

@@ -8,7 +8,7 @@ export interface DatabaseRestore {
   readonly operationId: string;
   readonly from:
     | { readonly backup: string; readonly repository: string; readonly cluster: string }
-    | { readonly file: string };
+    | { readonly file: string; readonly identitySecret: string };
   /** Name in the backup. */
   readonly database: string;
   readonly target: { readonly id: string; readonly name: string };

@@ -1,29 +1,38 @@
-import type { CreateRestoreSpec } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { KeyObject } from "node:crypto";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { PlanRestoreSpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { RestoreRequest } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
 import type { HostRow } from "../../catalog/host.ts";
+import { requireTrusted } from "../../secrets/may-decrypt.ts";
+import { seal } from "../../secrets/seal.ts";
 import { requireCluster, requireHost } from "../../inventory/require.ts";
-import type { Prepared } from "../prepared.ts";
+import type { OwnSecret, Prepared, PreparedPart } from "../prepared.ts";
 import { primaryInstance } from "../primary-instance.ts";
 import { globalsSpec, planCluster } from "./cluster.ts";
 import { type DatabaseRestore, exclusiveKeyOf, restoreSpec } from "./database.ts";
 import { weighRequest } from "./request.ts";
 import { chooseSource, requireDatabase } from "./source.ts";
+import { spareCatalog } from "./spare-catalog.ts";
 
 /**
  * Resolves what to restore and where to: one database, the globals, or a cluster, which is a group. Errors: INVALID_FIELD,
  * CLUSTER_NOT_FOUND, BACKUP_NOT_FOUND also when the cluster has no good one, DATABASE_NOT_IN_BACKUP, DATABASE_EXISTS,
- * REPOSITORY_WRONG_HOST, HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING, NOT_SUPPORTED.
+ * REPOSITORY_WRONG_HOST, HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING, NOT_SUPPORTED, DATABASE_IN_USE for the catalog's own.
  */
-export async function prepareRestore(db: Database, request: RestoreRequest, now: Date): Promise<Prepared> {
+export async function prepareRestore(
+  db: Database,
+  request: RestoreRequest,
+  { now, masterKey }: { readonly now: Date; readonly masterKey: KeyObject },
+): Promise<Prepared> {
   const what = weighRequest(request);
   const { row: cluster } = await requireCluster(db, request.cluster);
   const target = await requireCluster(db, request.targetCluster || cluster.id);
   const host = await requireHost(db, primaryInstance(target).hostId);
-  if (what === "file") return await prepareFile(db, { request, target, host, now });
+  if (what === "file") return await prepareFile(db, { request, target, host, now, masterKey });
   const source = await chooseSource(db, { cluster, backupId: request.backup, host });
   const operationId = newId("op", { now: () => now.getTime() });
   const common = {
@@ -41,6 +50,7 @@ export async function prepareRestore(db: Database, request: RestoreRequest, now:
       requireDatabase(source, database);
       const from = { backup: source.backup, repository: source.repository.id, cluster: cluster.id };
       const targetDatabase = request.targetDatabase || database;
+      await spareCatalog(db, target, [targetDatabase]);
       return {
         ...common,
         ...databaseWork({ ...choices(request), operationId, from, database, target: target.row, targetDatabase }, now),
@@ -54,6 +64,7 @@ export async function prepareRestore(db: Database, request: RestoreRequest, now:
       };
     case "cluster": {
       const { spec, parts } = planCluster(restore, now);
+      await spareCatalog(db, target, spec.databases);
       return {
         ...common,
         hostId: undefined,
@@ -65,13 +76,34 @@ export async function prepareRestore(db: Database, request: RestoreRequest, now:
   }
 }
 
-/** The restore of one database that a plan is asked for. Errors: NOT_SUPPORTED for the globals and the cluster. */
-export function requirePlannable({ spec }: Prepared): CreateRestoreSpec {
-  if (spec.case === "createRestore") return spec.value;
-  const what = spec.case === "restoreGlobals" ? "the globals" : "a whole cluster";
-  return fail("NOT_SUPPORTED", `restores of ${what} are not planned by an agent yet`, {
-    hint: "check the request with coppice restore create … --dry-run, or plan its databases one by one",
-  });
+/** The plan of a restore that was resolved: its agent looks at all of it, where the restore itself is a group too. */
+export function preparePlan(restore: Prepared): Prepared {
+  const { exclusiveKey: _, parts = [], ...prepared } = restore;
+  const value = create(PlanRestoreSpecSchema, planned(prepared.spec, parts));
+  return { ...prepared, hostId: prepared.hostId ?? parts[0]?.hostId, spec: { case: "planRestore", value } };
+}
+
+function planned(
+  spec: Prepared["spec"],
+  parts: readonly PreparedPart[],
+): MessageInitShape<typeof PlanRestoreSpecSchema> {
+  switch (spec.case) {
+    case "createRestore":
+      return { restore: spec.value };
+    case "restoreGlobals":
+      return { globals: spec.value };
+    case "restoreCluster": {
+      const specs = parts.map((part) => part.spec);
+      const globals = specs.flatMap((part) => (part.case === "restoreGlobals" ? [part.value] : []))[0];
+      return {
+        cluster: spec.value,
+        ...(globals ? { globals } : {}),
+        databases: specs.flatMap((part) => (part.case === "createRestore" ? [part.value] : [])),
+      };
+    }
+    default:
+      throw new TypeError(`a ${spec.case} is no restore`);
+  }
 }
 
 async function prepareFile(
@@ -81,7 +113,14 @@ async function prepareFile(
     target,
     host,
     now,
-  }: { readonly request: RestoreRequest; readonly target: ClusterRecord; readonly host: HostRow; readonly now: Date },
+    masterKey,
+  }: {
+    readonly request: RestoreRequest;
+    readonly target: ClusterRecord;
+    readonly host: HostRow;
+    readonly now: Date;
+    readonly masterKey: KeyObject;
+  },
 ): Promise<Prepared> {
   const { file, fileHost, database } = request;
   const there = fileHost === "" ? host : await requireHost(db, fileHost);
@@ -96,8 +135,11 @@ async function prepareFile(
     );
   }
   const operationId = newId("op", { now: () => now.getTime() });
+  const secret = request.identity === "" ? undefined : sealIdentity(masterKey, { ...request, host, operationId });
   const targetDatabase = request.targetDatabase || database;
-  const restore = { ...choices(request), operationId, from: { file }, database, target: target.row, targetDatabase };
+  await spareCatalog(db, target, [targetDatabase]);
+  const from = { file, identitySecret: secret?.id ?? "" };
+  const restore = { ...choices(request), operationId, from, database, target: target.row, targetDatabase };
   return {
     operationId,
     hostId: host.id,
@@ -105,8 +147,29 @@ async function prepareFile(
     repositoryId: undefined,
     subject: target.row,
     backups: [],
+    ...(secret ? { secret } : {}),
     ...databaseWork(restore, now),
   };
+}
+
+/** An identity goes to no host but those that are trusted with them. Errors: HOST_MAY_NOT_DECRYPT. */
+function sealIdentity(
+  masterKey: KeyObject,
+  {
+    identity,
+    file,
+    host,
+    operationId,
+  }: {
+    readonly identity: string;
+    readonly file: string;
+    readonly host: HostRow;
+    readonly operationId: string;
+  },
+): OwnSecret {
+  requireTrusted(host, file);
+  const id = newId("sec");
+  return { id, purpose: `identity for operation ${operationId}`, sealed: seal(masterKey, id, identity) };
 }
 
 function choices({

@@ -29,6 +29,7 @@ test.for<[string, Request]>([
   ["restore.backup", { file: "/x.sql", targetDatabase: "a", backup: "bkp_01kaj3v8m2e7rv1q6c0d9w5x4t" }],
   ["restore.target_cluster", { file: "/x.sql", targetDatabase: "a", targetCluster: "other" }],
   ["restore.file_host", { database: "a", fileHost: "db7" }],
+  ["restore.identity", { database: "a", identity: "x" }],
   ["restore.file", { what: GLOBALS, file: "/x.sql" }],
   ["restore.database", { what: GLOBALS, database: "a" }],
   ["restore.replace", { what: GLOBALS, replace: true }],

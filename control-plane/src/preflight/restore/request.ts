@@ -20,6 +20,7 @@ const onlyFor: readonly (readonly [field: Field, cases: readonly RestoreCase[], 
   ["roles", ["globals", "cluster"], "nothing: roles are restored with the globals or the cluster"],
   ["noTablespaces", ["globals", "cluster"], "nothing: tablespaces are restored with the globals or the cluster"],
   ["file", ["file"], "nothing: a file holds one database"],
+  ["identity", ["file"], "nothing: the identity of a repository is kept with it"],
   ["fileHost", ["file"], "nothing: it is the host of a file, and no file is given"],
 ];
 

@@ -34,6 +34,7 @@ export function hostMessage(row: HostRow, facts: HostFacts): Host {
         major: found.major,
         owner: found.owner,
         running: found.running,
+        runningUnknown: found.runningUnknown,
         systemIdentifier: found.systemIdentifier,
         debianName: found.debianName,
         cluster: findProtection(found, facts.instances)?.clusterId ?? "",

@@ -1,13 +1,10 @@
 import { randomUUID } from "node:crypto";
-import {
-  CreateMultipartUploadCommand,
-  GetBucketVersioningCommand,
-  GetObjectLockConfigurationCommand,
-} from "@aws-sdk/client-s3";
+import { CreateMultipartUploadCommand } from "@aws-sdk/client-s3";
 import { type Failure, isFailure } from "@coppice/proto/kit/failure";
 import type { Bucket } from "../bucket.ts";
 import { probeConditionalPut } from "./conditional-put.ts";
 import { deleteOne } from "../delete.ts";
+import { type Protection, readProtection } from "./protection.ts";
 import { getObject } from "../get.ts";
 import { listObjects, listUploads } from "../list.ts";
 import { abortUpload } from "../put/multipart.ts";
@@ -22,7 +19,7 @@ export interface MissingRight {
 }
 
 /** What was found out about a bucket and what its keys may do; "unknown" where nobody may look. */
-export interface BucketFacts {
+export interface BucketFacts extends Protection {
   readonly name: string;
   readonly region: string;
   /** How far the server's clock is ahead of this host's, in milliseconds. */
@@ -30,10 +27,6 @@ export interface BucketFacts {
   readonly missing: readonly MissingRight[];
   /** Whether a conditional put has one winner here; undefined when nothing may be put. */
   readonly conditionalPut: boolean | undefined;
-  readonly versioning: "on" | "suspended" | "off" | "unknown";
-  readonly objectLock: "on" | "off" | "unknown";
-  /** The lock that new objects get by themselves, such as "COMPLIANCE 30 days". */
-  readonly lockRule: string | undefined;
   /** Keys of probe objects that could not be deleted again. */
   readonly left: readonly string[];
 }
@@ -83,8 +76,7 @@ export async function inspectBucket(bucket: Bucket, probePrefix: string, signal:
     clockAheadMs: bucket.clock.aheadMs,
     missing,
     conditionalPut,
-    versioning: await versioningOf(bucket, signal),
-    ...(await lockOf(bucket, signal)),
+    ...(await readProtection(bucket, signal)),
     left,
   };
 }
@@ -96,41 +88,4 @@ async function beginUpload(bucket: Bucket, key: string, signal: AbortSignal) {
     client.send(new CreateMultipartUploadCommand(target), options),
   );
   return { key, uploadId: answer.UploadId ?? "" };
-}
-
-async function versioningOf(bucket: Bucket, signal: AbortSignal): Promise<BucketFacts["versioning"]> {
-  const kind = { purpose: "read", doing: "read", action: "s3:GetBucketVersioning", key: "" } as const;
-  const target = { Bucket: bucket.location.bucket };
-  const answer = await send(
-    bucket,
-    kind,
-    signal,
-    (client, options) => client.send(new GetBucketVersioningCommand(target), options),
-    async ({ status }) => (status !== undefined && status < 500 ? "unknown" : undefined),
-  );
-  if (answer === "unknown") return answer;
-  return answer.Status === "Enabled" ? "on" : answer.Status === "Suspended" ? "suspended" : "off";
-}
-
-async function lockOf(bucket: Bucket, signal: AbortSignal): Promise<Pick<BucketFacts, "objectLock" | "lockRule">> {
-  const kind = { purpose: "read", doing: "read", action: "s3:GetBucketObjectLockConfiguration", key: "" } as const;
-  const target = { Bucket: bucket.location.bucket };
-  const answer = await send(
-    bucket,
-    kind,
-    signal,
-    (client, options) => client.send(new GetObjectLockConfigurationCommand(target), options),
-    // Ceph answers 409 where others answer 404 to a bucket without.
-    async ({ status, code }) =>
-      code === "ObjectLockConfigurationNotFoundError" || status === 409
-        ? "off"
-        : status !== undefined && (status < 500 || status === 501)
-          ? "unknown"
-          : undefined,
-  );
-  if (answer === "off" || answer === "unknown") return { objectLock: answer, lockRule: undefined };
-  const { ObjectLockEnabled, Rule } = answer.ObjectLockConfiguration ?? {};
-  const { Mode, Days, Years } = Rule?.DefaultRetention ?? {};
-  const lockRule = Mode && `${Mode} ${Years === undefined ? `${Days} days` : `${Years} years`}`;
-  return { objectLock: ObjectLockEnabled === "Enabled" ? "on" : "off", lockRule };
 }

@@ -1,10 +1,10 @@
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
-import type { Database } from "../catalog/catalog.ts";
-import { lockActiveOfHost, lockOperation } from "../catalog/operations/change.ts";
-import type { OperationRow } from "../catalog/operations/row.ts";
+import type { Database } from "../../catalog/catalog.ts";
+import { lockActiveOfHost, lockOperation } from "../../catalog/operations/change.ts";
+import type { OperationRow } from "../../catalog/operations/row.ts";
 import { failOperation, finishAttempt } from "./ending.ts";
-import { parseSpec } from "./spec.ts";
-import { isTerminal } from "./states.ts";
+import { parseSpec } from "../spec.ts";
+import { isTerminal } from "../states.ts";
 
 /**
  * Ends what a host without access any more was to work on: what was never sent, or changes nothing, has failed

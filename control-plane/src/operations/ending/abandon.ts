@@ -1,11 +1,11 @@
 import { fail, Failure, failureToDetail } from "@coppice/proto/kit/failure";
-import { type AuditedCall, writeAudit } from "../audit/audit.ts";
-import type { Database } from "../catalog/catalog.ts";
-import { lockOperation } from "../catalog/operations/change.ts";
+import { type AuditedCall, writeAudit } from "../../audit/audit.ts";
+import type { Database } from "../../catalog/catalog.ts";
+import { lockOperation } from "../../catalog/operations/change.ts";
 import { failOperation } from "./ending.ts";
-import { lostAttempt } from "./settlement.ts";
-import { parseSpec } from "./spec.ts";
-import { nextState } from "./states.ts";
+import { lostAttempt } from "../settlement.ts";
+import { parseSpec } from "../spec.ts";
+import { nextState } from "../states.ts";
 
 /**
  * Gives up finding out how an operation of unknown outcome ended: it has failed, its leavings name what was not looked

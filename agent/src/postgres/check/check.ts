@@ -7,14 +7,15 @@ import {
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { isFailure } from "@coppice/proto/kit/failure";
-import { runProgram } from "../host/run.ts";
-import { openConnection, type PostgresConnection } from "./connect.ts";
-import { type ClientFiles, formatAddress, isSocket, type ResolvedEndpoint, resolveEndpoint } from "./endpoint.ts";
-import { readFacts } from "./facts.ts";
-import { majorOf, requireSupported } from "./majors.ts";
-import { quoteIdentifier } from "./quote.ts";
-import { findToolAccess } from "./tool-access.ts";
-import { findTools } from "./tools.ts";
+import { runProgram } from "../../host/run.ts";
+import { openConnection, type PostgresConnection } from "../connect.ts";
+import { type ClientFiles, formatAddress, isSocket, type ResolvedEndpoint, resolveEndpoint } from "../endpoint.ts";
+import { readFacts } from "../facts.ts";
+import { majorOf, requireSupported } from "../majors.ts";
+import { quoteIdentifier } from "../quote.ts";
+import { findToolAccess } from "../tool-access.ts";
+import { findTools } from "../tools.ts";
+import { listUnreadable } from "./unreadable.ts";
 
 interface Item {
   name: string;
@@ -62,7 +63,7 @@ async function checkTools(endpoint: ResolvedEndpoint, major: number, signal: Abo
   }
 }
 
-async function checkPrivileges(connection: PostgresConnection, facts: ClusterFacts): Promise<Item[]> {
+async function checkPrivileges(connection: PostgresConnection, facts: ClusterFacts, signal: AbortSignal) {
   const role = quoteIdentifier(connection.endpoint.user);
   if (facts.superuser) return [ok("privileges", `${role} is a superuser`)];
   const { reads_all, reads_passwords } = await connection.queryOne<{ reads_all: boolean; reads_passwords: boolean }>(`
@@ -74,9 +75,13 @@ async function checkPrivileges(connection: PostgresConnection, facts: ClusterFac
     const message = `${role} is no superuser and may not read all data: dumps of tables it has no right to will fail`;
     items.push(warning("privileges", message, `GRANT pg_read_all_data TO ${role};`));
   }
+  for (const { message, fix } of await listUnreadable(connection, signal))
+    items.push(warning("contents", message, fix));
   if (!reads_passwords) {
     const message = "the passwords of roles cannot be read: globals are dumped without them";
-    items.push(warning("role-passwords", message, `ALTER ROLE ${role} SUPERUSER;`));
+    // A catalog of all databases, with privileges in each; pg_dumpall reads it in this one.
+    const where = `-- in the database ${quoteIdentifier(connection.endpoint.maintenanceDatabase)}`;
+    items.push(warning("role-passwords", message, `GRANT SELECT ON pg_catalog.pg_authid TO ${role}; ${where}`));
   }
   return items;
 }
@@ -118,7 +123,7 @@ export async function checkCluster(request: {
     items.unshift(ok("connection", `PostgreSQL ${major} answers at ${formatAddress(endpoint)}`));
     if (facts.inRecovery) items.push(ok("role", "it is a standby: it can be dumped, not restored into"));
     items.push(...(await checkTools(endpoint, major, signal)));
-    items.push(...(await checkPrivileges(connection, facts)));
+    items.push(...(await checkPrivileges(connection, facts, signal)));
     items.push(...(await checkDatabases(connection)));
   } catch (error) {
     signal.throwIfAborted();

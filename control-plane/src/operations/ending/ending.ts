@@ -2,16 +2,17 @@ import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import { type FailureDetail, FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
-import type { Database } from "../catalog/catalog.ts";
-import { countAttempts, endAttempt } from "../catalog/operations/attempt.ts";
-import { changeOperation, type OperationChange } from "../catalog/operations/change.ts";
-import { notifyAgent } from "../catalog/operations/notify.ts";
-import type { OperationRow } from "../catalog/operations/row.ts";
-import { applyChanges } from "./apply.ts";
-import { followChild } from "./group/group.ts";
-import type { Applied } from "./kinds/kind.ts";
-import { parseSpec, resultToJson } from "./spec.ts";
-import { nextState, type OperationEvent } from "./states.ts";
+import type { Database } from "../../catalog/catalog.ts";
+import { countAttempts, endAttempt } from "../../catalog/operations/attempt.ts";
+import { changeOperation, type OperationChange } from "../../catalog/operations/change.ts";
+import { notifyAgent } from "../../catalog/operations/notify.ts";
+import type { OperationRow } from "../../catalog/operations/row.ts";
+import { applyChanges } from "../apply.ts";
+import { forgetSecret } from "./forget-secret.ts";
+import { followChild } from "../group/group.ts";
+import type { Applied } from "../kinds/kind.ts";
+import { parseSpec, resultToJson } from "../spec.ts";
+import { nextState, type OperationEvent } from "../states.ts";
 
 /** How an attempt ended. */
 export type Ending =
@@ -135,6 +136,7 @@ async function change(
   if (changed === undefined) throw new Error(`operation ${row.id} changed although it was locked`);
   // Others may have waited for it; and what is tried again or looked after needs the agent.
   if (row.hostId !== null) await notifyAgent(tx, row.hostId);
+  await forgetSecret(tx, changed);
   await followChild(tx, changed);
   return changed;
 }

@@ -1,0 +1,1 @@
+ALTER TABLE "found_cluster" ADD COLUMN "running_unknown" text DEFAULT '' NOT NULL;

@@ -1,0 +1,74 @@
+import { spawnSync } from "node:child_process";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+
+let [server, fresh]: PostgresServer[] = [];
+let lab: DumpLab;
+beforeAll(async () => {
+  [server, fresh] = await Promise.all([openPostgresServer({ major: 18 }), openPostgresServer({ major: 18 })]);
+  lab = await openDumpLab(server);
+  await server.sql("postgres", "create database shop");
+  await server.sql("shop", "create table t as select generate_series(1, 100) as id");
+  await lab.dump(lab.dumpCommand());
+});
+afterAll(async () => {
+  await lab?.[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
+  await fresh?.[Symbol.asyncDispose]();
+});
+
+const main = join(import.meta.dirname, "../../agent/src/main.ts");
+function restore(...args: string[]) {
+  if (!fresh) throw new Error("no server");
+  const to = ["--repo", lab.repository, "--to", `127.0.0.1:${fresh.port}`, "--user", fresh.superuser];
+  const env = { ...process.env, PGPASSWORD: fresh.password };
+  return spawnSync(process.execPath, [main, "restore", "shop", "--all", ...to, ...args], { encoding: "utf8", env });
+}
+const query = async (database: string, text: string) => (await fresh?.sql(database, text))?.trim();
+
+test("a database in which somebody has made anything at all is not taken for one of a new cluster", async () => {
+  for (const [make, drop] of [
+    ["create text search configuration mine (copy = simple)", "drop text search configuration mine"],
+    ["create collation mine (locale = 'C')", "drop collation mine"],
+    [
+      "alter default privileges grant select on tables to public",
+      "alter default privileges revoke select on tables from public",
+    ],
+  ] as const) {
+    await fresh?.sql("postgres", make);
+    expect(restore("--plan"), make).toMatchObject({
+      status: 4,
+      stderr: expect.stringContaining('"postgres"') as unknown,
+    });
+    await fresh?.sql("postgres", drop);
+  }
+  expect(await query("postgres", "select count(*) from pg_database")).toBe("3");
+});
+
+test("a backup of a host whose clock was ahead is not the newest for ever", async () => {
+  const folder = join(lab.repository, "cls_test/backups");
+  const [first = ""] = await readdir(folder);
+  const file = join(folder, first, "manifest.json");
+  await writeFile(file, (await readFile(file, "utf8")).replace(/"startTime": "20\d\d/, '"startTime": "2099'));
+  const { result } = await lab.dump(lab.dumpCommand());
+  const { stdout } = spawnSync(process.execPath, [main, "ls", "--repo", lab.repository], { encoding: "utf8" });
+  expect(stdout).toContain("2099");
+  expect(stdout).toContain(`last good ${result.manifest?.backupId}`);
+});
+
+test("what an earlier run has put into place is told from what was restored just now", async () => {
+  const { result } = await lab.dump(lab.dumpCommand({ databases: ["shop"] }));
+  const ofShop = ["--backup", result.manifest?.backupId ?? ""];
+  expect(restore(...ofShop)).toMatchObject({ status: 0 });
+  await fresh?.sql("shop", "delete from t");
+  const again = restore(...ofShop);
+  expect(again.status).toBe(0);
+  expect(again.stdout).toContain(
+    "✓ shop is in place already, from an earlier run\n  ! it was not looked at: what was changed in it since stays; --replace",
+  );
+  expect(restore(...ofShop, "--replace", "--yes")).toMatchObject({ status: 0 });
+  expect(await query("shop", "select count(*) from t")).toBe("100");
+});
