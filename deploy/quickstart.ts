@@ -5,6 +5,7 @@ import { openInstallation } from "../tests/support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../tests/support/postgres-servers.ts";
 import { findPrograms } from "../tests/support/programs.ts";
 import { runProgram } from "../tests/support/run-program.ts";
+import { showPhysicalBackup } from "./quickstart-physical.ts";
 
 // The demonstration, from the installed tree. Every line that claims something is printed after it was checked.
 const root = dirname(import.meta.dirname);
@@ -33,12 +34,13 @@ async function isReachable(folder: string): Promise<boolean> {
   return code === 0;
 }
 
+const digestScript = Object.keys(demoRows)
+  .map((table) => `select '${table}', count(*), md5(string_agg(md5(t::text), '' order by t::text)) from ${table} t;`)
+  .join("\n");
+
 /** One line a table: rows, and a digest over every row as text. */
 async function digest(server: PostgresServer, database: string): Promise<string[]> {
-  const script = Object.keys(demoRows)
-    .map((table) => `select '${table}', count(*), md5(string_agg(md5(t::text), '' order by t::text)) from ${table} t;`)
-    .join("\n");
-  return (await server.sql(database, script)).trim().split("\n");
+  return (await server.sql(database, digestScript)).trim().split("\n");
 }
 
 const local = join(root, ".coppice/quickstart");
@@ -186,6 +188,18 @@ if (!bucket) {
   );
 } else {
   say("          on S3 the objects stay where they are: delete them with the bucket's own tools, or keep them");
+}
+
+// The whole cluster byte by byte, and a second server that comes of it.
+{
+  await using _twin = await showPhysicalBackup({
+    cop,
+    server,
+    folder,
+    show,
+    claim,
+    digest: (sql) => sql("shop", digestScript),
+  });
 }
 
 const refused = await cop.coppice(["repository", "check", "main", "--host", "db8"]);

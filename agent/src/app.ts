@@ -7,6 +7,7 @@ import { openBudget, usualBudgetBytes } from "./budget.ts";
 import { handlers } from "./commands/registry.ts";
 import { openRunner } from "./commands/runner.ts";
 import type { Config } from "./config.ts";
+import { openDesired } from "./desired/desired.ts";
 import { claimFolder } from "./journal/exclusive.ts";
 import { openJournal } from "./journal/journal.ts";
 import { discoverClusters } from "./postgres/discover.ts";
@@ -15,6 +16,7 @@ import { readIdentity } from "./session/identity.ts";
 import { keepLink } from "./session/link.ts";
 import type { Outbox } from "./session/outbox.ts";
 import { agentVersion } from "./version.ts";
+import { runArchive } from "./wal/receive/archive.ts";
 
 /**
  * Runs the agent until the signal aborts: then commands are aborted and clear away behind themselves, their results are
@@ -27,6 +29,13 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
   await using _claim = await claimFolder(dataDirectory);
   await using journal = await openJournal(dataDirectory);
   const workFolder = await makeWorkFolder(dataDirectory);
+  const clientFiles = agentClientFiles(process.env, homedir());
+  const budget = openBudget(usualBudgetBytes);
+  await using kept = await openDesired({
+    folder: dataDirectory,
+    archive: (started) => runArchive({ ...started, clientFiles, budget, log }),
+    log,
+  });
   let outbox: Outbox | undefined;
   await using runner = openRunner({
     handlers,
@@ -34,8 +43,8 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
     report: (message) => outbox?.put(message),
     workFolder,
     agentVersion: agentVersion(),
-    clientFiles: agentClientFiles(process.env, homedir()),
-    budget: openBudget(usualBudgetBytes),
+    clientFiles,
+    budget,
     log,
   });
   log.info({ version: agentVersion(), host: identity.hostName, dataDirectory }, "agent starts");
@@ -47,8 +56,9 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
       identity,
       agentVersion: agentVersion(),
       bootId: randomUUID(),
-      capabilities: Object.keys(handlers),
+      capabilities: [...Object.keys(handlers), "walArchive"],
       runner,
+      kept,
       discover: discoverClusters,
       onOutbox: (opened) => (outbox = opened),
       log,

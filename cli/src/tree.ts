@@ -13,6 +13,7 @@ import { addRepositoryCommands } from "./commands/repository.ts";
 import { addRestoreCommands } from "./commands/restore.ts";
 import { addStatusCommand } from "./commands/status.ts";
 import { addTokenCommands } from "./commands/token.ts";
+import { addWalCommands } from "./commands/wal.ts";
 import type { Terminal } from "./output/terminal.ts";
 
 /** The whole tree of commands. Errors in a command line are thrown as CommanderError and not yet printed. */
@@ -31,6 +32,7 @@ export function createCommandTree(execute: Execute, terminal: Pick<Terminal, "ou
   addClusterCommands(program, execute);
   addRepositoryCommands(program, execute);
   addBackupCommands(program, execute);
+  addWalCommands(program, execute);
   addRestoreCommands(program, execute);
   addOperationCommands(program, execute);
   addTokenCommands(program, execute);

@@ -17,6 +17,7 @@ import type { Enrol } from "./rpc/host-service.ts";
 import { routes } from "./rpc/routes.ts";
 import { openServer } from "./rpc/server.ts";
 import { openReceive } from "./reports/receive.ts";
+import { runDesired } from "./operations/desired/run-desired.ts";
 import { runDispatcher } from "./operations/dispatcher.ts";
 import { reconcile } from "./operations/reconcile.ts";
 import { openFleet } from "./fleet/fleet.ts";
@@ -69,7 +70,9 @@ export async function openApp(
       heartbeatMs: config.heartbeatMs,
       callbacks: {
         onHello: (session, hello) => reconcile(operations, session, hello.inFlight),
-        serve: (session) => runDispatcher(operations, session),
+        serve: async (session) => {
+          await Promise.all([runDispatcher(operations, session), runDesired(operations, session)]);
+        },
         onReport: openReceive({ catalog, log }),
         onStateChange: (hostId) => catalog.transaction((tx) => touchOperationsOfHost(tx, hostId)),
       },

@@ -8,6 +8,7 @@ import { isFailure } from "@coppice/proto/kit/failure";
 import { Client, DatabaseError } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 import { portrayDatabase } from "../support/dumps/database-portrait.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
@@ -83,7 +84,7 @@ test.each(["pg_dump", "zstd", "age"])(
     await held.release();
     expect(dumped.failure).toMatchObject({ reason: "BACKUP_INCOMPLETE" });
     expect(dumped.failure?.message).toMatch(new RegExp(`"orders": ${program} .*SIGKILL`));
-    const content = dumped.result.manifest?.content.value;
+    const content = dumpContent(dumped.result.manifest);
     expect(content?.databases.map(({ name }) => name)).toEqual(["stock"]);
     expect(content?.missing.map(({ name }) => name)).toContain("orders");
     const keys = await stored(wanted.backup?.folder);

@@ -28,7 +28,7 @@ const known = { backup: "", doomed: "", indeterminate: "", other: "" };
 beforeAll(async () => {
   lab = stack.use(await openControlPlaneLab({ heartbeatMs }));
   const db = await openOperationLab(lab, "db1", heartbeatMs);
-  const capabilities = Object.keys(handlers);
+  const capabilities = [...new Set([...Object.keys(handlers), "walArchive"])];
   const first = await db.connect({ capabilities });
   await lab.client(RepositoryService).createRepository({
     name: "served",
@@ -73,6 +73,10 @@ const examples: Record<string, Example> = {
     change: () => ({ endpoint: { host: "127.0.0.2", port: 5432 } }),
   },
   "ClusterService/CheckCluster": { request: () => ({ cluster: "db1" }), change: () => ({ cluster: "made" }) },
+  "ClusterService/UpdateWalArchive": {
+    request: () => ({ cluster: "db1", repository: "db1" }),
+    change: () => ({ settings: { compressionLevel: 9 } }),
+  },
   "RepositoryService/CreateRepository": {
     request: () => ({ name: "made", homeHost: "db1", location: { filesystem: { path: "/srv/made" } } }),
     change: () => ({ location: { filesystem: { path: "/srv/other" } } }),

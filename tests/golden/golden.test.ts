@@ -14,6 +14,7 @@ import { scanRepository } from "../../agent/src/repository/survey/scan.ts";
 import { verifyBackup } from "../../agent/src/repository/verify.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { connectionTo, type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { runProgram } from "../support/run-program.ts";
@@ -56,12 +57,12 @@ async function find(
   const found = (await scan()).backups.find(({ folder }) => folder.endsWith(backupIdOf(number)));
   if (!found) throw new Error(`there is no ${backupIdOf(number)}`);
   const { folder, manifest, manifestSha256 } = found;
-  const { content } = parseManifest(manifest, folder);
+  const dump = dumpContent(parseManifest(manifest, folder));
   return {
     address: create(BackupAddressSchema, { clusterId, backupId: backupIdOf(number), folder, manifestSha256 }),
     folder: join(repository, clusterId, "backups", folder),
-    databases: content.value?.databases.map(({ name }) => name) ?? [],
-    isPlain: content.value?.databases.some(({ format }) => format === "plain") ?? false,
+    databases: dump?.databases.map(({ name }) => name) ?? [],
+    isPlain: dump?.databases.some(({ format }) => format === "plain") ?? false,
   };
 }
 

@@ -256,7 +256,7 @@ test("backups and restores that cannot be are refused before anything is queued"
     endpoint: { address: { case: "socketDirectory", value: "/run/postgresql" } },
   });
   const expected: [() => Promise<unknown>, string, string, hint?: string][] = [
-    [() => backups.createBackup({ cluster: "shop", kind: BackupKind.FULL }), "NOT_SUPPORTED", "full"],
+    [() => backups.createBackup({ cluster: "shop", kind: BackupKind.FULL }), "CLUSTER_NOT_CHECKED", "shop"],
     [
       () => backups.createBackup({ cluster: "other" }),
       "REPOSITORY_AMBIGUOUS",

@@ -5,6 +5,7 @@ import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
@@ -39,7 +40,7 @@ describe.each([15, 17, 18])("on PostgreSQL %i", (major) => {
     });
     const { failure, result } = await lab.dump(command);
     expect(failure).toBeUndefined();
-    const stored = result.manifest?.content.value?.databases[0]?.stream?.objects[0]?.key ?? "";
+    const stored = dumpContent(result.manifest)?.databases[0]?.stream?.objects[0]?.key ?? "";
     return await readFile(join(lab.repository, "cls_test/backups", command.backup?.folder ?? "", stored), "utf8");
   }
 
@@ -132,7 +133,7 @@ describe("on a managed service", () => {
     return await lab.dump(command, { password });
   }
   const missingIn = ({ result }: Dumped) =>
-    result.manifest?.content.value?.missing.map(({ name, reason }) => [name, reason]);
+    dumpContent(result.manifest)?.missing.map(({ name, reason }) => [name, reason]);
 
   test("the provider's database is left out, one that the role may not enter is lacking, passwords are left out", async () => {
     const dumped = await dumpAs("master", "secret-of-master");
@@ -147,14 +148,14 @@ describe("on a managed service", () => {
     const without = await dumpAs("master", "secret-of-master", { excludeDatabases: ["hidden"], clusterDump: true });
     expect(without.failure).toBeUndefined();
     expect(without.result.manifest?.complete).toBe(true);
-    expect(without.result.manifest?.content.value?.hasRolePasswords).toBe(false);
+    expect(dumpContent(without.result.manifest)?.hasRolePasswords).toBe(false);
     expect(lab.log).toContain("the globals are dumped without passwords: the role may not read pg_authid");
   });
 
   test("a superuser keeps a database of such a name, and leaves passwords out when told to", async () => {
     const dumped = await dumpAs("postgres", server.password, { noRolePasswords: true });
     expect(missingIn(dumped)).toEqual([]);
-    expect(dumped.result.manifest?.content.value?.hasRolePasswords).toBe(false);
+    expect(dumpContent(dumped.result.manifest)?.hasRolePasswords).toBe(false);
     expect(dumped.result.recipe).toContain("Passwords are NOT in it");
   });
 });

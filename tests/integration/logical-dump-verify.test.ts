@@ -10,6 +10,7 @@ import { openContentCheck } from "../../agent/src/logical/verify-content.ts";
 import { manifestObjects } from "../../agent/src/repository/manifest-objects.ts";
 import { verifyBackup } from "../../agent/src/repository/verify.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -105,7 +106,7 @@ test("a stream that was stored whole and is cut short inside is found by its con
     [PLAIN, "orders", "it was cut off"],
   ] as const) {
     const dumped = await dump(format, NONE, false);
-    const content = dumped.result.manifest?.content.value;
+    const content = dumpContent(dumped.result.manifest);
     const object = content?.databases.find((database) => database.name === name)?.stream?.objects[0];
     if (!object) throw new Error("nothing was stored");
     const file = join(folderOf(dumped), object.key);

@@ -7,10 +7,11 @@ import { Client } from "pg";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
 import { settleDump } from "../../agent/src/logical/settle.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
-const dumpOf = ({ result }: Dumped) => result.manifest?.content.value;
+const dumpOf = ({ result }: Dumped) => dumpContent(result.manifest);
 const namesIn = (dumped: Dumped) => dumpOf(dumped)?.databases.map(({ name }) => name);
 const missingIn = (dumped: Dumped) => dumpOf(dumped)?.missing.map(({ name, reason }) => [name, reason]);
 

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
 import { planRestore, type RestoreToPlan } from "../../agent/src/logical/plan.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
@@ -147,7 +148,7 @@ test("what lay in a tablespace that is gone goes into the default one, with a wa
 
 test("stored bytes that are not the ones that were written are never put into place", async () => {
   const damaged = await lab.dump(lab.dumpCommand({ databases: ["shop"] }));
-  const stream = damaged.result.manifest?.content.value?.databases[0]?.stream;
+  const stream = dumpContent(damaged.result.manifest)?.databases[0]?.stream;
   const command = lab.restoreCommand(damaged, "shop", "shop", RestoreMode.REPLACE);
   const place = join(
     lab.repository,

@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { portrayDatabase } from "../support/dumps/database-portrait.ts";
 import { connectionTo, type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -85,7 +86,7 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     }
     const dumped = await lab.dump(lab.dumpCommand({ excludeDatabases: ["shop"], jobs: 4 }));
     expect(dumped.failure).toBeUndefined();
-    const dump = dumped.result.manifest?.content.value;
+    const dump = dumpContent(dumped.result.manifest);
     expect(dump?.databases.map(({ name }) => name)).toEqual(
       expect.arrayContaining([...oddNames, "postgres", "template1"]),
     );
@@ -112,17 +113,14 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     );
     await server.sql("postgres", "create table own (a int); insert into own values (1)");
     const dumped = await lab.dump(lab.dumpCommand());
-    const databases = dumped.result.manifest?.content.value?.databases.map(({ name }) => name) ?? [];
+    const databases = dumpContent(dumped.result.manifest)?.databases.map(({ name }) => name) ?? [];
     expect(databases).toEqual(expect.arrayContaining(["shop", "postgres", "template1", ...oddNames]));
 
     await using empty = await openPostgresServer({ major, settings: { wal_level: "logical" } });
     await using emptyLab = await openDumpLab(empty);
     const nothing = await emptyLab.dump(emptyLab.dumpCommand());
     expect(nothing.result.manifest?.complete).toBe(true);
-    expect(nothing.result.manifest?.content.value?.databases.map(({ name }) => name)).toEqual([
-      "template1",
-      "postgres",
-    ]);
+    expect(dumpContent(nothing.result.manifest)?.databases.map(({ name }) => name)).toEqual(["template1", "postgres"]);
 
     const folder = dumped.result.manifest?.backupId ?? "";
     const [place] = (await readdir(join(lab.repository, "cls_test", "backups"))).filter((name) =>

@@ -14,6 +14,7 @@ import { DumpContents, DumpFormat, DumpCodec } from "@coppice/proto/gen/coppice/
 import { RestoreSelectionSchema } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
+import { dumpContent } from "../support/dumps/dump-content.ts";
 import { portrayDatabase } from "../support/dumps/database-portrait.ts";
 import { connectionTo, type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -137,10 +138,10 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     expect(await lab.restore(taking)).toMatchObject({ tables: 1, rows: 1n, warnings: [] });
     const definitions = create(RestoreSelectionSchema, { contents: DumpContents.SCHEMA_ONLY });
     expect((await lab.restore({ ...taking, selection: definitions, targetDatabase: "empty" })).bytesRead).toBe(
-      large.result.manifest?.content.value?.databases[0]?.stream?.objects[0]?.sizeBytes,
+      dumpContent(large.result.manifest)?.databases[0]?.stream?.objects[0]?.sizeBytes,
     );
     expect(await query("empty", "select count(*) from b")).toBe("0");
-    const key = large.result.manifest?.content.value?.databases[0]?.stream?.objects[0]?.key ?? "";
+    const key = dumpContent(large.result.manifest)?.databases[0]?.stream?.objects[0]?.key ?? "";
     const place = join(lab.repository, "cls_test/backups", taking.backup?.folder ?? "", key);
     const bytes = await readFile(place);
     bytes.writeUInt8(bytes.readUInt8(bytes.length - 100_000) ^ 1, bytes.length - 100_000);

@@ -48,6 +48,8 @@ export interface SimulatedAgentOptions {
   readonly bootId?: string;
   readonly inFlight?: readonly MessageInitShape<typeof CommandInFlightSchema>[];
   readonly capabilities?: readonly string[];
+  /** Revision of the desired state that it has. */
+  readonly desiredRevision?: bigint;
   readonly heartbeatMs: number;
 }
 
@@ -60,12 +62,17 @@ const everything = [
   "restoreDatabase",
   "restoreGlobals",
   "deleteBackup",
+  "backupPhysical",
+  "restorePhysical",
+  "planPhysical",
+  "walArchive",
   "settle",
 ];
 
 /** Opens a session and introduces itself. It has not necessarily been let in when this returns. */
 export function openSimulatedAgent(options: SimulatedAgentOptions): SimulatedAgent {
   const { identity, address, bootId = randomUUID(), inFlight = [], capabilities = everything, heartbeatMs } = options;
+  const { desiredRevision = 0n } = options;
   const channel = openChannel({ address, rootsPem: identity.trustedRootsPem, identity });
   const method = grpcMethod(AgentService.method.session);
   const call = channel.makeBidiStreamRequest(method.path, method.serialize, method.deserialize);
@@ -100,6 +107,7 @@ export function openSimulatedAgent(options: SimulatedAgentOptions): SimulatedAge
       capabilities: [...capabilities],
       inFlight: [...inFlight],
       machineName: "lab",
+      desiredRevision,
     },
   });
   return {

@@ -1,7 +1,7 @@
 import { checkRepository } from "../repository/check.ts";
 import type { Handler } from "./handler.ts";
 import { required } from "./required.ts";
-import { storageAccess } from "./storage-access.ts";
+import { storageAccess } from "../repository/storage-access.ts";
 
 /** Looks at a repository by a probe object. */
 export const checkRepositoryCommand: Handler<"checkRepository"> = async ({ repository, isHome }, context) => {

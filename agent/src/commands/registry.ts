@@ -1,12 +1,15 @@
 import { backupDumpCommand } from "./backup-dump.ts";
+import { backupPhysicalCommand } from "./backup-physical.ts";
 import { checkClusterCommand } from "./check-cluster.ts";
 import { checkRepositoryCommand } from "./check-repository.ts";
 import { cleanRepositoryCommand } from "./clean-repository.ts";
 import { deleteBackupCommand } from "./delete-backup.ts";
 import type { Handlers } from "./handler.ts";
+import { planPhysicalCommand } from "./plan-physical.ts";
 import { planRestoreCommand } from "./plan-restore.ts";
 import { restoreDatabaseCommand } from "./restore-database.ts";
 import { restoreGlobalsCommand } from "./restore-globals.ts";
+import { restorePhysicalCommand } from "./restore-physical.ts";
 import { scanRepositoryCommand } from "./scan-repository.ts";
 import { settleCommand } from "./settle.ts";
 import { verifyBackupCommand } from "./verify-backup.ts";
@@ -16,6 +19,7 @@ export const handlers = {
   checkCluster: checkClusterCommand,
   checkRepository: checkRepositoryCommand,
   backupDump: backupDumpCommand,
+  backupPhysical: backupPhysicalCommand,
   verifyBackup: verifyBackupCommand,
   planRestore: planRestoreCommand,
   restoreDatabase: restoreDatabaseCommand,
@@ -24,4 +28,6 @@ export const handlers = {
   settle: settleCommand,
   scanRepository: scanRepositoryCommand,
   cleanRepository: cleanRepositoryCommand,
+  restorePhysical: restorePhysicalCommand,
+  planPhysical: planPhysicalCommand,
 } satisfies Handlers;

@@ -1,15 +1,23 @@
 import { create } from "@bufbuild/protobuf";
 import type { BackupDumpCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
+import {
+  type BackupPhysicalCommand,
+  BackupPhysicalResultSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { DeleteBackupCommand } from "@coppice/proto/gen/coppice/agent/v1/delete_backup";
 import type { RestoreDatabaseCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { type SettleResult, SettleResultSchema } from "@coppice/proto/gen/coppice/agent/v1/settle";
 import { fail } from "@coppice/proto/kit/failure";
 import { settleDump, settleRestore } from "../logical/settle.ts";
+import { settlePhysical } from "../physical/restore/settle.ts";
 import { deleteBackup } from "../repository/delete.ts";
 import { backupPrefix, manifestKey } from "../repository/layout.ts";
+import { settleCommitted } from "../repository/leavings/settle-committed.ts";
 import type { CommandContext, Handler } from "./handler.ts";
 import { intoStep } from "./into-step.ts";
 import { required } from "./required.ts";
+import { restoredResult } from "./restored-result.ts";
 import { withRestore } from "./with-restore.ts";
 import { stagedOid } from "./staged-oid.ts";
 import { withStorage } from "./with-storage.ts";
@@ -19,10 +27,14 @@ export const settleCommand: Handler<"settle"> = async ({ lost }, context) => {
   switch (lost.case) {
     case "backupDump":
       return { result: await settleLostDump(lost.value, context) };
+    case "backupPhysical":
+      return { result: await settleLostPhysical(lost.value, context) };
     case "restoreDatabase":
       return { result: await settleLostRestore(lost.value, context) };
     case "deleteBackup":
       return { result: await settleLostDelete(lost.value, context) };
+    case "restorePhysical":
+      return { result: await settleLostRestorePhysical(lost.value, context) };
     case undefined:
       return fail("CAPABILITY_MISSING", "this agent cannot settle that kind of command");
   }
@@ -33,6 +45,16 @@ async function settleLostDump(command: BackupDumpCommand, context: CommandContex
   return await withStorage(command.backup?.repository, context, async (storage) => {
     const { outcome, removed } = await settleDump(storage, { command, operationId, signal, onProgress });
     return create(SettleResultSchema, { removed, ...(outcome && { outcome: { case: "backupDump", value: outcome } }) });
+  });
+}
+
+async function settleLostPhysical(command: BackupPhysicalCommand, context: CommandContext): Promise<SettleResult> {
+  const { operationId, signal, progress: onProgress } = context;
+  const address = required(command.backup, "backup");
+  return await withStorage(address.repository, context, async (storage) => {
+    const { committed, removed } = await settleCommitted(storage, { address, operationId, signal, onProgress });
+    const value = committed && create(BackupPhysicalResultSchema, committed);
+    return create(SettleResultSchema, { removed, ...(value && { outcome: { case: "backupPhysical", value } }) });
   });
 }
 
@@ -47,6 +69,19 @@ async function settleLostRestore(command: RestoreDatabaseCommand, context: Comma
       removed,
       ...(outcome && { outcome: { case: "restoreDatabase", value: outcome } }),
     });
+  });
+}
+
+async function settleLostRestorePhysical(
+  command: RestorePhysicalCommand,
+  context: CommandContext,
+): Promise<SettleResult> {
+  const { operationId, signal } = context;
+  const noted = restoredResult.read(context);
+  const { outcome, removed } = await settlePhysical({ command, operationId, noted, signal });
+  return create(SettleResultSchema, {
+    removed,
+    ...(outcome && { outcome: { case: "restorePhysical", value: outcome } }),
   });
 }
 

@@ -1,4 +1,5 @@
 import { openContentCheck } from "../logical/verify-content.ts";
+import { openPhysicalCheck } from "../physical/verify/open-physical-check.ts";
 import { verifyBackup } from "../repository/verify.ts";
 import type { Handler } from "./handler.ts";
 import { required } from "./required.ts";
@@ -13,7 +14,13 @@ export const verifyBackupCommand: Handler<"verifyBackup"> = async ({ backup, con
     verifyBackup(storage, address, {
       signal,
       onProgress,
-      ...(content ? { openContent: (manifest) => openContentCheck(manifest, { identities, signal }) } : {}),
+      ...(content
+        ? {
+            openContent: async (manifest) =>
+              openPhysicalCheck(manifest, { identities, signal }) ??
+              (await openContentCheck(manifest, { identities, signal })),
+          }
+        : {}),
     }),
   );
 };

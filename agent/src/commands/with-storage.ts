@@ -4,7 +4,7 @@ import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { CommandContext } from "./handler.ts";
 import { required } from "./required.ts";
-import { storageAccess } from "./storage-access.ts";
+import { storageAccess } from "../repository/storage-access.ts";
 
 /** Does the work with the repository's storage and closes it at the end. */
 export async function withStorage<T>(

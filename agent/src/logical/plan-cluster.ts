@@ -9,8 +9,8 @@ import type { RestoreDatabaseCommand } from "@coppice/proto/gen/coppice/agent/v1
 import type { RestoreGlobalsResult } from "@coppice/proto/gen/coppice/agent/v1/restore_globals";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { type GlobalsRequest, planGlobals } from "./globals/restore-globals.ts";
-import { type Item, look, quoteNames, toCheckItem } from "./look/item.ts";
-import { seeSpace } from "./look/space.ts";
+import { type Item, look, quoteNames, toCheckItem } from "../host/look.ts";
+import { seeSpace } from "../host/space.ts";
 import { planRestore, type Promised } from "./plan.ts";
 
 /** What a restore of the globals, or of a whole cluster, is looked at with. */

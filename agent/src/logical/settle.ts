@@ -15,11 +15,7 @@ import type { WorkDone } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { openConnection, type PostgresConnection } from "../postgres/connect.ts";
 import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
-import { deleteBackup } from "../repository/delete.ts";
-import { type ReadManifest, readManifest } from "../repository/get.ts";
-import { backupPrefix, objectKey, recipeName } from "../repository/layout.ts";
-import { findLeavings, removeLeavings } from "../repository/leavings.ts";
-import { verifyBackup } from "../repository/verify.ts";
+import { settleCommitted } from "../repository/leavings/settle-committed.ts";
 import type { Storage } from "../storage/storage.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
 import { endTransaction, type IntoProgress, intoSession } from "./into/transaction.ts";
@@ -35,32 +31,7 @@ export interface Settled<Result> {
   readonly removed: string[];
 }
 
-async function readCommitted(
-  storage: Storage,
-  command: BackupDumpCommand,
-  signal: AbortSignal,
-): Promise<ReadManifest | undefined> {
-  const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
-  try {
-    return await readManifest(storage, address, signal);
-  } catch (error) {
-    if (isFailure(error, "MANIFEST_MISSING")) return undefined;
-    throw error;
-  }
-}
-
-async function readRecipe(storage: Storage, prefix: string, signal: AbortSignal): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of await storage.get(objectKey(prefix, recipeName), { signal })) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-/**
- * Finds out how a lost dump ended. It must not be running any more. Committed: everything is read and hashed again, and
- * its result comes back (its facts of the cluster are lost). Not committed, or committed and not what was written (a host
- * that crashed): its objects are removed, since nobody was ever told of it. Fails as the storage does, or with what
- * verifying found where that may pass.
- */
+/** Finds out how a lost dump ended, as settleCommitted does; the facts of its cluster are lost. */
 export async function settleDump(
   storage: Storage,
   {
@@ -76,23 +47,8 @@ export async function settleDump(
   },
 ): Promise<Settled<BackupDumpResult>> {
   const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
-  const prefix = backupPrefix({ clusterId: address.clusterId, folder: address.folder });
-  const committed = await readCommitted(storage, command, signal);
-  const removed = await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
-  if (!committed) return { outcome: undefined, removed };
-  const { failure, result } = await verifyBackup(storage, address, { signal, onProgress });
-  if (failure && ["DIGEST_MISMATCH", "OBJECT_MISSING"].includes(failure.reason)) {
-    const { objects } = await deleteBackup(storage, address, [], signal);
-    return { outcome: undefined, removed: [...removed, `${objects} objects of a damaged backup: ${failure.message}`] };
-  }
-  if (failure) throw failure;
-  const outcome = create(BackupDumpResultSchema, {
-    manifest: committed.manifest,
-    manifestSha256: committed.sha256,
-    storedBytes: result.bytes,
-    recipe: await readRecipe(storage, prefix, signal),
-  });
-  return { outcome, removed };
+  const { committed, removed } = await settleCommitted(storage, { address, operationId, signal, onProgress });
+  return { outcome: committed && create(BackupDumpResultSchema, committed), removed };
 }
 
 /** A restore that was lost. */

@@ -1,6 +1,8 @@
 import { fail } from "@coppice/proto/kit/failure";
 import { type Command, Option } from "commander";
+import type { FetchOptions } from "./fetch.ts";
 import { offlineFailure } from "./offline-failure.ts";
+import type { DirectoryOptions } from "./data-directory/restore-directory.ts";
 import type { PlaceOptions } from "./place/place.ts";
 import type { RestoreOptions } from "./restore/restore.ts";
 import type { VerifyOptions } from "./verify.ts";
@@ -69,6 +71,27 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
       end(await offline(verifyRepository({ ...options, only }, signal)));
     });
 
+  withPlace(program.command("restore-directory"))
+    .description("with no control plane: make a data directory of a physical backup that has its WAL in it")
+    .argument("<cluster>", "name or id of the cluster in the repository, see ls")
+    .requiredOption("--into <folder>", "data directory to make; it has to be absent or empty")
+    .option("--backup <id>", "backup (the newest that has its WAL in it)")
+    .option("--start", "start the server, and wait until it has recovered")
+    .option("--port <n>", "port that it is to listen on (its own)", integer(65_535))
+    .option("--tablespace <oid=folder>", "another place of a tablespace (may be repeated)", collect)
+    .option("--replace", "move what is in the folder aside; it is kept as FOLDER.before-TIME")
+    .option("--plan", "say what would be done, and do nothing")
+    .option("--yes", "replace without asking: for scripts")
+    .addOption(identityOption())
+    .addHelpText(
+      "after",
+      "\nExample:\n  coppice-agent restore-directory shop --repo /mnt/backups --into /var/lib/postgresql/17/restored --start --port 5433",
+    )
+    .action(async (cluster: string, options: Omit<DirectoryOptions, "cluster">) => {
+      const { restoreDirectory } = await import("./data-directory/restore-directory.ts");
+      end(await offline(restoreDirectory({ ...options, cluster }, signal)));
+    });
+
   withPlace(program.command("restore"))
     .description("with no control plane: restore databases of a repository, compared before they are put into place")
     .argument("<cluster>", "name or id of the cluster in the repository, see ls")
@@ -92,5 +115,23 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .action(async (cluster: string, options: Omit<RestoreOptions, "cluster">) => {
       const { restoreFromRepository } = await import("./restore/restore.ts");
       end(await offline(restoreFromRepository({ ...options, cluster }, signal)));
+    });
+
+  withPlace(program.command("fetch"))
+    .description("with no control plane: fetch a file of archived WAL, as a server's restore_command")
+    .argument("<file>", "its name: %f")
+    .argument("<destination>", "where it goes: %p")
+    .requiredOption("--cluster <id>", "id of the cluster in the repository, see ls")
+    .option("--system-identifier <number>", "the server's (of the data directory that it is run in)")
+    .option("--wait <seconds>", "how long to try while the repository is in trouble", integer(86_400), 300)
+    .addOption(identityOption())
+    .addHelpText(
+      "after",
+      "\nExample, in postgresql.conf:\n" +
+        "  restore_command = 'coppice-agent fetch --repo /mnt/backups --cluster cls_01… %f %p'",
+    )
+    .action(async (file: string, destination: string, options: Omit<FetchOptions, "file" | "destination">) => {
+      const { fetchFromRepository } = await import("./fetch.ts");
+      end(await fetchFromRepository({ ...options, file, destination }, signal));
     });
 }

@@ -2,6 +2,7 @@ import { isId } from "@coppice/proto/kit/id";
 import { Failure, fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { openContentCheck } from "../logical/verify-content.ts";
+import { openPhysicalCheck } from "../physical/verify/open-physical-check.ts";
 import { matchIdentities } from "../pipeline/age-identity.ts";
 import { verifyBackup } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -61,7 +62,13 @@ async function verifyOne(backup: FoundBackup, checking: Checking): Promise<Failu
   const { result, failure } = await verifyBackup(storage, backup.address, {
     signal,
     onProgress: progress.update,
-    ...(content ? { openContent: (manifest) => openContentCheck(manifest, { identities, signal }) } : {}),
+    ...(content
+      ? {
+          openContent: async (manifest) =>
+            openPhysicalCheck(manifest, { identities, signal }) ??
+            (await openContentCheck(manifest, { identities, signal })),
+        }
+      : {}),
   });
   progress[Symbol.dispose]();
   const { backupId } = backup.address;

@@ -27,7 +27,30 @@ export interface PostgresConnection extends AsyncDisposable {
   queryOne<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row>;
 }
 
-function clientConfig(endpoint: ResolvedEndpoint, database: string, ssl: TlsAttempt, timeoutMs: number): ClientConfig {
+/** What a cancel request has to name. */
+export interface BackendKey {
+  readonly processId: number;
+  readonly secret: number;
+}
+
+/** How a session begins; see ConnectOptions. */
+export interface LoginOptions {
+  readonly database: string;
+  /** A physical replication connection, which takes commands of the replication protocol alone. */
+  readonly isReplication?: boolean;
+  readonly signal: AbortSignal;
+  readonly connectTimeoutMs?: number;
+}
+
+/** A client that is logged in. */
+export interface Login {
+  readonly client: Client;
+  readonly key: BackendKey;
+}
+
+function clientConfig(endpoint: ResolvedEndpoint, ssl: TlsAttempt, options: LoginOptions): ClientConfig {
+  const { database, isReplication = false, connectTimeoutMs = 10_000 } = options;
+  const replicationHint = `give a password, or a line for the database ${database} in the password file`;
   return {
     host: endpoint.hostAddress ?? endpoint.host,
     port: endpoint.port,
@@ -37,26 +60,33 @@ function clientConfig(endpoint: ResolvedEndpoint, database: string, ssl: TlsAtte
     password: () =>
       endpoint.passwordFor(database) ??
       fail("PASSWORD_MISSING", `the server at ${formatAddress(endpoint)} asks for a password and none is known`, {
-        hint: endpoint.passwordFileProblem && `${endpoint.passwordFileProblem}; mend it, or give a password`,
+        hint:
+          (endpoint.passwordFileProblem && `${endpoint.passwordFileProblem}; mend it, or give a password`) ??
+          (isReplication ? replicationHint : undefined),
       }),
     // `pg` writes into it, and an attempt may be made again for another database.
     ssl: ssl && { ...ssl },
     sslnegotiation: "postgres",
-    connectionTimeoutMillis: timeoutMs,
+    connectionTimeoutMillis: connectTimeoutMs,
     application_name: "coppice",
     keepAlive: true,
+    ...(isReplication ? { replication: "true" } : {}),
   };
 }
 
 const closeMs = 1000;
 
-async function tryToConnect(config: ClientConfig, signal: AbortSignal): Promise<Client> {
+async function tryToConnect(config: ClientConfig, signal: AbortSignal): Promise<Login> {
   const client = new Client(config);
+  let key: BackendKey = { processId: 0, secret: 0 };
+  client.connection.once("backendKeyData", (message: { processID: number; secretKey: number }) => {
+    key = { processId: message.processID, secret: message.secretKey };
+  });
   // Trouble of an idle connection shows itself to the next statement; without a listener it would end the process.
   client.on("error", () => {});
   try {
     await raceSignal(client.connect(), signal);
-    return client;
+    return { client, key };
   } catch (error) {
     client.end().catch(() => {});
     throw error;
@@ -75,20 +105,28 @@ function isWorthAnotherTry(error: unknown): boolean {
   return isTlsTrouble(error) || hasSqlState(error, "invalidAuthorization");
 }
 
-async function connectBySslMode(
-  endpoint: ResolvedEndpoint,
-  database: string,
-  { signal, connectTimeoutMs = 10_000 }: ConnectOptions,
-): Promise<Client> {
+/**
+ * Logs in as the endpoint says, by the tries of its sslmode. Fails with the driver's own errors, which
+ * `toPostgresFailure` explains, with TLS_REFUSED, PASSWORD_MISSING or the signal's reason.
+ */
+export async function logIn(endpoint: ResolvedEndpoint, options: LoginOptions): Promise<Login> {
   const attempts = await planTlsAttempts(endpoint);
   for (const [index, attempt] of attempts.entries()) {
     try {
-      return await tryToConnect(clientConfig(endpoint, database, attempt, connectTimeoutMs), signal);
+      return await tryToConnect(clientConfig(endpoint, attempt, options), options.signal);
     } catch (error) {
       if (index + 1 === attempts.length || !isWorthAnotherTry(error)) throw error;
     }
   }
   throw new Error("an sslmode without any attempt");
+}
+
+/** Ends a session within a second. With a statement running, `pg` closes the line at once, and the server ends the statement. */
+export async function logOut(client: Client): Promise<void> {
+  // A server that stands still never closes its side; what was asked of the connection is answered by then.
+  const timer = setTimeout(() => client.connection.stream.destroy(), closeMs);
+  await client.end().catch(() => {});
+  clearTimeout(timer);
 }
 
 /**
@@ -100,16 +138,10 @@ export async function openConnection(endpoint: ResolvedEndpoint, options: Connec
   const database = options.database ?? endpoint.maintenanceDatabase;
   signal.throwIfAborted();
 
-  const client = await connectBySslMode(endpoint, database, options).catch((error: unknown) => {
+  const { client } = await logIn(endpoint, { ...options, database }).catch((error: unknown) => {
     throw signal.aborted ? signal.reason : toPostgresFailure(error, endpoint);
   });
-  // With a statement running, `pg` closes the line at once, and the server ends the statement.
-  const close = async () => {
-    // A server that stands still never closes its side; what was asked of the connection is answered by then.
-    const timer = setTimeout(() => client.connection.stream.destroy(), closeMs);
-    await client.end().catch(() => {});
-    clearTimeout(timer);
-  };
+  const close = () => logOut(client);
   const onAbort = () => void close();
   signal.addEventListener("abort", onAbort, { once: true });
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type StoredBackup, storeBackup } from "../../../tests/support/stored-backup.ts";
 import { deleteBackup } from "./delete.ts";
-import { findLeavings, removeLeavings } from "./leavings.ts";
+import { findLeavings, removeLeavings } from "./leavings/leavings.ts";
 import { manifestObjects } from "./manifest-objects.ts";
 
 const signal = new AbortController().signal;

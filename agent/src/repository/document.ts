@@ -3,9 +3,16 @@ import { fail } from "@coppice/proto/kit/failure";
 
 /**
  * Features of manifest.json and cluster.json that this version knows: streams encrypted by age; databases or a whole
- * cluster as SQL.
+ * cluster as SQL; physical backups, with their WAL in them, and as PostgreSQL's incrementals.
  */
-const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>(["age", "cluster-dump", "plain-dump"]);
+const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>([
+  "age",
+  "cluster-dump",
+  "embedded-wal",
+  "incremental",
+  "physical",
+  "plain-dump",
+]);
 const knownVersion = 1;
 
 /** Parses a JSON document of the repository. Fails with MANIFEST_UNREADABLE. */

@@ -10,6 +10,7 @@ import {
   parseObjectOwner,
   parseStreamObjectName,
   probeKey,
+  walKey,
 } from "./layout.ts";
 
 const refused = expect.objectContaining({ reason: "OBJECT_KEY_REFUSED" }) as Error;
@@ -61,6 +62,25 @@ test("a key says whom it belongs to, and what Coppice does not make is foreign",
   const foreign = ["README", `${cluster}/notes.txt`, `${cluster}/backups/x/manifest.json`, `a/${cluster}/cluster.json`];
   for (const key of [...foreign, `${cluster}/backups/${folder}/a b`, `${cluster}/backups/${folder}/../x`])
     expect(parseObjectOwner(key), key).toEqual({ is: "foreign" });
+});
+
+test("a file of the WAL archive has one key, and anything else there is foreign", () => {
+  const place = { clusterId: `cls_${"0".repeat(26)}`, systemIdentifier: "7312345678901234567" };
+  const root = `${place.clusterId}/wal/${place.systemIdentifier}`;
+  const keys = {
+    "0000001A00000001000000FF": "0000001A/0000001A00000001",
+    "0000001A00000001000000FF.partial.00000001FF000028": "0000001A/0000001A00000001",
+    "0000001A.history": "history",
+    "0000001A00000001000000FF.00000028.backup": "history",
+  };
+  for (const [name, folder] of Object.entries(keys)) {
+    expect(walKey(place, name)).toBe(`${root}/${folder}/${name}`);
+    expect(parseObjectOwner(`${root}/${folder}/${name}`)).toEqual({ is: "wal", ...place, name });
+    expect(parseObjectOwner(`${root}/other/${name}`)).toEqual({ is: "foreign" });
+  }
+  for (const name of ["", "../x", "0000001a.history", "0000001A00000001000000FF.zst", "archive_status"])
+    expect(() => walKey(place, name)).toThrow(refused);
+  expect(() => walKey({ ...place, systemIdentifier: "../7" }, "0000001A.history")).toThrow(refused);
 });
 
 test("a folder's name tells when its work began", () => {

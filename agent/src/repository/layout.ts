@@ -67,11 +67,61 @@ export function parseStreamObjectName(name: string): { stream: string; index: nu
   return stream === undefined || digits === undefined ? undefined : { stream, index: Number(digits) };
 }
 
+/** The part of a WAL archive's address that keys are made of. */
+export interface WalPlace {
+  /** cls_… */
+  readonly clusterId: string;
+  /** The server's system identifier, decimal. */
+  readonly systemIdentifier: string;
+}
+
+const systemPattern = /^\d{1,20}$/;
+/** Segments, also partial ones with the position where they end, history files of timelines and of backups. */
+const walNamePattern = /^(?:[0-9A-F]{8}\.history|[0-9A-F]{24}(?:\.partial(?:\.[0-9A-F]{16})?|\.[0-9A-F]{8}\.backup)?)$/;
+
+/** Key prefix of the WAL of one server, `/` at its end: cls_…/wal/7312…/. Fails with OBJECT_KEY_REFUSED. */
+export function walPrefix({ clusterId, systemIdentifier }: WalPlace): string {
+  checkId(clusterId);
+  if (!systemPattern.test(systemIdentifier))
+    fail("OBJECT_KEY_REFUSED", `${JSON.stringify(systemIdentifier)} is no system identifier`);
+  return `${clusterId}/wal/${systemIdentifier}/`;
+}
+
+/**
+ * Key of a file of a WAL archive by the name that PostgreSQL knows it by, or `partialName` gives: segments in folders of
+ * their timeline and the first 16 digits, histories in one of their own. Fails with OBJECT_KEY_REFUSED for other names.
+ */
+export function walKey(place: WalPlace, name: string): string {
+  if (!isWalName(name)) fail("OBJECT_KEY_REFUSED", `${JSON.stringify(name)} is no file of a WAL archive`);
+  return walPrefix(place) + walFolder(name) + name;
+}
+
+/** Key prefix of the segments of one timeline, `/` at its end. */
+export function walTimelinePrefix(place: WalPlace, timeline: number): string {
+  return `${walPrefix(place)}${timeline.toString(16).toUpperCase().padStart(8, "0")}/`;
+}
+
+/** Key prefix of the histories of timelines and backups, `/` at its end. */
+export function walHistoryPrefix(place: WalPlace): string {
+  return `${walPrefix(place)}history/`;
+}
+
+/** Whether a WAL archive may hold a file of that name. */
+export function isWalName(name: string): boolean {
+  return walNamePattern.test(name);
+}
+
+function walFolder(name: string): string {
+  return /\.(?:history|backup)$/.test(name) ? "history/" : `${name.slice(0, 8)}/${name.slice(0, 16)}/`;
+}
+
 /** What a key of a repository belongs to. */
 export type ObjectOwner =
   | { readonly is: "clusterFile"; readonly clusterId: string }
   /** `name` is the key below the backup's folder. */
   | { readonly is: "backup"; readonly clusterId: string; readonly folder: string; readonly name: string }
+  /** `name` is the file's in the WAL archive. */
+  | { readonly is: "wal"; readonly clusterId: string; readonly systemIdentifier: string; readonly name: string }
   | { readonly is: "probe" }
   /** Made by somebody else. */
   | { readonly is: "foreign" };
@@ -81,6 +131,8 @@ export function parseObjectOwner(key: string): ObjectOwner {
   if (key.startsWith(probePrefix) || key === sharedMarkKey) return { is: "probe" };
   const [, clusterId = "", rest = ""] = /^(cls_[0-9a-z]+)\/(.+)$/s.exec(key) ?? [];
   if (rest === "cluster.json") return { is: "clusterFile", clusterId };
+  const [, systemIdentifier = "", inFolder = "", file = ""] = /^wal\/(\d{1,20})\/(.+\/)([^/]+)$/.exec(rest) ?? [];
+  if (isWalName(file) && inFolder === walFolder(file)) return { is: "wal", clusterId, systemIdentifier, name: file };
   const [, folder = "", name = ""] = /^backups\/(\d{8}T\d{6}Z_[a-z]+_bkp_[0-9a-z]+)\/(.+)$/s.exec(rest) ?? [];
   return isRelativeKey(name) ? { is: "backup", clusterId, folder, name } : { is: "foreign" };
 }

@@ -1,7 +1,8 @@
-import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { BackupManifest, DumpContent } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 
-/** An object of a backup, and what cannot be restored without it: a database's name, globals, cluster dump, recipe. */
+/** An object of a backup, and what cannot be restored without it: a database's name, a tablespace, all. */
 export interface ManifestObject {
   readonly object: StoredObject;
   readonly affects: string;
@@ -13,15 +14,35 @@ export interface ManifestStream {
   readonly affects: string;
 }
 
-/** Every stream that a manifest names, in its order. */
-export function manifestStreams({ content }: BackupManifest): ManifestStream[] {
-  const dump = content.case === "dump" ? content.value : undefined;
-  const streams: [string, StoredStream | undefined][] = [
-    ["globals", dump?.globals],
-    ...(dump?.databases ?? []).map(({ name, stream }): [string, StoredStream | undefined] => [name, stream]),
-    ["cluster dump", dump?.clusterDump],
+type Named = [affects: string, stream: StoredStream | undefined];
+
+function dumpStreams({ globals, databases, clusterDump }: DumpContent): Named[] {
+  return [
+    ["globals", globals],
+    ...databases.map(({ name, stream }): Named => [name, stream]),
+    ["cluster dump", clusterDump],
   ];
-  return streams.flatMap(([affects, stream]) => (stream ? [{ affects, stream }] : []));
+}
+
+/** PostgreSQL's manifest first: who looks into the archives needs to know what has to be in them. */
+function physicalStreams(content: PhysicalContent): Named[] {
+  return [
+    ["backup_manifest", content.backupManifest],
+    ...content.tablespaces.map(({ oid, stream }): Named => [`tablespace ${oid}`, stream]),
+    ["all", content.base],
+    ["WAL", content.wal],
+    ...content.configFiles.map(({ path, stream }): Named => [path, stream]),
+  ];
+}
+
+function namedStreams({ content }: BackupManifest): Named[] {
+  if (content.case === "dump") return dumpStreams(content.value);
+  return content.case === "physical" ? physicalStreams(content.value) : [];
+}
+
+/** Every stream that a manifest names, in the order in which they are checked. */
+export function manifestStreams(manifest: BackupManifest): ManifestStream[] {
+  return namedStreams(manifest).flatMap(([affects, stream]) => (stream ? [{ affects, stream }] : []));
 }
 
 /** Every object that a manifest names, in the order in which it names them; the manifest itself is not among them. */

@@ -1,6 +1,9 @@
 import { fromJson, toJson } from "@bufbuild/protobuf";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { isSegmentSize } from "@coppice/proto/kit/wal/segment";
 import { parseCodec } from "../pipeline/stages.ts";
 import { checkFeatures, parseJsonObject } from "./document.ts";
 import { isRelativeKey } from "./layout.ts";
@@ -28,18 +31,49 @@ export function parseManifest(bytes: Uint8Array, key: string): BackupManifest {
   return manifest;
 }
 
+/** Every stream that has to be there, undefined where it is not. */
+function requiredStreams(content: BackupManifest["content"]): (StoredStream | undefined)[] {
+  if (content.case === "dump") {
+    const { globals, databases, clusterDump } = content.value;
+    return [globals, ...databases.map(({ stream }) => stream), ...(clusterDump ? [clusterDump] : [])];
+  }
+  if (content.case !== "physical") return [];
+  const { base, tablespaces, backupManifest, walEmbedded, wal, configFiles } = content.value;
+  return [
+    base,
+    backupManifest,
+    ...tablespaces.map(({ stream }) => stream),
+    ...(walEmbedded || wal ? [wal] : []),
+    ...configFiles.flatMap(({ stream }) => stream ?? []),
+  ];
+}
+
+/** A position or digest that cannot be read would fail a restore when it is needed most. */
+function checkPhysical({ content }: BackupManifest, key: string): void {
+  if (content.case !== "physical") return;
+  const { startLsn, stopLsn, timeline, walSegmentBytes, backupManifestSha256 } = content.value;
+  const lsn = /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/;
+  const isSound =
+    lsn.test(startLsn) &&
+    lsn.test(stopLsn) &&
+    parseLsn(startLsn) <= parseLsn(stopLsn) &&
+    timeline > 0 &&
+    isSegmentSize(walSegmentBytes) &&
+    /^[0-9a-f]{64}$/.test(backupManifestSha256);
+  if (!isSound) fail("MANIFEST_UNREADABLE", `${key} does not say which WAL the backup needs`);
+}
+
 function checkContent(manifest: BackupManifest, key: string): void {
   const { content } = manifest;
   if (content.case === undefined)
     fail("FEATURE_UNKNOWN", `${key} holds a kind of backup that this version does not know`);
-  const { globals, databases, clusterDump } = content.value;
-  const streams = [globals, ...databases.map(({ stream }) => stream), ...(clusterDump ? [clusterDump] : [])];
-  for (const stream of streams) {
+  for (const stream of requiredStreams(content)) {
     if (!stream || stream.objects.length === 0) fail("MANIFEST_UNREADABLE", `${key} names a stream without objects`);
     if (stream.encrypted && manifest.recipients.length === 0)
       fail("MANIFEST_UNREADABLE", `${key} does not say to whom it is encrypted`);
     if (!parseCodec(stream.codec)) fail("FEATURE_UNKNOWN", `${key} needs codec ${JSON.stringify(stream.codec)}`);
   }
+  checkPhysical(manifest, key);
   const seen = new Set<string>();
   for (const { object } of manifestObjects(manifest)) {
     const isSound = isRelativeKey(object.key) && object.sizeBytes >= 0n && /^[0-9a-f]{64}$/.test(object.sha256);

@@ -20,7 +20,8 @@ afterEach(async () => {
 
 function streamOf(database: string) {
   const { content } = backup.manifest;
-  const stream = content.value?.databases.find(({ name }) => name === database)?.stream;
+  const stream =
+    content.case === "dump" ? content.value.databases.find(({ name }) => name === database)?.stream : undefined;
   if (!stream) throw new Error(`${database} is not in the test's backup`);
   return stream;
 }

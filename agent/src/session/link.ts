@@ -1,7 +1,9 @@
 import { hostname } from "node:os";
 import { create } from "@bufbuild/protobuf";
 import type { FoundCluster } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
+import type { DesiredState } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { HelloSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
+import type { WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { toFailure } from "@coppice/proto/kit/failure";
 import { linkSignals } from "@coppice/proto/kit/race";
@@ -14,6 +16,18 @@ import { openInventoryReporter } from "./inventory.ts";
 import type { Outbox } from "./outbox.ts";
 import { type ControlMessage, holdSession } from "./session.ts";
 
+/** What the agent keeps true by itself, as far as the control plane hears of it. */
+export interface KeptState {
+  /** Revision that is held; 0 is none. */
+  readonly revision: bigint;
+  take(page: DesiredState): void;
+  acknowledge(ack: WalReportAck): void;
+  /** What is to be told of WAL archives and was not told yet. */
+  reports(): readonly WalReport[];
+  /** Has everything that is not acknowledged told again. */
+  repeat(): void;
+}
+
 /** What the link to the control plane is made with. */
 export interface LinkOptions {
   readonly identity: Identity;
@@ -22,6 +36,7 @@ export interface LinkOptions {
   readonly bootId: string;
   readonly capabilities: readonly string[];
   readonly runner: CommandRunner;
+  readonly kept: KeptState;
   readonly discover: (signal: AbortSignal) => Promise<readonly FoundCluster[]>;
   /** Called with where reports go, and with undefined when there is nowhere. */
   readonly onOutbox: (outbox: Outbox | undefined) => void;
@@ -31,6 +46,7 @@ export interface LinkOptions {
 const backoff = { baseMs: 500, capMs: 30_000 };
 /** A session that lasted this long was no part of the same trouble. */
 const settledMs = 10_000;
+const walReportMs = 1000;
 
 /** Keeps a session open, whatever happens, until the signal aborts; ends it then with a Goodbye and resolves. */
 export async function keepLink(options: LinkOptions, signal: AbortSignal): Promise<void> {
@@ -54,12 +70,16 @@ export async function keepLink(options: LinkOptions, signal: AbortSignal): Promi
 }
 
 async function connect(options: LinkOptions, address: string, signal: AbortSignal): Promise<string> {
-  const { identity, agentVersion, bootId, capabilities, runner, discover, onOutbox, log } = options;
+  const { identity, agentVersion, bootId, capabilities, runner, kept, discover, onOutbox, log } = options;
   using client = openChannel({ address, rootsPem: identity.trustedRootsPem, identity });
   using ending = linkSignals(signal);
   let outbox: Outbox | undefined;
   const inventory = openInventoryReporter({ discover, report: (message) => outbox?.put(message), log });
   let inventoryRun: Promise<void> | undefined;
+  let telling: NodeJS.Timeout | undefined;
+  const tellOfWal = (to: Outbox) => {
+    for (const value of kept.reports()) to.put({ case: "walReport", value });
+  };
   try {
     return await holdSession({
       client,
@@ -71,6 +91,7 @@ async function connect(options: LinkOptions, address: string, signal: AbortSigna
         capabilities: [...capabilities],
         inFlight: runner.inFlight(),
         machineName: hostname(),
+        desiredRevision: kept.revision,
       }),
       onWelcome(welcome, opened) {
         log.info({ address, host: welcome.hostId, epoch: String(welcome.sessionEpoch) }, "session begins");
@@ -78,17 +99,28 @@ async function connect(options: LinkOptions, address: string, signal: AbortSigna
         onOutbox(opened);
         for (const message of runner.replay()) opened.put(message);
         inventoryRun = inventory.run(ending.signal);
+        kept.repeat();
+        tellOfWal(opened);
+        telling = setInterval(() => tellOfWal(opened), walReportMs);
       },
-      onMessage: (message) => dispatch(message, runner, () => inventory.request()),
+      onMessage: (message) => dispatch(message, { runner, kept, requestInventory: () => inventory.request() }),
     });
   } finally {
+    clearInterval(telling);
     onOutbox(undefined);
     ending.abort();
     await inventoryRun;
   }
 }
 
-function dispatch(message: ControlMessage, runner: CommandRunner, requestInventory: () => void): void {
+function dispatch(
+  message: ControlMessage,
+  {
+    runner,
+    kept,
+    requestInventory,
+  }: { readonly runner: CommandRunner; readonly kept: KeptState; readonly requestInventory: () => void },
+): void {
   switch (message.case) {
     case "command":
       return runner.begin(message.value);
@@ -99,7 +131,8 @@ function dispatch(message: ControlMessage, runner: CommandRunner, requestInvento
     case "inventoryRequest":
       return requestInventory();
     case "desiredState":
-      // This version offers nothing that could be desired; its Hello says revision 0.
-      return undefined;
+      return kept.take(message.value);
+    case "walReportAck":
+      return kept.acknowledge(message.value);
   }
 }

@@ -51,6 +51,9 @@ function keyOf(message: AgentMessage, number: number): string {
     case "inventory":
       // Each page counts.
       return `${message.case} ${number}`;
+    case "walReport":
+      // A later one holds everything of an earlier one that was not acknowledged.
+      return `${message.case} ${message.value.clusterId}`;
     case "hello":
     case "heartbeat":
     case "goodbye":

@@ -1,36 +1,38 @@
 // All commands of one noun: what is shown of a backup and what can be done with it belong together.
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { Option } from "commander";
-import { BackupKind, BackupKindSchema } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
-import { DumpContents, type DumpOptions } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import {
-  type Backup,
   BackupSchema,
-  CopyState,
-  CopyStateSchema,
+  type CreateBackupRequestSchema,
   ListBackupsResponseSchema,
   RecipeSchema,
 } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
-import { MissingReasonSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
 import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
+import { formatBackup, formatBackups } from "./backup/describe.ts";
+import {
+  type BaseBackupFlags,
+  baseBackupFlags,
+  baseBackupOptionsFromFlags,
+  refuseBaseBackupFlags,
+} from "../input/base-backup-options.ts";
 import { confirm } from "../input/confirm.ts";
 import { type DumpFlags, dumpFlags, dumpOptionsFromFlags } from "../input/dump-options.ts";
 import { dryRunOption, hostOption, limitOption, operationOptions, yesOption } from "../input/options.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
-import { formatDetails } from "../output/details.ts";
-import { formatElapsed, formatRelative } from "../output/elapsed.ts";
-import { enumLabel } from "../output/enum-label.ts";
+import { formatRelative } from "../output/elapsed.ts";
 import { protoJson } from "../output/proto-json.ts";
-import { formatTable } from "../output/table.ts";
 import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
 
-interface CreateOptions extends OperationOptions, DumpFlags {
+const kinds = { dump: BackupKind.DUMP, full: BackupKind.FULL, incremental: BackupKind.INCREMENTAL } as const;
+
+interface CreateOptions extends OperationOptions, DumpFlags, BaseBackupFlags {
+  readonly kind: keyof typeof kinds;
   readonly to?: string;
   readonly dryRun?: boolean;
 }
@@ -64,8 +66,14 @@ export function addBackupCommands(program: Command, execute: Execute): void {
     summary: "take a backup of a cluster",
     arguments: [["<cluster>", "name or id"]],
     options: [
-      new Option("--kind <kind>", "what to take").choices(["dump"]).default("dump"),
+      new Option(
+        "--kind <kind>",
+        "dump: by pg_dump; full: the whole cluster byte by byte; incremental: what changed since its parent",
+      )
+        .choices(Object.keys(kinds))
+        .default("dump"),
       new Option("--to <repository>", "repository to store it in (the only one)"),
+      ...baseBackupFlags(),
       ...dumpFlags(),
       dryRunOption(),
       ...operationOptions(),
@@ -75,13 +83,16 @@ export function addBackupCommands(program: Command, execute: Execute): void {
       "coppice backup create shop --to main --database orders --database customers",
       "coppice backup create shop --format plain --codec gzip --cluster-dump",
       "coppice backup create shop --database orders --table public.log* --statement-timeout 2h",
+      "coppice backup create shop --kind full --wal embedded",
+      "coppice backup create shop --kind incremental --wal embedded",
+      "coppice backup create shop --kind full --wal embedded --max-rate 50MB --checkpoint spread",
       "coppice backup create shop --no-wait -o name",
     ],
     run: createBackup,
   });
   addCommand<ListOptions>(group, execute, {
     name: "list",
-    summary: "list backups, newest first",
+    summary: "list backups, newest first, each with those that build on it",
     options: [
       new Option("--cluster <cluster>", "only of this cluster"),
       new Option("--repository <repository>", "only in this repository"),
@@ -92,7 +103,7 @@ export function addBackupCommands(program: Command, execute: Execute): void {
   });
   addCommand(group, execute, {
     name: "get",
-    summary: "show a backup with its databases and copies",
+    summary: "show a backup with what it holds and its copies",
     arguments: [backupArgument],
     examples: [`coppice backup get ${exampleId}`],
     run: get,
@@ -132,33 +143,36 @@ export function addBackupCommands(program: Command, execute: Execute): void {
   });
 }
 
+/** Kind and options of the backup that the flags ask for. Errors: INVALID_FIELD for flags of another kind. */
+function readHow(
+  options: CreateOptions,
+): Pick<MessageInitShape<typeof CreateBackupRequestSchema>, "kind" | "dump" | "physical"> {
+  const kind = kinds[options.kind];
+  if (kind !== BackupKind.DUMP) return { kind, physical: baseBackupOptionsFromFlags(kind, options) };
+  refuseBaseBackupFlags(options);
+  return { kind, dump: dumpOptionsFromFlags(options) };
+}
+
 async function createBackup(session: Session, options: CreateOptions, cluster: string): Promise<number> {
+  const how = readHow(options);
   const api = await session.api();
   const operation = await api.backups.createBackup({
     cluster,
-    kind: BackupKind.DUMP,
+    ...how,
     repository: options.to ?? "",
-    dump: dumpOptionsFromFlags(options),
     requestId: session.newRequestId(),
     validateOnly: options.dryRun ?? false,
   });
   if (!options.dryRun) return await seeThrough(session, api, operation, options);
   const { spec } = operation;
-  const to = spec.case === "createBackup" ? spec.value.repositoryName : "";
+  const isKnown = spec.case === "createBackup" || spec.case === "createPhysicalBackup";
+  const to = isKnown ? spec.value.repositoryName : "";
   await session.answer({
     json: () => protoJson(OperationSchema, operation),
     table: () => session.success(`${cluster} would be backed up to ${to}; nothing was done`),
     names: () => [cluster],
   });
   return 0;
-}
-
-/** In one word whether a backup is good: incomplete, damaged, being deleted, less than the cluster on purpose, or good. */
-function health({ complete, copies, dump }: Backup): string {
-  if (copies.some(({ state }) => state === CopyState.DAMAGED)) return "damaged";
-  if (copies.some(({ state }) => state === CopyState.DELETING)) return "deleting";
-  if (!complete) return "incomplete";
-  return isWholeCluster(dump) ? "good" : "selection";
 }
 
 async function list(session: Session, options: ListOptions): Promise<void> {
@@ -174,24 +188,7 @@ async function list(session: Session, options: ListOptions): Promise<void> {
     table: () =>
       backups.length === 0
         ? `no backups\n  next: coppice backup create ${cluster || "CLUSTER"}\n`
-        : formatTable(
-            [
-              { title: "ID" },
-              { title: "CLUSTER", cut: true },
-              { title: "TAKEN" },
-              { title: "STORED", right: true },
-              { title: "STATE" },
-              { title: "IN", cut: true },
-            ],
-            backups.map((backup) => [
-              backup.id,
-              backup.clusterName,
-              formatRelative(timeOf(backup.startTime), session.now()),
-              formatSize(backup.storedBytes),
-              health(backup),
-              backup.copies.map(({ repositoryName }) => repositoryName).join(","),
-            ]),
-          ) + (hasMore ? `only the newest ${limit} are shown: --limit\n` : ""),
+        : formatBackups(backups, session.now()) + (hasMore ? `only the newest ${limit} are shown: --limit\n` : ""),
     names: () => backups.map(({ id }) => id),
   });
 }
@@ -204,69 +201,6 @@ async function get(session: Session, _options: object, id: string): Promise<void
     table: () => formatBackup(backup, session.now()),
     names: () => [backup.id],
   });
-}
-
-function formatBackup(backup: Backup, now: Date): string {
-  const started = timeOf(backup.startTime);
-  const ended = timeOf(backup.endTime);
-  const details = formatDetails([
-    ["id", backup.id],
-    ["cluster", backup.clusterName],
-    ["kind", enumLabel(BackupKindSchema, backup.kind)],
-    ["state", health(backup)],
-    ["taken", `${started?.toISOString() ?? "-"} (${formatRelative(started, now)})`],
-    ["took", started && ended && formatElapsed(ended.getTime() - started.getTime())],
-    ["size", `${formatSize(backup.databaseBytes)} → ${formatSize(backup.storedBytes)}`],
-    ["format", backup.format && `${backup.format}, ${backup.codec === "none" ? "not compressed" : backup.codec}`],
-    ["left out", backup.dump && leftOut(backup.dump)],
-    ["encrypted", backup.recipients.length === 0 ? "no" : `by age, to ${backup.recipients.join(", ")}`],
-    ["operation", backup.operation],
-    ...backup.copies.map(
-      ({ repositoryName, state, verifyTime, problem, folder }) =>
-        [
-          `in ${repositoryName}`,
-          `${enumLabel(CopyStateSchema, state)}, ${verifyTime ? `verified ${formatRelative(timeOf(verifyTime), now)}` : "never verified"}` +
-            `${problem ? `: ${problem}` : ""}, folder ${folder}`,
-        ] as const,
-    ),
-  ]);
-  const rows = [
-    ...backup.databases.map(({ name, sizeBytes, storedBytes, snapshotLsn }) => [
-      name,
-      formatSize(sizeBytes),
-      formatSize(storedBytes),
-      snapshotLsn,
-    ]),
-    ...backup.missing.map(({ name, reason }) => [name, "-", "-", `missing: ${enumLabel(MissingReasonSchema, reason)}`]),
-  ];
-  const columns = [
-    { title: "DATABASE", cut: true },
-    { title: "SIZE", right: true },
-    { title: "STORED", right: true },
-    { title: "SNAPSHOT" },
-  ];
-  return rows.length === 0 ? details : `${details}\n${formatTable(columns, rows)}`;
-}
-
-/** What the flags of the dump kept out of it; empty when nothing. */
-function leftOut(dump: DumpOptions): string {
-  const only = (what: string, patterns: readonly string[]) =>
-    patterns.length === 0 ? [] : [`all but ${what} ${patterns.join(" ")}`];
-  const but = (what: string, patterns: readonly string[]) =>
-    patterns.length === 0 ? [] : [`${what} ${patterns.join(" ")}`];
-  return [
-    ...only("databases", dump.databases),
-    ...but("databases", dump.excludeDatabases),
-    ...only("tables", dump.tables),
-    ...only("schemas", dump.schemas),
-    ...but("tables", dump.excludeTables),
-    ...but("schemas", dump.excludeSchemas),
-    ...but("rows of", dump.excludeTableData),
-    ...(dump.contents === DumpContents.SCHEMA_ONLY ? ["rows"] : []),
-    ...(dump.contents === DumpContents.DATA_ONLY ? ["definitions"] : []),
-    ...(dump.noLargeObjects ? ["large objects"] : []),
-    ...(dump.noRolePasswords ? ["passwords of roles"] : []),
-  ].join(", ");
 }
 
 async function verify(session: Session, options: VerifyOptions, id: string): Promise<number> {

@@ -7,7 +7,9 @@ import {
   ClusterSchema,
   DiscoverClustersResponseSchema,
   InstanceRoleSchema,
+  type LastGoodBackup,
   ListClustersResponseSchema,
+  type RecoveryWindow,
 } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
@@ -28,7 +30,7 @@ import { protoJson } from "../output/proto-json.ts";
 import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
 import { formatTable } from "../output/table.ts";
-import { timeOf } from "../output/time.ts";
+import { instantOf, timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
 
 interface AddOptions extends EndpointOptions, PasswordOptions {
@@ -277,7 +279,7 @@ async function get(session: Session, _options: object, name: string): Promise<vo
 /** What is known of a cluster, its databases in a table. */
 export function formatCluster(cluster: Cluster, now: Date): string {
   const incarnation = cluster.incarnations.at(-1);
-  const { lastGoodDump } = cluster;
+  const { lastGoodDump, lastGoodPhysical } = cluster;
   const details = formatDetails([
     ["name", cluster.name],
     ["id", cluster.id],
@@ -301,6 +303,8 @@ export function formatCluster(cluster: Cluster, now: Date): string {
       lastGoodDump ? `${lastGoodDump.backup}, ${formatRelative(timeOf(lastGoodDump.time), now)}` : "none",
     ],
     ["verified", lastGoodDump?.verifyTime ? formatRelative(timeOf(lastGoodDump.verifyTime), now) : "never"],
+    ["last good physical", lastGoodPhysical && describeLastGood(lastGoodPhysical, now)],
+    ["recovery", describeWindow(cluster.recoveryWindow)],
   ]);
   if (cluster.databases.length === 0) return details;
   const databases = formatTable(
@@ -312,6 +316,20 @@ export function formatCluster(cluster: Cluster, now: Date): string {
     ]),
   );
   return `${details}\n${databases}`;
+}
+
+function describeLastGood({ backup, time, verifyTime }: LastGoodBackup, now: Date): string {
+  const verified = verifyTime ? `verified ${formatRelative(timeOf(verifyTime), now)}` : "never verified";
+  return `${backup}, ${formatRelative(timeOf(time), now)}, ${verified}`;
+}
+
+/** What recovery can reach, in one line; empty when nothing is known of it. */
+function describeWindow(window: RecoveryWindow | undefined): string {
+  if (!window) return "";
+  const from = instantOf(window.startTime) ?? window.startLsn;
+  const to = instantOf(window.endTime) ?? window.endLsn;
+  const gaps = window.gaps.map(({ startLsn, endLsn }) => `${startLsn} to ${endLsn}`);
+  return `from ${from} to ${to}, timeline ${window.timeline}${gaps.length > 0 ? `, without ${gaps.join(", ")}` : ""}`;
 }
 
 async function check(session: Session, options: OperationOptions, cluster: string): Promise<number> {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { dryRunOption, operationOptions, yesOption } from "../input/options.ts";
-import { readRestoreFlags, readRestoreRequest, restoreOptions } from "../input/restore-flags.ts";
+import { readRestoreFlags, readRestoreRequest, restoreOptions } from "../input/restore/restore-flags.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import type { Session } from "../session.ts";
 import { guide } from "./restore/guide.ts";
@@ -34,6 +34,8 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
       "coppice restore plan shop --database orders --replace",
       "coppice restore plan shop --all --to shop-new",
       "coppice restore plan shop --globals --to shop-new",
+      "coppice restore plan shop --to db8:/var/lib/postgresql/17/shop",
+      "coppice restore plan shop --to db8:/var/lib/postgresql/17/shop --at 2026-11-20T02:55+01",
     ],
     run: plan,
   });
@@ -50,6 +52,8 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
       "coppice restore create shop --globals --to shop-new --role app",
       "coppice restore create shop --from db7:/srv/dumps/orders.sql.gz --as orders",
       "coppice restore create shop --from db7:/srv/dumps/orders.dump.age --identity kit.txt --as orders",
+      "coppice restore create shop --to db8:/var/lib/postgresql/17/shop --start --port 5433",
+      "coppice restore create shop --to db7:/srv/pg/shop --replace --tablespace /srv/fast=/srv/fast2",
     ],
     run: (session, options, cluster) =>
       runRestore(session, options, cluster, readRestoreFlags(options, session.terminal.env)),
@@ -57,7 +61,7 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
 }
 
 async function plan(session: Session, options: OperationOptions, cluster: string): Promise<number> {
-  const restore = await readRestoreRequest(cluster, readRestoreFlags(options, session.terminal.env));
+  const restore = await readRestoreRequest(cluster, readRestoreFlags(options, session.terminal.env), session.now());
   const api = await session.api();
   const operation = await api.restores.planRestore({ restore, requestId: session.newRequestId() });
   return await seeThrough(session, api, operation, options);

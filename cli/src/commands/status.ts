@@ -104,6 +104,8 @@ function worstOf(cluster: Cluster, findings: readonly Finding[]): Finding | unde
 function formatOverview({ clusters, hosts, findings }: Overview, { terminal, now, success }: Session): string {
   const time = now();
   const hostsById = new Map(hosts.map((host) => [host.id, host]));
+  // Where nobody takes physical backups there is no column for them.
+  const hasPhysical = clusters.some(({ lastGoodPhysical }) => lastGoodPhysical !== undefined);
   const rows = clusters
     .map((cluster) => ({ cluster, worst: worstOf(cluster, findings) }))
     .sort((a, b) => (b.worst?.severity ?? 0) - (a.worst?.severity ?? 0))
@@ -114,6 +116,7 @@ function formatOverview({ clusters, hosts, findings }: Overview, { terminal, now
         worst ? enumLabel(SeveritySchema, worst.severity) : "ok",
         formatRelative(timeOf(cluster.lastGoodDump?.time), time),
         cluster.lastGoodDump?.verifyTime ? formatRelative(timeOf(cluster.lastGoodDump.verifyTime), time) : "never",
+        ...(hasPhysical ? [formatRelative(timeOf(cluster.lastGoodPhysical?.time), time)] : []),
         cluster.instances.map(({ hostName }) => hostName).join(","),
         agents.map((host) => (host ? agentState(host, time) : "-")).join(","),
       ];
@@ -124,6 +127,7 @@ function formatOverview({ clusters, hosts, findings }: Overview, { terminal, now
       { title: "STATE" },
       { title: "LAST GOOD DUMP" },
       { title: "VERIFIED" },
+      ...(hasPhysical ? [{ title: "PHYSICAL" }] : []),
       { title: "HOST", cut: true },
       { title: "AGENT", cut: true },
     ],

@@ -72,6 +72,11 @@ async function firstDatabase(api: Api, { result }: Operation): Promise<string | 
 
 /** After a failed backup: how old the last good one is. */
 async function whatIsSafe(session: Session, api: Api, { spec }: Operation): Promise<string[]> {
+  if (spec.case === "createPhysicalBackup") {
+    const { lastGoodPhysical } = await api.clusters.getCluster({ cluster: spec.value.cluster });
+    if (!lastGoodPhysical) return ["there is no good physical backup yet"];
+    return [`last good physical backup: ${formatRelative(timeOf(lastGoodPhysical.time), session.now())}`];
+  }
   if (spec.case !== "createBackup") return [];
   const { lastGoodDump } = await api.clusters.getCluster({ cluster: spec.value.cluster });
   if (!lastGoodDump) return ["there is no good backup yet"];

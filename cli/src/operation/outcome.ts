@@ -3,6 +3,7 @@ import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { formatSize } from "@coppice/proto/kit/size";
 import { formatChecks } from "./checks.ts";
+import { describePhysicalPlan, formatCreatedPhysicalBackup, formatRestoredDataDirectory } from "./physical.ts";
 import { describePlan, itemsOfPlan } from "./plan.ts";
 import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
@@ -139,6 +140,14 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     formatRestoredGlobals(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
   restoredCluster: (result, operation, { paint }) =>
     formatRestoredCluster(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
+  createdPhysicalBackup: (result, operation, { paint }) =>
+    formatCreatedPhysicalBackup(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
+  restoredDataDirectory: (result, operation, { paint }) =>
+    formatRestoredDataDirectory(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
+  physicalPlan: (plan, operation, { paint, now }) => {
+    const { good, bad, facts, items } = describePhysicalPlan(plan, operation, now);
+    return formatLook(items, paint, { good, bad, facts });
+  },
 };
 
 const linesOf = (facts: readonly string[]) => facts.map((fact) => `  ${printable(fact)}\n`).join("");
@@ -162,6 +171,7 @@ export function sawTrouble({ result }: Operation): boolean {
   switch (result.case) {
     case "checkedCluster":
     case "checkedRepository":
+    case "physicalPlan":
       return result.value.items.some(isFailed);
     case "restorePlan":
       return itemsOfPlan(result.value).some(isFailed);
@@ -169,8 +179,10 @@ export function sawTrouble({ result }: Operation): boolean {
       return result.value.problems.length > 0;
     case "cleanedRepository":
     case "createdBackup":
+    case "createdPhysicalBackup":
     case "deletedBackup":
     case "restoredCluster":
+    case "restoredDataDirectory":
     case "restoredDatabase":
     case "restoredGlobals":
     case "verifiedBackup":
@@ -199,14 +211,18 @@ export function outcomeName(operation: Operation): string {
   const { result } = operation;
   switch (result.case) {
     case "createdBackup":
+    case "createdPhysicalBackup":
     case "verifiedBackup":
     case "deletedBackup":
       return result.value.backup;
     case "restoredDatabase":
       return result.value.database;
+    case "restoredDataDirectory":
+      return result.value.dataDirectory;
     case "checkedCluster":
     case "checkedRepository":
     case "cleanedRepository":
+    case "physicalPlan":
     case "rebuiltRepository":
     case "restorePlan":
     case "restoredCluster":

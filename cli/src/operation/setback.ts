@@ -30,7 +30,8 @@ function setbackOf(operation: Operation): Failure {
 /** What is known to be safe by the operation's own account: that nothing of it is left. */
 function safeBy({ leavings, spec, result }: Operation): string[] {
   if (leavings.length > 0) return [];
-  const makesSomething = spec.case === "createBackup" || spec.case === "createRestore";
+  const makesSomething =
+    spec.case === "createBackup" || spec.case === "createPhysicalBackup" || spec.case === "createRestore";
   return makesSomething && result.case === undefined ? ["nothing half-made was left behind"] : [];
 }
 
@@ -50,6 +51,7 @@ export function formatSetback(
   switch (result.case) {
     case "checkedCluster":
     case "checkedRepository":
+    case "physicalPlan":
       details = formatChecks(result.value.items, paint);
       break;
     case "restorePlan":
@@ -77,6 +79,8 @@ export function formatSetback(
       if (result.value.restored.length > 0) exitCode = exitCodes.partial;
       break;
     case "cleanedRepository":
+    case "createdPhysicalBackup":
+    case "restoredDataDirectory":
     case "restoredDatabase":
     case "restoredGlobals":
     case "deletedBackup":

@@ -49,6 +49,9 @@ export const methodRoles = {
     checkCluster: "OPERATOR",
     discoverClusters: "VIEWER",
     deleteCluster: "ADMIN",
+    updateWalArchive: "ADMIN",
+    getWalArchive: "VIEWER",
+    getRecoveryWindow: "VIEWER",
   },
   FindingService: { listFindings: "VIEWER" },
   HostService: {

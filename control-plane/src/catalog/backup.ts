@@ -120,6 +120,12 @@ export async function lastGoodDumps(
   return new Map(rows.map(({ clusterId, ...dump }) => [clusterId, dump]));
 }
 
+/** Backups that build on this one directly. */
+export async function listChildren(db: Database, backupId: string): Promise<string[]> {
+  const rows = await db.select({ id: backup.id }).from(backup).where(eq(backup.parentId, backupId)).orderBy(backup.id);
+  return rows.map(({ id }) => id);
+}
+
 /** Operations that have not ended and hold a lease on the backup. */
 export async function operationsUsing(db: Database, backupId: string): Promise<string[]> {
   const rows = await db

@@ -12,6 +12,9 @@ const meanings: Readonly<Record<string, readonly [Reason, string]>> = {
   cluster_instance_host_id_host_id_fk: ["HOST_IN_USE", "the host has clusters"],
   repository_home_host_id_host_id_fk: ["HOST_IN_USE", "the host has repositories"],
   backup_cluster_id_cluster_id_fk: ["CLUSTER_IN_USE", "the cluster has backups in the catalog"],
+  wal_archive_host_id_host_id_fk: ["HOST_IN_USE", "the host archives WAL"],
+  wal_archive_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "WAL is archived into the repository"],
+  wal_extent_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "the repository holds archived WAL"],
   backup_copy_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "the repository has backups in the catalog"],
 };
 

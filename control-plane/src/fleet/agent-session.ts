@@ -12,6 +12,8 @@ export interface AgentSession {
   /** Commands that the agent knows, as generated code names them. */
   readonly capabilities: ReadonlySet<string>;
   readonly agentVersion: string;
+  /** Revision of the desired state that the agent had when the session began. */
+  readonly desiredRevision: bigint;
   /** Aborted when the session has ended, however. */
   readonly signal: AbortSignal;
   /** Hands a message over, waiting while the agent is slow to read; rejects when the session ends first. */

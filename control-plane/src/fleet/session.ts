@@ -186,7 +186,7 @@ class Session {
   async #begin(hello: Hello): Promise<AgentSession> {
     const { identity, callbacks } = this.#options;
     const { hostId, hostName } = identity;
-    const { bootId, agentVersion, machineName, capabilities } = hello;
+    const { bootId, agentVersion, machineName, capabilities, desiredRevision } = hello;
     await this.#becomePresent(hello);
     this.#log.info({ bootId, agentVersion, machineName }, "agent connected");
     await callbacks.onStateChange(hostId);
@@ -196,6 +196,7 @@ class Session {
       epoch: this.#epoch,
       capabilities: new Set(capabilities),
       agentVersion,
+      desiredRevision,
       signal: this.#ending.signal,
       send: (message) => this.#outbox.push(response(message), this.#ending.signal),
     };

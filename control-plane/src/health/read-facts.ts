@@ -2,6 +2,7 @@ import { lastGoodDumps } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { listClusters } from "../catalog/cluster.ts";
 import { listHosts } from "../catalog/host.ts";
+import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
 import { listRepositories } from "../catalog/repository.ts";
 import type { HealthFacts } from "./rules/facts.ts";
 
@@ -9,7 +10,8 @@ import type { HealthFacts } from "./rules/facts.ts";
 export async function readHealthFacts(db: Database): Promise<HealthFacts> {
   const hosts = await listHosts(db);
   const clusters = await listClusters(db);
-  const good = await lastGoodDumps(db, { of: "present" });
+  const dumps = await lastGoodDumps(db, { of: "present" });
+  const physicals = await lastGoodPhysicals(db, { of: "present" });
   return {
     hosts: hosts.map(({ id, name, state, stateTime }) => ({
       id,
@@ -18,7 +20,7 @@ export async function readHealthFacts(db: Database): Promise<HealthFacts> {
       stateTime,
       clusters: clusters.filter(({ instances }) => instances.some(({ hostId }) => hostId === id)).length,
     })),
-    clusters: clusters.map(({ row }) => ({ ...row, hasGoodBackup: good.has(row.id) })),
+    clusters: clusters.map(({ row }) => ({ ...row, hasGoodBackup: dumps.has(row.id) || physicals.has(row.id) })),
     repositories: await listRepositories(db),
   };
 }

@@ -5,6 +5,7 @@ import type { UpdateClusterRequest } from "@coppice/proto/gen/coppice/control/v1
 import { fail } from "@coppice/proto/kit/failure";
 import type { Database } from "../catalog/catalog.ts";
 import { type ClusterRecord, updateCluster, updateInstance } from "../catalog/cluster.ts";
+import { changeDesiredOf } from "../catalog/physical/desired.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { requireAddress, sealPassword } from "./protect-cluster.ts";
 
@@ -31,6 +32,7 @@ export async function changeCluster(
     updateTime: new Date(),
   });
   if (instance === undefined) return;
+  if (mask.has("endpoint") || mask.has("password")) await changeDesiredOf(tx, { clusterId: row.id });
   if (mask.has("endpoint")) {
     // Where the data lies there is for the next check to say.
     const endpoint = toJson(EndpointSchema, requireAddress(request.endpoint));

@@ -5,6 +5,7 @@ import type { UpdateRepositoryRequest } from "@coppice/proto/gen/coppice/control
 import { fail } from "@coppice/proto/kit/failure";
 import type { Database } from "../catalog/catalog.ts";
 import { type RepositoryRow, updateRepository } from "../catalog/repository.ts";
+import { changeDesiredOf } from "../catalog/physical/desired.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { sealCredentials } from "./register-repository.ts";
 
@@ -36,6 +37,7 @@ export async function changeRepository(
     kind.value.hostKeys = request.hostKeys;
   }
   await updateRepository(tx, row.id, { ...secrets, location: toJson(RepositoryLocationSchema, location) });
+  await changeDesiredOf(tx, { repositoryId: row.id });
   const replaced = [
     secrets.writeSecretId && row.writeSecretId,
     secrets.readSecretId && row.readSecretId,

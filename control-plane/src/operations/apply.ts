@@ -2,7 +2,9 @@ import { toJson } from "@bufbuild/protobuf";
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import type { ClusterFile } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
-import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Database } from "../catalog/catalog.ts";
 import { deleteCopy, insertBackup, markDeleting, noteVerification } from "../catalog/outcome/backup.ts";
 import { noteClusterFound, noteClusterSeen } from "../catalog/outcome/cluster.ts";
@@ -41,18 +43,16 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
 
 async function storeBackup(tx: Database, operationId: string, stored: StoredBackup): Promise<void> {
   const { id, clusterId, repositoryId, folder, manifest, manifestSha256, storedBytes, recipe } = stored;
-  const databases = manifest.content.case === "dump" ? manifest.content.value.databases : [];
   await insertBackup(
     tx,
     {
       id,
       clusterId,
-      kind: "DUMP",
+      ...contentColumns(manifest),
       complete: manifest.complete,
       defaultDatabases: stored.defaultDatabases,
       startTime: dateOf(manifest.startTime),
       endTime: dateOf(manifest.endTime),
-      databaseBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),
       storedBytes,
       serverVersionNum: manifest.serverVersionNum,
       operationId,
@@ -61,6 +61,24 @@ async function storeBackup(tx: Database, operationId: string, stored: StoredBack
     },
     { backupId: id, repositoryId, folder, state: "STORED", manifestSha256 },
   );
+}
+
+function contentColumns({ kind, content, systemIdentifier }: BackupManifest) {
+  if (content.case !== "physical") {
+    const databases = content.case === "dump" ? content.value.databases : [];
+    return { kind: "DUMP", databaseBytes: databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n) } as const;
+  }
+  const { dataBytes, timeline, startLsn, stopLsn, walEmbedded, parentBackupId } = content.value;
+  return {
+    kind: kind === BackupKind.INCREMENTAL ? "INCREMENTAL" : "FULL",
+    databaseBytes: dataBytes,
+    parentId: parentBackupId === "" ? null : parentBackupId,
+    systemIdentifier,
+    timeline,
+    startLsn: parseLsn(startLsn),
+    stopLsn: parseLsn(stopLsn),
+    walEmbedded,
+  } as const;
 }
 
 function found({ clusterId, name, incarnations }: ClusterFile) {

@@ -1,5 +1,10 @@
 import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
-import { type Command, CommandSchema, SecretValueSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import {
+  type Command,
+  CommandSchema,
+  type SecretValue,
+  SecretValueSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/command";
 import { FenceSchema } from "@coppice/proto/gen/coppice/common/v1/fence";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
@@ -24,21 +29,30 @@ export async function buildCommand(
   },
 ): Promise<Command> {
   const { operationId, attempt, fence, spec, facts } = command;
-  const secrets = [];
-  for (const id of secretIds(facts)) secrets.push({ id, value: await openSecret(db, masterKey, id) });
+  const secrets = await openSecrets(db, masterKey, facts);
   return create(CommandSchema, {
     commandId: newId("cmd"),
     operationId,
     attempt,
     fence: create(FenceSchema, fence),
     spec,
-    secrets: secrets.map((secret) => create(SecretValueSchema, secret)),
+    secrets,
   });
 }
 
+/** The secrets that what was looked up refers to, opened. Errors: SECRET_UNREADABLE. */
+export async function openSecrets(db: Database, masterKey: KeyObject, facts: Facts): Promise<SecretValue[]> {
+  const secrets: SecretValue[] = [];
+  for (const id of secretIds(facts)) {
+    secrets.push(create(SecretValueSchema, { id, value: await openSecret(db, masterKey, id) }));
+  }
+  return secrets;
+}
+
 /** Every secret that the command refers to. */
-function secretIds({ cluster, repository, backup, ownSecret }: Facts): Set<string> {
-  const targets = [repository, backup?.address.repository];
+function secretIds({ cluster, repository, backup, chain = [], walRepository, ownSecret }: Facts): Set<string> {
+  const copies = [backup, ...chain].map((one) => one?.address.repository);
+  const targets = [repository, walRepository, ...copies];
   const ids = [
     cluster?.connection.passwordSecret,
     ownSecret,

@@ -9,7 +9,6 @@ import { ConnectionSchema, EndpointSchema } from "@coppice/proto/gen/coppice/com
 import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
 import { RepositoryEncryptionSchema } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import type { StoredObject } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
 import { listActiveSpecs } from "../catalog/active-operations.ts";
 import { findBackup, listBackups, listFolders } from "../catalog/backup.ts";
@@ -19,6 +18,7 @@ import { findHost } from "../catalog/host.ts";
 import { findRepository } from "../catalog/repository.ts";
 import type { BackupFact, ClusterFact, Facts, References, RepositoryContents } from "./kinds/kind.ts";
 import { requireMayDecrypt } from "../secrets/may-decrypt.ts";
+import { storedObjects } from "./kinds/stored-objects.ts";
 import { parseStored } from "./spec.ts";
 
 /**
@@ -26,7 +26,7 @@ import { parseStored } from "./spec.ts";
  * when it was removed meanwhile.
  */
 export async function lookUpFacts(db: Database, hostId: string, references: References): Promise<Facts> {
-  const { clusterId, repositoryId, backup, contents, ownSecret } = references;
+  const { clusterId, repositoryId, backup, chain, walRepositoryId, contents, ownSecret } = references;
   const target = (id: string) => repositoryTarget(db, id, hostId, references);
   return {
     ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, clusterId) }),
@@ -37,6 +37,10 @@ export async function lookUpFacts(db: Database, hostId: string, references: Refe
           isHome: (await findRepository(db, repositoryId))?.homeHostId === hostId,
         }),
     ...(backup === undefined ? {} : { backup: await backupFact(db, backup, await target(backup.repositoryId)) }),
+    ...(chain === undefined ? {} : { chain: await chainFact(db, chain, target) }),
+    ...(walRepositoryId === undefined
+      ? {}
+      : { walRepository: await repositoryTarget(db, walRepositoryId, hostId, { ...references, purposes: ["read"] }) }),
     ...(ownSecret === undefined ? {} : { ownSecret }),
     ...(contents && repositoryId !== undefined ? { contents: await contentsFact(db, repositoryId) } : {}),
     ...(clusterId === undefined || repositoryId === undefined
@@ -92,9 +96,21 @@ async function contentsFact(db: Database, repositoryId: string): Promise<Reposit
   return {
     knownFolders: await listFolders(db, repositoryId),
     activeFolders: writing.flatMap((spec) =>
-      spec.case === "createBackup" ? `${spec.value.cluster}/${spec.value.folder}` : [],
+      spec.case === "createBackup" || spec.case === "createPhysicalBackup"
+        ? `${spec.value.cluster}/${spec.value.folder}`
+        : [],
     ),
   };
+}
+
+async function chainFact(
+  db: Database,
+  chain: NonNullable<References["chain"]>,
+  target: (repositoryId: string) => Promise<RepositoryTarget>,
+): Promise<BackupFact[]> {
+  const facts: BackupFact[] = [];
+  for (const copy of chain) facts.push(await backupFact(db, copy, await target(copy.repositoryId)));
+  return facts;
 }
 
 async function backupFact(
@@ -108,12 +124,6 @@ async function backupFact(
     return fail("BACKUP_NOT_FOUND", `the backup ${backupId} was deleted meanwhile`);
   }
   const manifest = fromJson(BackupManifestSchema, record.row.manifest, { ignoreUnknownFields: true });
-  const dump = manifest.content.case === "dump" ? manifest.content.value : undefined;
-  const streams = [dump?.globals, dump?.clusterDump, ...(dump?.databases.map(({ stream }) => stream) ?? [])];
-  const objects: StoredObject[] = [
-    ...streams.flatMap((stream) => stream?.objects ?? []),
-    ...(manifest.recipe ? [manifest.recipe] : []),
-  ];
   return {
     address: create(BackupAddressSchema, {
       repository,
@@ -122,6 +132,6 @@ async function backupFact(
       folder: copy.folder,
       manifestSha256: copy.manifestSha256,
     }),
-    keys: objects.map(({ key }) => key),
+    keys: storedObjects(manifest).map(({ key }) => key),
   };
 }

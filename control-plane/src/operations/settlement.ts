@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { Result } from "@coppice/proto/gen/coppice/agent/v1/command";
+import type { RepositoryTarget } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { type SettleCommand, SettleCommandSchema, type SettleResult } from "@coppice/proto/gen/coppice/agent/v1/settle";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
@@ -38,6 +39,19 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
         spec.value.connection.passwordSecret = facts.cluster?.connection.passwordSecret ?? "";
       }
       return withPresentSecrets(spec, facts);
+    case "backupPhysical":
+      if (spec.value.connection) {
+        spec.value.connection.passwordSecret = facts.cluster?.connection.passwordSecret ?? "";
+      }
+      refresh(spec.value.parent?.repository, facts.chain?.[0]?.address.repository);
+      refresh(spec.value.walRepository, facts.walRepository);
+      return withPresentSecrets(spec, facts);
+    case "restorePhysical":
+      for (const [index, { repository }] of spec.value.chain.entries()) {
+        refresh(repository, facts.chain?.[index]?.address.repository);
+      }
+      refresh(spec.value.walRepository, facts.walRepository);
+      return spec;
     case "deleteBackup":
       return withPresentSecrets(spec, facts);
     case undefined:
@@ -47,22 +61,29 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
     case "checkCluster":
     case "checkRepository":
     case "verifyBackup":
+    case "planPhysical":
     case "planRestore":
     case "settle":
       throw new Error(`a ${spec.case} is repeated, not settled`);
   }
 }
 
-function withPresentSecrets<S extends SettleCommand["lost"]>(spec: S, facts: Facts): S {
-  const then = spec.value?.backup?.repository;
-  const now = facts.repository ?? facts.backup?.address.repository;
-  if (then === undefined || now === undefined) return spec;
+function withPresentSecrets<S extends Exclude<SettleCommand["lost"], { case: "restorePhysical" }>>(
+  spec: S,
+  facts: Facts,
+): S {
+  refresh(spec.value?.backup?.repository, facts.repository ?? facts.backup?.address.repository);
+  return spec;
+}
+
+/** Gives a place as it was then what is needed to reach it now. */
+function refresh(then: RepositoryTarget | undefined, now: RepositoryTarget | undefined): void {
+  if (then === undefined || now === undefined) return;
   if (now.secrets !== undefined) then.secrets = now.secrets;
   then.identitySecret = now.identitySecret;
   // The same place, but a server may have got other keys.
   const [before, present] = [then.location?.kind, now.location?.kind];
   if (before?.case === "ssh" && present?.case === "ssh") before.value.hostKeys = present.value.hostKeys;
-  return spec;
 }
 
 /** Takes in what a look has found; when it could not look, it looks again later. */

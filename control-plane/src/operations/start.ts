@@ -156,7 +156,8 @@ async function reasonToWait(
   kind: string,
   { clusterId, repositoryId }: OperationRequest,
 ): Promise<string> {
-  if (kind !== "create_backup" || clusterId === undefined || repositoryId === undefined) return "";
+  const isBackup = kind === "create_backup" || kind === "create_physical_backup";
+  if (!isBackup || clusterId === undefined || repositoryId === undefined) return "";
   const other = await findSameWork(tx, { id, kind, clusterId, repositoryId });
   return other === undefined ? "" : `waits for ${other}, which backs up the same cluster into the same repository`;
 }

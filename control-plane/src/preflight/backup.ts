@@ -11,17 +11,16 @@ import { requireCluster, requireHost, requireRepository } from "../inventory/req
 import { formatBackupFolder } from "./backup-folder.ts";
 import { chooseRepository, requireReachable } from "./choose-repository.ts";
 import type { Prepared } from "./prepared.ts";
+import { preparePhysicalBackup } from "./physical/backup.ts";
 import { primaryInstance } from "./primary-instance.ts";
 
 /**
  * Resolves a request for a backup. Errors: CLUSTER_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS,
- * REPOSITORY_WRONG_HOST, NOT_SUPPORTED, INVALID_FIELD.
+ * REPOSITORY_WRONG_HOST, INVALID_FIELD, and of a physical one those of preparePhysicalBackup.
  */
 export async function prepareBackup(db: Database, request: CreateBackupRequest, now: Date): Promise<Prepared> {
-  if (request.kind !== BackupKind.UNSPECIFIED && request.kind !== BackupKind.DUMP) {
-    fail("NOT_SUPPORTED", `backups of the kind ${BackupKind[request.kind].toLowerCase()} are not supported yet`, {
-      hint: "take a dump: --kind dump",
-    });
+  if (request.kind === BackupKind.FULL || request.kind === BackupKind.INCREMENTAL) {
+    return preparePhysicalBackup(db, { ...request, kind: request.kind }, now);
   }
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
@@ -55,7 +54,12 @@ export async function prepareBackup(db: Database, request: CreateBackupRequest, 
   };
 }
 
-function refuseContradiction({ dump }: CreateBackupRequest): void {
+function refuseContradiction({ dump, physical }: CreateBackupRequest): void {
+  if (physical !== undefined) {
+    fail("INVALID_FIELD", "a dump takes no options of a physical backup", {
+      fields: [{ field: "physical", expected: "nothing with the kind dump" }],
+    });
+  }
   const excluded = new Set(dump?.excludeDatabases);
   const both = dump?.databases.find((name) => excluded.has(name));
   if (both === undefined) return;

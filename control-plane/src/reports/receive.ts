@@ -11,6 +11,7 @@ import { openProgressKeeper } from "../operations/intake/progress-keeper.ts";
 import { takeResult } from "../operations/intake/result.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import type { AgentReport } from "../fleet/fleet.ts";
+import { ackOf, takeWalReport } from "./wal-report.ts";
 import { openInventories } from "./inventory.ts";
 
 /** Takes in what agents tell, one report of a session after the other. */
@@ -48,6 +49,19 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
         return await progress.take(session.hostId, report.value);
       case "logChunk":
         return await takeLog(catalog, session.hostId, report.value);
+      case "walReport": {
+        const about = { host: session.hostId, cluster: report.value.clusterId };
+        const taken = await takeWalReport(catalog, session, report.value).catch((error: unknown) => {
+          // What says nothing that can be used now will say nothing that can be used later.
+          if (!isFailure(error) || isFailure(error, "CATALOG_UNREACHABLE")) throw error;
+          log.error({ err: error, ...about }, "report on WAL refused");
+          return "refused";
+        });
+        if (taken === "unknown") log.warn(about, "report on WAL of a cluster or into a repository that is gone");
+        // Only now, when it is committed: until then the agent tells it again.
+        if (taken !== "stale") await session.send(ackOf(report.value));
+        return;
+      }
     }
   };
   return async (session, report) => {
@@ -57,6 +71,7 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
     } catch (error) {
       if (!isHopeless(error)) throw error;
       log.error({ err: error, host: session.hostId, report: report.case }, "report cannot be stored");
+      if (report.case === "walReport") await session.send(ackOf(report.value));
     }
   };
 }

@@ -14,6 +14,8 @@ import {
   lockCluster,
 } from "../catalog/cluster.ts";
 import { hostNames, listFoundClusters } from "../catalog/host.ts";
+import { changeDesiredOf } from "../catalog/physical/desired.ts";
+import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { endpointOf, findProtection } from "../inventory/protection.ts";
 import { requireCluster, requireHost } from "../inventory/require.ts";
@@ -26,6 +28,7 @@ import { cutPage, parsePage } from "./page.ts";
 import { changeCluster } from "../inventory/change-cluster.ts";
 import { protectCluster } from "../inventory/protect-cluster.ts";
 import type { Start } from "./start.ts";
+import { readWindows, walMethods } from "./wal-methods.ts";
 
 export function clusterService(options: {
   catalog: Catalog;
@@ -45,7 +48,10 @@ export function clusterService(options: {
       return describe(catalog.db, await requireCluster(catalog.db, id));
     },
     async getCluster(request) {
-      return describe(catalog.db, await requireCluster(catalog.db, request.cluster));
+      const record = await requireCluster(catalog.db, request.cluster);
+      const message = await describe(catalog.db, record);
+      const window = (await readWindows(catalog.db, record.row.id)).at(-1);
+      return window === undefined ? message : { ...message, recoveryWindow: window };
     },
     async listClusters(request) {
       const page = parsePage(request.page, 1);
@@ -72,6 +78,7 @@ export function clusterService(options: {
       await catalog.transaction((tx) => forget(tx, request, context));
       return {};
     },
+    ...walMethods(catalog),
   };
 }
 
@@ -106,6 +113,7 @@ async function forget(tx: Database, request: DeleteClusterRequest, context: Hand
   if (await hasActiveOperations(tx, { clusterId: record.row.id })) {
     fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${record.row.name}`);
   }
+  await changeDesiredOf(tx, { clusterId: record.row.id });
   await deleteCluster(tx, record.row.id);
   for (const { passwordSecretId } of record.instances) {
     if (passwordSecretId !== null) await deleteSecret(tx, passwordSecretId);
@@ -120,12 +128,14 @@ async function describe(db: Database, record: ClusterRecord): Promise<Cluster> {
 }
 
 async function describeAll(db: Database, records: readonly ClusterRecord[]): Promise<Cluster[]> {
+  const clusterIds = records.map(({ row }) => row.id);
   const facts = {
     hostNames: await hostNames(
       db,
       records.flatMap(({ instances }) => instances.map(({ hostId }) => hostId)),
     ),
-    lastGoodDumps: await lastGoodDumps(db, { of: "present", clusterIds: records.map(({ row }) => row.id) }),
+    lastGoodDumps: await lastGoodDumps(db, { of: "present", clusterIds }),
+    lastGoodPhysicals: await lastGoodPhysicals(db, { of: "present", clusterIds }),
   };
   return records.map((record) => clusterMessage(record, facts));
 }

@@ -11,8 +11,8 @@ import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stor
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { majorOf } from "../../postgres/majors.ts";
 import { digestRoles } from "../../postgres/roles-digest.ts";
+import { clearAway } from "../../repository/leavings/clear-away.ts";
 import { recipeName } from "../../repository/layout.ts";
-import { findLeavings, removeLeavings } from "../../repository/leavings.ts";
 import { manifestObjects } from "../../repository/manifest-objects.ts";
 import { commitManifest, storeText } from "../../repository/put.ts";
 import { isCompleteWithout, type NotDumped } from "./choose-databases.ts";
@@ -28,8 +28,6 @@ export interface Dumped {
   readonly result: BackupDumpResult;
   readonly failure: Failure | undefined;
 }
-
-const cleanUpMs = 60_000;
 
 /** What the cluster looks like afterwards: which failed databases are gone, and what the recipe needs. */
 async function lookAgain(
@@ -182,18 +180,8 @@ export async function dumpCluster(request: DumpRequest): Promise<Dumped> {
   try {
     return await takeDump(prepared);
   } catch (error) {
-    // The operation's own signal may be aborted already.
-    await clearAway(prepared, AbortSignal.timeout(cleanUpMs)).catch((trouble: unknown) => {
-      const why = isFailure(trouble) ? trouble.message : "the repository did not answer in time";
-      request.onLeaving(`objects below ${prepared.prefix} in ${request.storage.name}: ${why}`);
-    });
+    const { storage, operationId, onLeaving } = request;
+    await clearAway(storage, { prefix: prepared.prefix, operationId, onLeaving });
     throw error;
   }
-}
-
-async function clearAway(
-  { request: { storage, operationId }, prefix }: PreparedDump,
-  signal: AbortSignal,
-): Promise<void> {
-  await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
 }

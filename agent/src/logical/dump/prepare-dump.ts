@@ -1,23 +1,21 @@
 import { create } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { BackupDumpCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { DumpOptionsSchema } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
-import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
-import { runProgram } from "../../host/run.ts";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
 import { readFacts } from "../../postgres/facts.ts";
 import { majorOf, requireSupported } from "../../postgres/majors.ts";
 import { digestRoles, type RolesDigest } from "../../postgres/roles-digest.ts";
+import { type CodecTool, readCodecTools } from "../../pipeline/codec-tools.ts";
 import type { Encoding } from "../../pipeline/stages.ts";
 import { findToolAccess, type ToolAccess } from "../../postgres/tool-access.ts";
 import { findTools } from "../../postgres/tools.ts";
-import { requireClusterFile, writeClusterFile } from "../../repository/cluster-file.ts";
+import { claimCluster } from "../../repository/claim-cluster.ts";
 import { backupPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { chooseDatabases, type ChosenDatabases, requireDumpableWhole } from "./choose-databases.ts";
@@ -52,7 +50,7 @@ export interface PreparedDump {
   readonly access: ToolAccess;
   readonly facts: ClusterFacts;
   /** The programs that encode, for the manifest. */
-  readonly codecTools: readonly { readonly name: string; readonly version: string }[];
+  readonly codecTools: readonly CodecTool[];
   readonly chosen: ChosenDatabases<ClusterDatabase>;
   readonly roles: RolesDigest;
   /** Whether the globals hold passwords: not on request, and not where the role may not read them. */
@@ -73,19 +71,6 @@ export function connectForDump(
   signal: AbortSignal,
 ): Promise<PostgresConnection> {
   return openConnection(endpoint, { signal, ...connectTimeout(options) });
-}
-
-async function readCodecTools(
-  { codec, recipients }: Encoding,
-  signal: AbortSignal,
-): Promise<PreparedDump["codecTools"]> {
-  const names = [...(codec === "none" ? [] : [codec]), ...(recipients.length > 0 ? ["age"] : [])];
-  return await Promise.all(
-    names.map(async (name) => {
-      const { stdout } = await runProgram({ file: name, args: ["--version"] }, { signal });
-      return { name, version: /v?\d+(\.\d+)+/.exec(stdout.toString("utf8"))?.[0] ?? "unknown" };
-    }),
-  );
 }
 
 async function checkRoom({ storage, signal, log }: DumpRequest, databases: readonly ClusterDatabase[]): Promise<void> {
@@ -133,24 +118,15 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
   await checkRoom(request, chosen.chosen);
   const roles = await digestRoles(connection);
   const prefix = backupPrefix({ clusterId: address.clusterId, folder: address.folder });
-  if (command.clusterFileExpected) await requireClusterFile(storage, address.clusterId, signal);
-  // It has to be written anyway, and shows whether the repository can be.
-  await writeClusterFile(
-    storage,
-    create(ClusterFileSchema, {
-      formatVersion: 1,
-      clusterId: address.clusterId,
-      name: command.clusterName,
-      incarnations: [
-        {
-          systemIdentifier: facts.systemIdentifier,
-          major: majorOf(facts.serverVersionNum),
-          firstSeenTime: timestampFromDate(startTime),
-        },
-      ],
-    }),
-    signal,
-  );
+  const cluster = {
+    clusterId: address.clusterId,
+    name: command.clusterName,
+    systemIdentifier: facts.systemIdentifier,
+    major: majorOf(facts.serverVersionNum),
+    seenTime: startTime,
+    isExpected: command.clusterFileExpected,
+  };
+  await claimCluster(storage, cluster, signal);
   log(`PostgreSQL ${majorOf(facts.serverVersionNum)}, tools ${tools.version}, ${chosen.chosen.length} databases`);
   const hasRolePasswords = roles.readsPasswords && !options.given.noRolePasswords;
   if (!hasRolePasswords) {

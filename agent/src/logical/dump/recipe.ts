@@ -1,8 +1,9 @@
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import type { DumpedDatabase, MissingDatabase } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { builtInDatabases, createDatabaseStatement, presentStatements } from "../database-statements.ts";
 import { quoteIdentifier } from "../../postgres/quote.ts";
+import { digestLines, hereDocument, quoteShell, readStream, showName } from "../../repository/recipe-text.ts";
 
 /** What RECOVER.txt is written from. */
 export interface RecipeFacts {
@@ -26,40 +27,6 @@ export interface RecipeFacts {
   /** One SQL script of the whole cluster, where it was asked for. */
   readonly clusterDump: StoredStream | undefined;
   readonly missing: readonly Pick<MissingDatabase, "name" | "message">[];
-}
-
-function quoteShell(text: string): string {
-  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
-}
-
-/** For a comment: one line, whatever the name holds. */
-function show(text: string): string {
-  return JSON.stringify(text);
-}
-
-/** A here-document's end that the text does not hold as a line. */
-function delimiter(text: string): string {
-  let word = "END";
-  while (text.split("\n").includes(word)) word += "_";
-  return word;
-}
-
-function hereDocument(command: string, text: string): string {
-  const word = delimiter(text);
-  return `${command} <<'${word}'\n${text}\n${word}`;
-}
-
-const decompressors: Readonly<Record<string, string>> = { zstd: " | zstd -dcq", gzip: " | gzip -dcq" };
-
-/** The plain bytes of a stream. */
-function read(stream: StoredStream): string {
-  const files = stream.objects.map(({ key }) => quoteShell(key)).join(" ");
-  const decrypt = stream.encrypted ? ' | age --decrypt --identity="$IDENTITY"' : "";
-  return `cat ${files}${decrypt}${decompressors[stream.codec] ?? ""}`;
-}
-
-function digestLines(objects: readonly StoredObject[]): string {
-  return objects.map(({ key, sha256 }) => `${sha256}  ${key}`).join("\n");
 }
 
 function propertyScript({ name, properties }: DumpedDatabase): string {
@@ -87,10 +54,10 @@ const dataOnlyRestore = "pg_restore --exit-on-error --no-password --data-only --
 function databaseSteps(database: DumpedDatabase, { contents, isSelection }: RecipeFacts): string {
   const { name, stream, format } = database;
   if (!stream) return "";
-  const lines = [`# database ${show(name)}, oid ${database.oid}`];
+  const lines = [`# database ${showName(name)}, oid ${database.oid}`];
   const isCustom = format === "custom";
   const fill = (restore: string) =>
-    `${read(stream)} | ${isCustom ? restore : `${psql} -f -`} --dbname=${conninfo(name)}`;
+    `${readStream(stream)} | ${isCustom ? restore : `${psql} -f -`} --dbname=${conninfo(name)}`;
   if (contents === DumpContents.DATA_ONLY)
     return [
       ...lines,
@@ -102,7 +69,7 @@ function databaseSteps(database: DumpedDatabase, { contents, isSelection }: Reci
   const properties = hereDocument(`${psql} -d template1 -f -`, propertyScript(database));
   if (builtInDatabases.has(name))
     lines.push("# every new cluster has it; it is filled, and given its properties", fill(restore), properties);
-  else if (isCustom && !isSelection) lines.push(`${read(stream)} | ${restore} --create --dbname=postgres`);
+  else if (isCustom && !isSelection) lines.push(`${readStream(stream)} | ${restore} --create --dbname=postgres`);
   else lines.push(hereDocument(`${psql} -d template1 -f -`, creationScript(database)), fill(restore), properties);
   return lines.join("\n");
 }
@@ -115,7 +82,7 @@ function clusterSteps({ clusterDump, bootstrapRole }: RecipeFacts): string[] {
   return [
     `# The whole cluster is in one script too. "bash RECOVER.txt cluster" takes that instead of all that follows.
 if [ "\${1:-}" = cluster ]; then
-  ${read(clusterDump)} | LC_ALL=C sed ${filter} | ${psql} -d postgres -f -
+  ${readStream(clusterDump)} | LC_ALL=C sed ${filter} | ${psql} -d postgres -f -
   exit
 fi`,
   ];
@@ -140,7 +107,7 @@ function preamble(facts: RecipeFacts): string {
   return `#!/bin/bash
 # How to restore this backup without Coppice. It is also a script: run "bash RECOVER.txt" in this folder.
 #
-# Backup ${facts.backupId} of the cluster ${show(facts.clusterName)}, begun ${facts.startTime.toISOString()},
+# Backup ${facts.backupId} of the cluster ${showName(facts.clusterName)}, begun ${facts.startTime.toISOString()},
 # PostgreSQL ${facts.serverMajor}, dumped with the tools of ${facts.toolMajor}.
 #
 # You need: an empty cluster of PostgreSQL ${newest} or newer with a superuser, psql and pg_restore of the same major
@@ -160,10 +127,10 @@ function globalsSteps(facts: RecipeFacts): string {
   ];
   for (const { name, location } of facts.tablespaces)
     lines.push(
-      `#    The tablespace ${show(name)} needs this folder, empty and owned by the server's user:`,
+      `#    The tablespace ${showName(name)} needs this folder, empty and owned by the server's user:`,
       `mkdir -p ${quoteShell(location)}`,
     );
-  lines.push(`${read(facts.globals)} | { grep -vxF ${create} || true; } | ${psql} -d postgres -f -`);
+  lines.push(`${readStream(facts.globals)} | { grep -vxF ${create} || true; } | ${psql} -d postgres -f -`);
   return lines.join("\n");
 }
 
@@ -184,7 +151,7 @@ export function formatRecipe(facts: RecipeFacts): string {
   ];
   const objects = streams.flatMap((stream) => stream.objects);
   const missing = facts.missing.map(
-    ({ name, message }) => `# NOT in this backup: database ${show(name)}: ${show(message)}`,
+    ({ name, message }) => `# NOT in this backup: database ${showName(name)}: ${showName(message)}`,
   );
   return `${[
     preamble(facts),

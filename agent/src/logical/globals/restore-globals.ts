@@ -15,7 +15,7 @@ import { majorOf, requireSupported } from "../../postgres/majors.ts";
 import { openStoredStream, readManifest } from "../../repository/get.ts";
 import { backupPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { type Item, look, quoteNames } from "../look/item.ts";
+import { type Item, look, quoteNames } from "../../host/look.ts";
 import { openDecoded } from "../source/source.ts";
 import { applyRoles, applyTablespaces } from "./apply.ts";
 import { listDifferences, type PresentGlobals, readPresent } from "./differences.ts";

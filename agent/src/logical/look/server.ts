@@ -2,7 +2,7 @@ import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import { quoteIdentifier, quoteLiteral } from "../../postgres/quote.ts";
-import { quoteNames, type Sight } from "./item.ts";
+import { quoteNames, type Sight } from "../../host/look.ts";
 
 /** Whether the login role may create databases. Fails with PRIVILEGE_MISSING. */
 export async function seePrivileges(connection: PostgresConnection): Promise<Sight> {

@@ -2,7 +2,7 @@ import { type RestoreDatabaseCommand, RestoreMode } from "@coppice/proto/gen/cop
 import { fail } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import { findDatabase } from "../staged-database.ts";
-import type { Sight } from "./item.ts";
+import type { Sight } from "../../host/look.ts";
 
 /** Whether the target's name can be had as the mode says. Fails with DATABASE_EXISTS, DATABASE_NOT_FOUND, DATABASE_IN_USE. */
 export async function seeTarget(

@@ -48,6 +48,8 @@ export async function surveyRepository(storage: Storage, signal: AbortSignal): P
         break;
       }
       case "probe":
+      case "wal":
+        // What is stored of WAL is committed by itself: nothing of it is ever leavings.
         break;
       case "foreign":
         foreign.objects++;

@@ -1,7 +1,7 @@
 import type { Cluster } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Dialogue } from "../../input/choose.ts";
-import type { RestoreFlags } from "../../input/restore-flags.ts";
+import type { RestoreFlags } from "../../input/restore/restore-flags.ts";
 
 /** A restore of a file, and the cluster that it goes to. */
 export interface FileRestore {

@@ -1,12 +1,14 @@
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { type Backup, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
 import type { Cluster } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { Api } from "../../client/api.ts";
+import { isGoodBackup } from "../../client/is-good-backup.ts";
 import { collectPages } from "../../client/pages.ts";
 import { exitCodes } from "../../exit-code.ts";
 import { type Choice, type Dialogue, openDialogue } from "../../input/choose.ts";
-import { formatRestoreCommand, type RestoreFlags } from "../../input/restore-flags.ts";
+import { formatRestoreCommand, readRestoreRequest, type RestoreFlags } from "../../input/restore/restore-flags.ts";
 import type { OperationOptions } from "../../operation/conclude.ts";
 import { formatRelative } from "../../output/elapsed.ts";
 import { timeOf } from "../../output/time.ts";
@@ -35,7 +37,8 @@ export async function guide(session: Session, options: OperationOptions): Promis
   const api = await session.api();
   const { cluster, restores } = await decide(session, api, dialogue);
   for (const flags of restores) {
-    const refused = await showPlan(session, api, cluster, flags);
+    const restore = await readRestoreRequest(cluster, flags, session.now());
+    const refused = await showPlan(session, api, restore);
     if (refused !== undefined) return refused;
   }
   const { terminal } = session;
@@ -124,18 +127,23 @@ async function chooseSource(
   ]);
 }
 
-const isGood = ({ complete, copies }: Backup) => complete && copies.some(({ state }) => state === CopyState.STORED);
-
 async function chooseBackup(session: Session, api: Api, dialogue: Dialogue, { name }: Cluster): Promise<Backup> {
-  const { items: backups } = await collectPages(
+  const { items } = await collectPages(
     (page) => api.backups.listBackups({ page, cluster: name }),
     (page) => page.backups,
     mostBackups,
   );
+  // A physical backup has no parts to choose from: it is restored into a data directory, by flags.
+  const backups = items.filter(({ kind }) => kind === BackupKind.DUMP);
   if (backups.length === 0) {
-    fail("BACKUP_NOT_FOUND", `cluster ${name} has no backup`, { hint: `take one: coppice backup create ${name}` });
+    fail("BACKUP_NOT_FOUND", `cluster ${name} has no dump`, {
+      hint:
+        items.length === 0
+          ? `take one: coppice backup create ${name}`
+          : `restore its physical backup: coppice restore plan ${name} --to HOST:/EMPTY/DIRECTORY`,
+    });
   }
-  const ordered = [...backups.filter(isGood), ...backups.filter((backup) => !isGood(backup))];
+  const ordered = [...backups.filter(isGoodBackup), ...backups.filter((backup) => !isGoodBackup(backup))];
   return await dialogue.select(
     "which backup?",
     ordered.map((backup) => {

@@ -1,10 +1,14 @@
 import { type Operation, OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { Api } from "../../client/api.ts";
 import { confirm } from "../../input/confirm.ts";
-import { type RestoreFlags, readRestoreRequest } from "../../input/restore-flags.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { RestoreRequestSchema } from "@coppice/proto/gen/coppice/control/v1/restore";
+import { isDataDirectory } from "../../input/restore/data-directory-flags.ts";
+import { type RestoreFlags, readRestoreRequest } from "../../input/restore/restore-flags.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
 import { followOperation } from "../../operation/follow.ts";
 import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
+import { describeTarget } from "../../operation/physical.ts";
 import { protoJson } from "../../output/proto-json.ts";
 import type { Session } from "../../session.ts";
 
@@ -21,7 +25,8 @@ export async function runRestore(
   cluster: string,
   flags: RestoreFlags,
 ): Promise<number> {
-  const restore = await readRestoreRequest(cluster, flags);
+  // Read once: "2 hours ago" is the same moment in what is shown first and in what is done.
+  const restore = await readRestoreRequest(cluster, flags, session.now());
   const api = await session.api();
   if (options.dryRun) {
     const operation = await api.restores.createRestore({ restore, validateOnly: true });
@@ -37,7 +42,7 @@ export async function runRestore(
   if (flags.replace && !options.yes) {
     if (session.terminal.stdinIsTty) {
       // Whoever is asked sees first what would happen.
-      const refused = await showPlan(session, api, cluster, flags);
+      const refused = await showPlan(session, api, restore);
       if (refused !== undefined) return refused;
     }
     await confirmReplacing(session, cluster, flags);
@@ -50,10 +55,8 @@ export async function runRestore(
 export async function showPlan(
   session: Session,
   api: Api,
-  cluster: string,
-  flags: RestoreFlags,
+  restore: MessageInitShape<typeof RestoreRequestSchema>,
 ): Promise<number | undefined> {
-  const restore = await readRestoreRequest(cluster, flags);
   const { terminal } = session;
   const started = await api.restores.planRestore({ restore, requestId: session.newRequestId() });
   const planned = await followOperation(session, api, started.id);
@@ -65,6 +68,10 @@ export async function showPlan(
 /** Lets a person type the name of what would be replaced. Errors: CONFIRMATION_NEEDED. */
 export async function confirmReplacing(session: Session, cluster: string, flags: RestoreFlags): Promise<void> {
   const target = flags.to ?? cluster;
+  if (isDataDirectory(flags)) {
+    await confirm(session, { yes: false, what: `what is in ${target} is moved aside`, name: target });
+    return;
+  }
   if (flags.all) {
     const what = `every database of the backup is replaced in ${target}, and everybody in them is disconnected`;
     await confirm(session, { yes: false, what, name: target });
@@ -76,7 +83,7 @@ export async function confirmReplacing(session: Session, cluster: string, flags:
 }
 
 /** What an operation that was only checked would do. */
-function describeRestore({ spec }: Operation): string {
+function describeRestore({ spec, hostName }: Operation): string {
   switch (spec.case) {
     case "createRestore": {
       const { database, file, backup, targetClusterName, targetDatabase, into } = spec.value;
@@ -93,6 +100,11 @@ function describeRestore({ spec }: Operation): string {
       const how = replace ? ", replacing those of the same names" : "";
       return `${backup} would be restored into ${targetClusterName}: the globals, then ${databases.join(", ")}${how}`;
     }
+    case "restorePhysical": {
+      const { clusterName, chain, target, dataDirectory, start } = spec.value;
+      const how = start ? ", and its server started" : "";
+      return `${clusterName} would be restored from ${chain.join(", then ")} into ${hostName}:${dataDirectory}, ${describeTarget(target)}${how}`;
+    }
     default:
       return "it would be restored";
   }
@@ -100,6 +112,7 @@ function describeRestore({ spec }: Operation): string {
 
 function targetOf({ spec }: Operation): string {
   if (spec.case === "createRestore") return spec.value.targetDatabase;
+  if (spec.case === "restorePhysical") return spec.value.dataDirectory;
   if (spec.case === "restoreGlobals" || spec.case === "restoreCluster") return spec.value.targetClusterName;
   return "";
 }

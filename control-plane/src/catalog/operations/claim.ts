@@ -38,7 +38,7 @@ export async function lockQueued(
 ): Promise<OperationRow | undefined> {
   const other = alias(operation, "other");
   const waitsForSameWork = and(
-    eq(operation.kind, "create_backup"),
+    inArray(operation.kind, ["create_backup", "create_physical_backup"]),
     exists(
       tx
         .select({ one: sql`1` })

@@ -12,7 +12,7 @@ import {
   primaryKey,
   text,
 } from "drizzle-orm/pg-core";
-import { time } from "./column-types.ts";
+import { lsn, time } from "./column-types.ts";
 import { cluster } from "./cluster.ts";
 import { repository } from "./repository.ts";
 
@@ -42,6 +42,13 @@ export const backup = pgTable(
     serverVersionNum: integer().notNull(),
     operationId: text().notNull(),
     parentId: text().references((): AnyPgColumn => backup.id, { onDelete: "restrict" }),
+    /** Of a physical backup: its server, where recovery begins, and where it is consistent. */
+    systemIdentifier: text(),
+    timeline: bigint({ mode: "number" }),
+    startLsn: lsn(),
+    stopLsn: lsn(),
+    /** Whether the WAL in between is inside it. */
+    walEmbedded: boolean(),
     /** coppice.repository.v1.BackupManifest as proto JSON. */
     manifest: jsonb().$type<JsonValue>().notNull(),
     /** RECOVER.txt. */
@@ -51,8 +58,14 @@ export const backup = pgTable(
   (t) => [
     check("backup_kind_known", sql`${t.kind} in ('DUMP', 'FULL', 'INCREMENTAL')`),
     check("backup_parent_of_incremental", sql`(${t.kind} = 'INCREMENTAL') = (${t.parentId} is not null)`),
+    check(
+      "backup_physical_whole",
+      sql`num_nonnulls(${t.systemIdentifier}, ${t.timeline}, ${t.startLsn}, ${t.stopLsn}, ${t.walEmbedded}) = case when ${t.kind} = 'DUMP' then 0 else 5 end`,
+    ),
+    check("backup_wal_order", sql`${t.startLsn} <= ${t.stopLsn} and ${t.timeline} > 0`),
     check("backup_bytes", sql`${t.databaseBytes} >= 0 and ${t.storedBytes} >= 0`),
     index("backup_cluster_start").on(t.clusterId, t.startTime),
+    index("backup_parent").on(t.parentId),
   ],
 );
 

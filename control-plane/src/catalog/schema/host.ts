@@ -21,6 +21,10 @@ export const host = pgTable(
       .notNull()
       .default(sql`0`),
     lastSeenTime: time(),
+    /** Of what its agent is to carry out with or without us; grows with every change. */
+    desiredRevision: bigint({ mode: "bigint" })
+      .notNull()
+      .default(sql`0`),
   },
   (t) => [
     check("host_name_form", isName(t.name)),

@@ -31,6 +31,10 @@ export interface References {
   readonly clusterId?: string;
   readonly repositoryId?: string;
   readonly backup?: { readonly backupId: string; readonly repositoryId: string };
+  /** Backups that build on each other, in order. */
+  readonly chain?: readonly { readonly backupId: string; readonly repositoryId: string }[];
+  /** Repository with archived WAL, which is read at most. */
+  readonly walRepositoryId?: string;
   /** Of the repository; none when left out. */
   readonly purposes?: readonly StoragePurpose[];
   /** Whether what is encrypted has to be decrypted: the command gets the identity then. */
@@ -46,6 +50,8 @@ export interface Facts {
   readonly cluster?: ClusterFact;
   readonly repository?: RepositoryTarget;
   readonly backup?: BackupFact;
+  readonly chain?: readonly BackupFact[];
+  readonly walRepository?: RepositoryTarget;
   /** Whether the catalog knows backups of the cluster in the repository; where both are referred to. */
   readonly isClusterStored?: boolean;
   readonly contents?: RepositoryContents;

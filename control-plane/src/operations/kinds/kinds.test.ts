@@ -38,6 +38,9 @@ const specs: Record<keyof typeof kinds, OperationSpec> = {
   restoreGlobals: spec({ case: "restoreGlobals", value: { ...ids, targetCluster: "cls_b" } }),
   cleanRepository: spec({ case: "cleanRepository", value: ids }),
   rebuildRepository: spec({ case: "rebuildRepository", value: ids }),
+  createPhysicalBackup: spec({ case: "createPhysicalBackup", value: { ...ids, kind: BackupKind.FULL, folder: "f" } }),
+  restorePhysical: spec({ case: "restorePhysical", value: { ...ids, chain: ["bkp_a"], dataDirectory: "/d" } }),
+  planPhysical: spec({ case: "planPhysical", value: { restore: ids } }),
 };
 
 const dump = (manifest: MessageInitShape<typeof BackupDumpResultSchema>["manifest"] = {}) =>
@@ -90,6 +93,8 @@ test("exactly the kinds whose commands change something are settled by a look", 
     "createBackup",
     "createRestore",
     "deleteBackup",
+    "createPhysicalBackup",
+    "restorePhysical",
   ]);
 });
 

@@ -9,7 +9,9 @@ import type { StoredBackup } from "./catalog-change.ts";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
 import { defineKind, required } from "./kind.ts";
+import { physicalOf, physicalProblem } from "./physical-manifest.ts";
 import { reachability } from "./reachability.ts";
+import { storedObjects } from "./stored-objects.ts";
 
 /** Reads a repository and enters what the catalog does not know. It changes nothing there, so it can be repeated. */
 export const rebuildRepository = defineKind({
@@ -52,7 +54,10 @@ export const rebuildRepository = defineKind({
     const orphans = backups.filter(({ clusterId }) => !named.has(clusterId));
     for (const { folder, clusterId } of orphans) problems.push(`${clusterId}/${folder}: its cluster.json is missing`);
     if (result.more) problems.push("the repository holds more backups than one answer: repeat the rebuild");
-    const entered = backups.filter(({ clusterId }) => named.has(clusterId));
+    const { ordered: entered, orphans: cut } = inOrder(backups.filter(({ clusterId }) => named.has(clusterId)));
+    for (const { folder, clusterId, manifest } of cut) {
+      problems.push(`${clusterId}/${folder}: ${parentOf(manifest)}, which it builds on, was not found with it`);
+    }
     const value = create(RebuiltRepositorySchema, {
       repository: repositoryId,
       clusters: clusters.map(({ name }) => name),
@@ -95,8 +100,8 @@ function wrongIdentity(
 
 function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBackup {
   const manifest = fromJsonString(BackupManifestSchema, decode(scanned.manifest), { ignoreUnknownFields: true });
-  if (manifest.kind !== BackupKind.DUMP || manifest.content.case !== "dump") throw new Error("it is no dump");
-  if (!manifest.startTime || !manifest.endTime) throw new Error("its manifest lacks its times");
+  const problem = manifest.content.case === "physical" ? physicalProblem(manifest) : dumpProblem(manifest);
+  if (problem !== undefined) throw new Error(problem);
   return {
     id: manifest.backupId,
     clusterId: manifest.clusterId,
@@ -106,15 +111,36 @@ function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBacku
     manifestSha256: scanned.manifestSha256,
     storedBytes: sizeOf(manifest) + BigInt(scanned.manifest.length),
     recipe: scanned.recipe,
-    defaultDatabases: isWholeCluster(manifest.content.value.options),
+    defaultDatabases: manifest.content.case !== "dump" || isWholeCluster(manifest.content.value.options),
   };
 }
 
-function sizeOf({ content, recipe }: BackupManifest): bigint {
-  const dump = content.case === "dump" ? content.value : undefined;
-  const streams = [dump?.globals, dump?.clusterDump, ...(dump?.databases.map(({ stream }) => stream) ?? [])];
-  return [...streams.flatMap((stream) => stream?.objects ?? []), ...(recipe ? [recipe] : [])].reduce(
-    (sum, { sizeBytes }) => sum + sizeBytes,
-    0n,
-  );
+function dumpProblem({ kind, content, startTime, endTime }: BackupManifest): string | undefined {
+  if (kind !== BackupKind.DUMP || content.case !== "dump") return "it is no backup that this version knows";
+  return startTime && endTime ? undefined : "its manifest lacks its times";
+}
+
+/** What builds on something else comes after it; what builds on nothing that is there cannot be entered. */
+function inOrder(backups: readonly StoredBackup[]): { ordered: StoredBackup[]; orphans: StoredBackup[] } {
+  const ordered: StoredBackup[] = [];
+  const entered = new Set([""]);
+  let left = [...backups];
+  for (let before = -1; left.length !== before;) {
+    before = left.length;
+    const next = left.filter(({ manifest }) => entered.has(parentOf(manifest)));
+    for (const backup of next) {
+      ordered.push(backup);
+      entered.add(backup.id);
+    }
+    left = left.filter(({ id }) => !entered.has(id));
+  }
+  return { ordered, orphans: left };
+}
+
+function parentOf(manifest: BackupManifest): string {
+  return physicalOf(manifest)?.parentBackupId ?? "";
+}
+
+function sizeOf(manifest: BackupManifest): bigint {
+  return storedObjects(manifest).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
 }

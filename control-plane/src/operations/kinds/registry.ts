@@ -2,13 +2,16 @@ import { checkCluster } from "./check-cluster.ts";
 import { checkRepository } from "./check-repository.ts";
 import { cleanRepository } from "./clean-repository.ts";
 import { createBackup } from "./create-backup.ts";
+import { createPhysicalBackup } from "./create-physical-backup.ts";
 import { createRestore } from "./create-restore.ts";
 import { deleteBackup } from "./delete-backup.ts";
 import type { Kind, SpecCase } from "./kind.ts";
+import { planPhysical } from "./plan-physical.ts";
 import { planRestore } from "./plan-restore.ts";
 import { rebuildRepository } from "./rebuild-repository.ts";
 import { restoreCluster } from "./restore-cluster.ts";
 import { restoreGlobals } from "./restore-globals.ts";
+import { restorePhysical } from "./restore-physical.ts";
 import { verifyBackup } from "./verify-backup.ts";
 
 /** Every kind of operation; one that is missing here does not compile. */
@@ -24,4 +27,7 @@ export const kinds = {
   restoreCluster,
   cleanRepository,
   rebuildRepository,
+  createPhysicalBackup,
+  restorePhysical,
+  planPhysical,
 } satisfies { readonly [S in SpecCase]: Kind<S> };

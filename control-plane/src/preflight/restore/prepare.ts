@@ -11,6 +11,7 @@ import { requireTrusted } from "../../secrets/may-decrypt.ts";
 import { seal } from "../../secrets/seal.ts";
 import { requireCluster, requireHost } from "../../inventory/require.ts";
 import type { OwnSecret, Prepared, PreparedPart } from "../prepared.ts";
+import { preparePhysicalPlan, preparePhysicalRestore } from "../physical/restore.ts";
 import { primaryInstance } from "../primary-instance.ts";
 import { globalsSpec, planCluster } from "./cluster.ts";
 import { type DatabaseRestore, exclusiveKeyOf, restoreSpec } from "./database.ts";
@@ -29,6 +30,8 @@ export async function prepareRestore(
   { now, masterKey }: { readonly now: Date; readonly masterKey: KeyObject },
 ): Promise<Prepared> {
   const what = weighRequest(request);
+  const { physical } = request;
+  if (physical !== undefined) return await preparePhysicalRestore(db, request, physical);
   const { row: cluster } = await requireCluster(db, request.cluster);
   const target = await requireCluster(db, request.targetCluster || cluster.id);
   const host = await requireHost(db, primaryInstance(target).hostId);
@@ -62,6 +65,8 @@ export async function prepareRestore(
         exclusiveKey: `restore globals ${target.row.id}`,
         spec: { case: "restoreGlobals", value: globalsSpec(restore) },
       };
+    case "physical":
+      throw new TypeError("a restore of a data directory was resolved as another one");
     case "cluster": {
       const { spec, parts } = planCluster(restore, now);
       await spareCatalog(db, target, spec.databases);
@@ -76,8 +81,17 @@ export async function prepareRestore(
   }
 }
 
-/** The plan of a restore that was resolved: its agent looks at all of it, where the restore itself is a group too. */
-export function preparePlan(restore: Prepared): Prepared {
+/** Resolves a plan of a restore: its agent looks at all of it, where the restore itself is a group too. Errors: as above. */
+export async function preparePlan(
+  db: Database,
+  request: RestoreRequest,
+  options: { readonly now: Date; readonly masterKey: KeyObject },
+): Promise<Prepared> {
+  if (request.physical !== undefined) {
+    weighRequest(request);
+    return await preparePhysicalPlan(db, request, request.physical);
+  }
+  const restore = await prepareRestore(db, request, options);
   const { exclusiveKey: _, parts = [], ...prepared } = restore;
   const value = create(PlanRestoreSpecSchema, planned(prepared.spec, parts));
   return { ...prepared, hostId: prepared.hostId ?? parts[0]?.hostId, spec: { case: "planRestore", value } };

@@ -4,22 +4,22 @@ import { type RestoreRequest, RestoreWhat } from "@coppice/proto/gen/coppice/con
 import { fail } from "@coppice/proto/kit/failure";
 
 /** What a request asks for. */
-export type RestoreCase = "database" | "file" | "globals" | "cluster";
+export type RestoreCase = "database" | "file" | "globals" | "cluster" | "physical";
 
 type Field = Exclude<keyof RestoreRequest, "$typeName" | "$unknown">;
 
 /** Fields that say something only in some cases, with the cases and how a refusal calls the others. */
 const onlyFor: readonly (readonly [field: Field, cases: readonly RestoreCase[], expected: string])[] = [
-  ["backup", ["database", "globals", "cluster"], "nothing: the file is what is restored"],
+  ["backup", ["database", "globals", "cluster", "physical"], "nothing: the file is what is restored"],
   ["targetCluster", ["database", "globals", "cluster"], "nothing: a file is restored into the cluster itself"],
   ["database", ["database", "file"], "nothing: it is about the whole cluster"],
   ["targetDatabase", ["database", "file"], "nothing: databases keep their names"],
-  ["replace", ["database", "file", "cluster"], "nothing: roles that are there stay as they are"],
+  ["replace", ["database", "file", "cluster", "physical"], "nothing: roles that are there stay as they are"],
   ["jobs", ["database", "file", "cluster"], "nothing: globals are applied one after the other"],
   ["into", ["database", "file"], "nothing: it is for one database"],
   ["roles", ["globals", "cluster"], "nothing: roles are restored with the globals or the cluster"],
   ["noTablespaces", ["globals", "cluster"], "nothing: tablespaces are restored with the globals or the cluster"],
-  ["file", ["file"], "nothing: a file holds one database"],
+  ["file", ["file"], "nothing: a file holds one database, and is no physical backup"],
   ["identity", ["file"], "nothing: the identity of a repository is kept with it"],
   ["fileHost", ["file"], "nothing: it is the host of a file, and no file is given"],
 ];
@@ -29,6 +29,7 @@ const titles: Readonly<Record<RestoreCase, string>> = {
   file: "a restore of a file",
   globals: "a restore of the globals",
   cluster: "a restore of the whole cluster",
+  physical: "a restore of a data directory",
 };
 
 /** What a request asks for, weighed without looking at anything. Errors: INVALID_FIELD, naming the field. */
@@ -36,6 +37,9 @@ export function weighRequest(request: RestoreRequest): RestoreCase {
   const what = caseOf(request);
   for (const [field, cases, expected] of onlyFor) {
     if (isGiven(request[field]) && !cases.includes(what)) refuse(field, `${titles[what]} takes no`, expected);
+  }
+  if (what === "physical" && request.what !== RestoreWhat.UNSPECIFIED) {
+    contradict("what", `${titles.physical} brings back all of it`, "nothing with physical");
   }
   if (what === "database" && request.database === "") {
     fail("INVALID_FIELD", "it is not said which database is to be restored", {
@@ -57,7 +61,8 @@ export function weighRequest(request: RestoreRequest): RestoreCase {
   return what;
 }
 
-function caseOf({ what, file }: RestoreRequest): RestoreCase {
+function caseOf({ what, file, physical }: RestoreRequest): RestoreCase {
+  if (physical !== undefined) return "physical";
   if (what === RestoreWhat.GLOBALS) return "globals";
   if (what === RestoreWhat.CLUSTER) return "cluster";
   return file === "" ? "database" : "file";
@@ -65,6 +70,9 @@ function caseOf({ what, file }: RestoreRequest): RestoreCase {
 
 function weighSelection(what: RestoreCase, request: RestoreRequest, selection: RestoreSelection): void {
   const { schemas, tables, contents, noOwner, noPrivileges, checksums } = selection;
+  if (what === "physical") {
+    contradict("selection", "a restore of a data directory takes no selection", "nothing: all of it comes back");
+  }
   const isPart = schemas.length > 0 || tables.length > 0;
   const isOnlyRows = contents === DumpContents.DATA_ONLY;
   if (what === "globals" && (isPart || contents || noOwner || noPrivileges || checksums)) {

@@ -20,7 +20,7 @@ export interface RestoreSource {
 
 /**
  * The backup of that id, or the last good one of the cluster, for a host that is to read it. Errors: BACKUP_NOT_FOUND,
- * NOT_SUPPORTED, REPOSITORY_WRONG_HOST, HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING.
+ * INVALID_FIELD, REPOSITORY_WRONG_HOST, HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING.
  */
 export async function chooseSource(
   db: Database,
@@ -29,7 +29,10 @@ export async function chooseSource(
   const backup = await chooseBackup(db, cluster, backupId);
   const { content } = fromJson(BackupManifestSchema, backup.row.manifest, { ignoreUnknownFields: true });
   if (content.case !== "dump") {
-    return fail("NOT_SUPPORTED", `backup ${backup.row.id} is no dump: only dumps can be restored yet`);
+    return fail("INVALID_FIELD", `backup ${backup.row.id} is a physical one: no single database comes of it`, {
+      hint: `restore all of it into an empty directory: coppice restore create ${cluster.name} --backup ${backup.row.id} --to HOST:/directory`,
+      fields: [{ field: "restore.backup", expected: "a dump", value: backup.row.id }],
+    });
   }
   return { backup: backup.row.id, dump: content.value, repository: await chooseRepository(db, backup, host) };
 }

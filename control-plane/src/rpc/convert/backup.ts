@@ -1,7 +1,14 @@
 import { create, fromJson } from "@bufbuild/protobuf";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
-import { type Backup, BackupSchema, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
+import {
+  type Backup,
+  BackupSchema,
+  CopyState,
+  type PhysicalBackup,
+  PhysicalBackupSchema,
+} from "@coppice/proto/gen/coppice/control/v1/backup";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { BackupRecord } from "../../catalog/backup.ts";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
@@ -15,6 +22,7 @@ export interface BackupFacts {
 export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts): Backup {
   const manifest = fromJson(BackupManifestSchema, row.manifest, { ignoreUnknownFields: true });
   const dump = manifest.content.case === "dump" ? manifest.content.value : undefined;
+  const physical = manifest.content.case === "physical" ? manifest.content.value : undefined;
   return create(BackupSchema, {
     id: row.id,
     etag: formatEtag(row.version),
@@ -41,9 +49,24 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
     parent: row.parentId ?? "",
     ...(dump?.options ? { dump: dump.options } : {}),
     format: dump?.databases[0]?.format ?? "",
-    codec: dump?.globals?.codec || "none",
+    codec: (dump?.globals ?? physical?.base)?.codec || "none",
     recipients: manifest.recipients,
+    ...(physical ? { physical: physicalBackup(manifest, physical) } : {}),
     ...times({ createTime: row.createTime, startTime: row.startTime, endTime: row.endTime }),
+  });
+}
+
+function physicalBackup({ systemIdentifier }: BackupManifest, physical: PhysicalContent): PhysicalBackup {
+  const { timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, options } = physical;
+  return create(PhysicalBackupSchema, {
+    systemIdentifier,
+    timeline,
+    startLsn,
+    stopLsn,
+    walEmbedded,
+    corruptPages,
+    fullReason,
+    ...(options ? { options } : {}),
   });
 }
 

@@ -12,6 +12,7 @@ export interface ClusterFacts {
   readonly hostNames: ReadonlyMap<string, string>;
   /** By cluster id. */
   readonly lastGoodDumps: ReadonlyMap<string, LastGoodDump>;
+  readonly lastGoodPhysicals: ReadonlyMap<string, LastGoodDump>;
 }
 
 export function clusterMessage(
@@ -19,6 +20,7 @@ export function clusterMessage(
   facts: ClusterFacts,
 ): Cluster {
   const last = facts.lastGoodDumps.get(row.id);
+  const physical = facts.lastGoodPhysicals.get(row.id);
   return create(ClusterSchema, {
     id: row.id,
     name: row.name,
@@ -43,11 +45,14 @@ export function clusterMessage(
       allowConnections,
       ...(sizeBytes === null ? {} : { sizeBytes }),
     })),
-    ...(last === undefined
-      ? {}
-      : { lastGoodDump: { backup: last.backupId, ...times({ time: last.startTime, verifyTime: last.verifyTime }) } }),
+    ...(last === undefined ? {} : { lastGoodDump: lastGood(last) }),
+    ...(physical === undefined ? {} : { lastGoodPhysical: lastGood(physical) }),
     ...(row.reachable === null ? {} : { reachable: row.reachable }),
     hasPassword: instances.some(({ passwordSecretId }) => passwordSecretId !== null),
     ...times({ createTime: row.createTime, updateTime: row.updateTime, reachableTime: row.reachableTime }),
   });
+}
+
+function lastGood({ backupId, startTime, verifyTime }: LastGoodDump) {
+  return { backup: backupId, ...times({ time: startTime, verifyTime }) };
 }

@@ -1,0 +1,49 @@
+import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { fail } from "@coppice/proto/kit/failure";
+import type { BackupToRestore } from "../physical/restore/chain.ts";
+import type { PhysicalRestore } from "../physical/restore/inspect.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { CommandContext } from "./handler.ts";
+import { openReplay } from "./open-replay.ts";
+import { required } from "./required.ts";
+import { withStorage } from "./with-storage.ts";
+
+/**
+ * Does the work with what a physical restore is planned and done with: every repository of its chain opened once, and
+ * archived WAL handed out meanwhile.
+ */
+export async function withPhysicalRestore<T>(
+  command: RestorePhysicalCommand,
+  context: CommandContext,
+  work: (restore: PhysicalRestore) => Promise<T>,
+): Promise<T> {
+  const { operationId, signal, secret } = context;
+  if (command.walRepository && !command.start)
+    fail("NOT_SUPPORTED", "archived WAL is handed out only while Coppice itself starts the server and waits for it", {
+      hint: "add --start, or restore a backup that holds its WAL itself to where it is consistent (--immediate)",
+    });
+  const opened = new Map<string, Storage>();
+  const openNext = async (index: number): Promise<T> => {
+    const repository = command.chain[index]?.repository;
+    if (index < command.chain.length) {
+      if (opened.has(repository?.repositoryId ?? "")) return await openNext(index + 1);
+      return await withStorage(repository, context, async (storage) => {
+        opened.set(repository?.repositoryId ?? "", storage);
+        return await openNext(index + 1);
+      });
+    }
+    const backups = command.chain.map((address): BackupToRestore => {
+      const { repositoryId, identitySecret } = required(address.repository, "repository");
+      const storage = required(opened.get(repositoryId), "repository");
+      return { storage, address, identities: secret(identitySecret) };
+    });
+    const restore = { command, backups, operationId, signal };
+    const newest = required(backups.at(-1), "chain");
+    if (!command.walRepository) return await work({ ...restore, restoreCommand: undefined });
+    return await withStorage(command.walRepository, context, async (storage) => {
+      await using replay = await openReplay(command, context, { storage, backups: newest.storage });
+      return await work({ ...restore, restoreCommand: replay.restoreCommand });
+    });
+  };
+  return await openNext(0);
+}

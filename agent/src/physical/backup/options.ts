@@ -1,0 +1,50 @@
+import {
+  BaseBackupCodec,
+  type BaseBackupOptions,
+  CheckpointMode,
+} from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Codec } from "../../pipeline/stages.ts";
+
+/** The options of a physical backup with every default applied. */
+export interface ResolvedBackupOptions {
+  readonly given: BaseBackupOptions;
+  readonly checkpoint: "fast" | "spread";
+  /** Undefined: as fast as it goes. */
+  readonly maxRateKib: number | undefined;
+  readonly codec: Codec;
+  readonly level: number;
+  readonly label: string;
+  readonly walWaitMs: number;
+}
+
+const leastRateKib = 32;
+const defaultWalWaitMs = 3_600_000;
+const codecs: Readonly<Record<BaseBackupCodec, Codec>> = {
+  [BaseBackupCodec.UNSPECIFIED]: "zstd",
+  [BaseBackupCodec.ZSTD]: "zstd",
+  [BaseBackupCodec.GZIP]: "gzip",
+  [BaseBackupCodec.NONE]: "none",
+};
+
+/** Resolves what was asked for. Fails with INVALID_FIELD. */
+export function resolveBackupOptions(given: BaseBackupOptions, backupId: string): ResolvedBackupOptions {
+  const codec = codecs[given.codec];
+  const level = given.compressionLevel;
+  if (codec === "gzip" && level > 9) fail("INVALID_FIELD", `gzip has no level ${level}`, { hint: "it has 1 to 9" });
+  const maxRateKib = Number(given.maxRateBytes) / 1024;
+  if (maxRateKib > 0 && maxRateKib < leastRateKib)
+    fail("INVALID_FIELD", `a server cannot be slowed down to ${given.maxRateBytes} bytes a second`, {
+      hint: "32 KiB is the least that PostgreSQL takes",
+    });
+  const { walWait } = given;
+  return {
+    given,
+    checkpoint: given.checkpoint === CheckpointMode.SPREAD ? "spread" : "fast",
+    maxRateKib: maxRateKib > 0 ? Math.floor(maxRateKib) : undefined,
+    codec,
+    level,
+    label: given.label || backupId,
+    walWaitMs: walWait ? Number(walWait.seconds) * 1000 + walWait.nanos / 1e6 : defaultWalWaitMs,
+  };
+}

@@ -1,0 +1,159 @@
+import { availableParallelism } from "node:os";
+import { create } from "@bufbuild/protobuf";
+import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
+import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { BaseBackupOptionsSchema, IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
+import { fail } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
+import { type CodecTool, readCodecTools } from "../../pipeline/codec-tools.ts";
+import { openConnection } from "../../postgres/connect.ts";
+import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
+import { readFacts } from "../../postgres/facts.ts";
+import { majorOf, requireSupported } from "../../postgres/majors.ts";
+import { openReplication, type SystemIdentity } from "../../postgres/replication/open-replication.ts";
+import { claimCluster } from "../../repository/claim-cluster.ts";
+import { backupPrefix } from "../../repository/layout.ts";
+import type { Storage } from "../../storage/storage.ts";
+import { chooseParent, type IncrementalParent, type ParentRequest } from "./choose-parent.ts";
+import { type ConfigFile, readConfigFiles } from "./config-files.ts";
+import { type ResolvedBackupOptions, resolveBackupOptions } from "./options.ts";
+import { readServerFacts, type ServerFacts } from "./server-facts.ts";
+
+/** What a physical backup is taken with. */
+export interface BackupRequest {
+  readonly command: BackupPhysicalCommand;
+  readonly operationId: string;
+  readonly agentVersion: string;
+  /** The opened password, where the connection has one. */
+  readonly password: string | undefined;
+  readonly files: ClientFiles;
+  readonly storage: Storage;
+  /** What an incremental is to build on; undefined for a full, and where there is nothing. */
+  readonly parent: ParentRequest | undefined;
+  readonly signal: AbortSignal;
+  readonly onProgress: (work: WorkDone) => void;
+  readonly log: (line: string) => void;
+  /** Told what a failed backup could not clear away. */
+  readonly onLeaving: (leaving: string) => void;
+}
+
+/** A backup that can begin: what was seen and decided before it. */
+export interface PreparedBackup {
+  readonly request: BackupRequest;
+  readonly address: BackupAddress;
+  readonly prefix: string;
+  readonly options: ResolvedBackupOptions;
+  readonly recipients: readonly string[];
+  readonly endpoint: ResolvedEndpoint;
+  readonly facts: ClusterFacts;
+  readonly server: ServerFacts;
+  readonly configFiles: readonly ConfigFile[];
+  /** Threads that compress, where the server does. */
+  readonly workers: number;
+  readonly codecTools: readonly CodecTool[];
+  readonly startTime: Date;
+  /** What an incremental builds on; undefined for a full. */
+  readonly parent: IncrementalParent | undefined;
+  /** Why what was asked for as an incremental becomes a full; empty otherwise. */
+  readonly fullReason: string;
+}
+
+/** Below this no repository has room for a backup worth the name. */
+const leastFreeBytes = 16 * 1024 * 1024;
+
+async function checkRoom({ storage, signal, log }: BackupRequest, { databases }: ClusterFacts): Promise<void> {
+  const free = await storage.freeBytes(signal);
+  if (free === undefined) return;
+  const total = databases.reduce((sum, { sizeBytes }) => sum + Number(sizeBytes ?? 0n), 0);
+  if (free < leastFreeBytes) fail("REPOSITORY_FULL", `the repository ${storage.name} has ${formatSize(free)} left`);
+  if (free < total) log(`warning: the repository has ${formatSize(free)} left for databases of ${formatSize(total)}`);
+}
+
+/** Tries the very handshake that the backup needs, while nothing is written yet. */
+async function requireReplication(
+  endpoint: ResolvedEndpoint,
+  { systemIdentifier }: ClusterFacts,
+  signal: AbortSignal,
+): Promise<SystemIdentity> {
+  await using replication = await openReplication(endpoint, { signal });
+  const seen = await replication.identify();
+  if (seen.systemIdentifier !== systemIdentifier)
+    fail(
+      "CLUSTER_CHANGED",
+      `replication connections to ${formatAddress(endpoint)} reach another cluster, ${seen.systemIdentifier} instead of ${systemIdentifier}`,
+    );
+  return seen;
+}
+
+/**
+ * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections and the
+ * storage do, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL or NOT_SUPPORTED.
+ */
+export async function prepareBackup(request: BackupRequest): Promise<PreparedBackup> {
+  const { command, signal, storage, log } = request;
+  const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
+  const options = resolveBackupOptions(command.options ?? create(BaseBackupOptionsSchema), address.backupId);
+  const startTime = new Date();
+  request.onProgress(create(WorkDoneSchema, { phase: "preflight" }));
+  if (command.incremental && options.given.method === IncrementalMethod.WAL)
+    fail("NOT_SUPPORTED", "this version takes no incremental backups by archived WAL", {
+      hint: "take a full one: --kind full",
+    });
+  if (!options.given.walEmbedded)
+    fail("NOT_SUPPORTED", "this version takes physical backups with their WAL in them alone", {
+      hint: "ask for it: --wal embedded",
+    });
+
+  const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
+  await using connection = await openConnection(endpoint, { signal });
+  const facts = await readFacts(connection);
+  requireSupported(facts.serverVersionNum);
+  const expected = command.expectedSystemIdentifier;
+  if (expected && expected !== facts.systemIdentifier)
+    fail(
+      "CLUSTER_CHANGED",
+      `the cluster at ${formatAddress(endpoint)} has the system identifier ${facts.systemIdentifier} instead of ${expected}`,
+    );
+  const server = await readServerFacts(connection);
+  const configFiles = await readConfigFiles(connection, server.dataDirectory);
+  const { timeline } = await requireReplication(endpoint, facts, signal);
+  const major = majorOf(facts.serverVersionNum);
+  if (command.incremental && server.summarizesWal === undefined)
+    fail("NOT_SUPPORTED", `PostgreSQL ${major} takes no incremental backups; 17 and newer do`, {
+      hint: "take a full one: --kind full",
+    });
+  const chosen = command.incremental
+    ? await chooseParent(request.parent, { facts, server, timeline, signal })
+    : { fullReason: "" };
+  if (chosen.parent === undefined && chosen.fullReason) log(`a full backup instead: ${chosen.fullReason}`);
+  const recipients = address.repository?.recipients ?? [];
+  const codecTools = await readCodecTools({ codec: options.codec, recipients }, signal);
+  await checkRoom(request, facts);
+  const { clusterId } = address;
+  const { systemIdentifier } = facts;
+  const cluster = { clusterId, name: command.clusterName, systemIdentifier, major, seenTime: startTime };
+  await claimCluster(storage, { ...cluster, isExpected: command.clusterFileExpected }, signal);
+  log(`PostgreSQL ${major}${facts.inRecovery ? ", a standby" : ""}`);
+  if (server.dataDirectory === "")
+    log("warning: the role may not see where the server's configuration is: GRANT pg_read_all_settings to it");
+  for (const { path, problem } of configFiles) if (problem) log(`warning: ${path} could not be read: ${problem}`);
+  return {
+    request,
+    address,
+    prefix: backupPrefix({ clusterId, folder: address.folder }),
+    options,
+    recipients,
+    endpoint,
+    facts,
+    server,
+    configFiles,
+    // Nobody can ask a server for its cores; two help any, and cost little where there is one.
+    workers: facts.isLocal ? Math.max(availableParallelism(), 2) : 2,
+    codecTools,
+    startTime,
+    parent: chosen.parent,
+    fullReason: chosen.parent === undefined ? chosen.fullReason : "",
+  };
+}

@@ -1,0 +1,239 @@
+import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import { digestLines, hereDocument, quoteShell, readStream, showName } from "../../repository/recipe-text.ts";
+
+/** What RECOVER.txt of a physical backup with its WAL in it is written from. */
+export interface PhysicalRecipeFacts {
+  readonly clusterName: string;
+  readonly backupId: string;
+  readonly startTime: Date;
+  /** Of the server, and so of every program that works on the data directory. */
+  readonly major: number;
+  /** age recipients of every stream; empty means not encrypted. */
+  readonly recipients: readonly string[];
+  readonly physical: PhysicalContent;
+  /** Folder of the backup that an incremental builds on, beside its own; undefined for a full. */
+  readonly parentFolder: string | undefined;
+}
+
+function streamsOf({ base, tablespaces, backupManifest, wal, configFiles }: PhysicalContent): StoredStream[] {
+  const all = [
+    base,
+    ...tablespaces.map(({ stream }) => stream),
+    wal,
+    backupManifest,
+    ...configFiles.map(({ stream }) => stream),
+  ];
+  return all.flatMap((stream) => stream ?? []);
+}
+
+function preamble(facts: PhysicalRecipeFacts): string {
+  const { clusterName, backupId, startTime, major, recipients, physical, parentFolder } = facts;
+  const encryption =
+    recipients.length === 0
+      ? ""
+      : `
+# It is encrypted. Say where the identity file of one of these recipients is:${recipients
+          .map((recipient) => `\n#   ${recipient}`)
+          .join("")}
+#   export IDENTITY=/media/safe/identity.txt`;
+  const codecs = new Set(streamsOf(physical).map(({ codec }) => codec));
+  const programs = ["bash", "tar", "sha256sum", ...["zstd", "gzip"].filter((name) => codecs.has(name))];
+  if (recipients.length > 0) programs.push("age");
+  const places = physical.tablespaces.map(
+    ({ oid, location }) => `
+#   export TABLESPACE_${oid}=/another/folder    # instead of ${showName(location)}`,
+  );
+  const tablespaces =
+    places.length === 0
+      ? ""
+      : `\n# Tablespaces go to where they were. For another empty folder, say so:${places.join("")}`;
+  const parent =
+    parentFolder === undefined
+      ? ""
+      : `
+# It builds on the backup in the folder beside this one, ${parentFolder}, and needs the space
+# of both beside PGDATA for a while. Where that folder lies elsewhere, say so:
+#   export ${placeOfParent(facts)}=/another/${parentFolder}`;
+  return `#!/bin/bash
+# How to restore this backup without Coppice. It is also a script: run "bash RECOVER.txt" in this folder, as the user
+# that the server is to run as (postgres, not root).
+#
+# ${parentFolder === undefined ? "Full" : "Incremental"} physical backup ${backupId} of the cluster ${showName(clusterName)}, begun ${startTime.toISOString()}: PostgreSQL ${major},
+# data directory ${showName(physical.dataDirectory)}, WAL ${physical.startLsn} to ${physical.stopLsn} on timeline ${physical.timeline}.
+#
+# You need: the server programs of PostgreSQL ${major} (no other major version)${
+    parentFolder === undefined ? "" : ", pg_combinebackup among them, in PATH"
+  }, ${programs.join(", ")}.
+# Say where the data directory is to be made, an absolute path that does not exist or is empty:
+#   export PGDATA=/var/lib/postgresql/${major}/restored${encryption}${tablespaces}${parent}`;
+}
+
+const emptyFolder = `empty_folder() {
+  mkdir -p -m 700 "$1"
+  [ -z "$(ls -A "$1")" ] || { echo "$1 is not empty" >&2; exit 1; }
+}`;
+
+/** Of the environment variable that says where a backup's parent is. */
+function placeOfParent({ backupId }: PhysicalRecipeFacts): string {
+  return `PARENT_OF_${backupId.replaceAll(/[^0-9A-Za-z_]/g, "_")}`;
+}
+
+const linkTablespace = String.raw`# Into the folder $2, which the server finds by a link and by tablespace_map, where backslashes and line ends are escaped.
+link_tablespace() {
+  rm -rf "$PGDATA/pg_tblspc/$1"
+  ln -s "$2" "$PGDATA/pg_tblspc/$1"
+  printf '%s\n' "$1 $(printf '%s' "$2" | sed -e 's/\\/\\\\/g' -e '$!s/$/\\/')" >> "$PGDATA/tablespace_map"
+}`;
+
+/** Data directory, tablespaces inside it, and the list of all files. */
+function unpackFunction({ base, tablespaces, backupManifest }: PhysicalContent): string {
+  const into = (stream: StoredStream, folder: string) =>
+    `  ${readStream(stream)} | tar --extract --file=- --directory="${folder}"`;
+  return [
+    "# What this backup holds, as it is, into the empty folder $1; tablespaces go where $2 says: inside, or to their places.",
+    "unpack() {",
+    '  empty_folder "$1"',
+    ...(base ? [into(base, "$1")] : []),
+    ...(tablespaces.length > 0 ? ['  if [ "$2" != inside ]; then rm -f "$1/tablespace_map"; fi'] : []),
+    ...tablespaces.flatMap(({ oid, stream }) => [
+      `  if [ "$2" = inside ]; then`,
+      `    rm -rf "$1/pg_tblspc/${oid}"`,
+      `    mkdir -m 700 "$1/pg_tblspc/${oid}"`,
+      `  else`,
+      `    link_tablespace ${oid} "$TABLESPACE_${oid}"`,
+      `  fi`,
+      ...(stream ? [into(stream, `$1/pg_tblspc/${oid}`)] : []),
+    ]),
+    ...(backupManifest ? [`  ${readStream(backupManifest)} > "$1/backup_manifest"`] : []),
+    "}",
+  ].join("\n");
+}
+
+/** What a backup that builds on this one calls: each of the chain gets a numbered folder, the full one first. */
+function unpackPart(facts: PhysicalRecipeFacts): string {
+  const place = placeOfParent(facts);
+  const parent =
+    facts.parentFolder === undefined
+      ? []
+      : [`  (cd "\${${place}:-../${facts.parentFolder}}" && exec bash RECOVER.txt part "$1")`];
+  return `# This backup, after those that it builds on, each into a folder of its own below the folder $1.
+unpack_part() {
+${parent.map((line) => `${line}\n`).join("")}  local parts=("$1"/*)
+  [ -e "\${parts[0]}" ] || parts=()
+  unpack "$1/$(printf %05d "\${#parts[@]}")" inside
+}
+if [ "\${1:-}" = part ]; then
+  unpack_part "$2"
+  exit
+fi`;
+}
+
+function placeTablespaces({ tablespaces }: PhysicalContent): string[] {
+  if (tablespaces.length === 0) return [];
+  const each = tablespaces.map(
+    ({ oid, location }) => `TABLESPACE_${oid}=\${TABLESPACE_${oid}:-${quoteShell(location)}}
+empty_folder "$TABLESPACE_${oid}"`,
+  );
+  return [`# 2. The places of tablespaces.\n${each.join("\n")}`];
+}
+
+function dataDirectorySteps({ physical, parentFolder }: PhysicalRecipeFacts): string {
+  const { tablespaces } = physical;
+  if (parentFolder === undefined)
+    return `# 3. The data directory. Where tablespaces are now replaces where they were.
+unpack "$PGDATA" placed`;
+  const moves = tablespaces.map(
+    ({ oid }) => `mv "$PGDATA/pg_tblspc/${oid}"/* "$TABLESPACE_${oid}"\nlink_tablespace ${oid} "$TABLESPACE_${oid}"`,
+  );
+  return `# 3. The data directory, put together from this backup and all that it builds on.
+empty_folder "$PGDATA.parts"
+unpack_part "$PGDATA.parts"
+pg_combinebackup --output="$PGDATA" "$PGDATA.parts"/*
+rm -rf "$PGDATA.parts"
+${[...(tablespaces.length > 0 ? ['rm -f "$PGDATA/tablespace_map"'] : []), ...moves].join("\n")}`;
+}
+
+const targets: Readonly<Record<string, string>> = {
+  config_file: "postgresql.conf",
+  hba_file: "pg_hba.conf",
+  ident_file: "pg_ident.conf",
+};
+
+const placeSettings = "data_directory|hba_file|ident_file|external_pid_file";
+
+/** Drops what says where things were on the source. What was included from outside follows at the end. */
+function filterOf({ role }: StoredConfigFile): string {
+  if (role === "hba_file" || role === "ident_file") return "";
+  return ` | sed -E '/^[[:space:]]*(${placeSettings}|include|include_dir|include_if_exists)[[:space:]=]/d'`;
+}
+
+function configStep(file: StoredConfigFile): string {
+  const { path, role, stream, problem } = file;
+  if (!stream) return `# ${showName(path)} is not in the backup: ${showName(problem)}`;
+  const target = targets[role] ?? "postgresql.conf";
+  return `# ${showName(path)}\n${readStream(stream)}${filterOf(file)} ${role === "include" ? ">>" : ">"} "$PGDATA/${target}"`;
+}
+
+function configSteps({ configFiles }: PhysicalContent): string[] {
+  if (configFiles.length === 0) return [];
+  const order = (file: StoredConfigFile) => (file.role === "include" ? 1 : 0);
+  // Its own file is in the archive, and names what lies outside.
+  const isInside = !configFiles.some(({ role }) => role === "config_file");
+  const own = `sed -i -E -e '/^[[:space:]]*(${placeSettings})[[:space:]=]/d' -e "/^[[:space:]]*(include|include_dir|include_if_exists)[[:space:]=]+'?\\//d" "$PGDATA/postgresql.conf"`;
+  const sorted = configFiles.toSorted((a, b) => order(a) - order(b));
+  return [
+    [
+      "# Configuration that lay outside the data directory. Look it through: files that it names, such as certificates,",
+      "# have to be on this host too.",
+      ...(isInside ? [own] : []),
+      ...sorted.map(configStep),
+    ].join("\n"),
+  ];
+}
+
+const settings = `archive_mode = off
+archive_command = ''
+primary_conninfo = ''
+primary_slot_name = ''
+restore_command = 'false'
+recovery_target = 'immediate'
+recovery_target_timeline = 'current'
+recovery_target_action = 'promote'
+recovery_end_command = ''
+archive_cleanup_command = ''`;
+
+/**
+ * The text of RECOVER.txt: comments for people and, between them, the exact commands with standard tools, which make a
+ * data directory that the server recovers to the end of the backup when it is started.
+ */
+export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
+  const { physical, recipients } = facts;
+  const { base, wal, backupManifest } = physical;
+  if (!base || !wal || !backupManifest) throw new Error("a full backup with its WAL in it lacks one of its archives");
+  const objects = streamsOf(physical).flatMap((stream) => stream.objects);
+  return `${[
+    preamble(facts),
+    "set -euo pipefail\numask 077",
+    ...(recipients.length > 0 ? [': "${IDENTITY:?set it to the path of an age identity file}"'] : []),
+    emptyFolder,
+    ...(physical.tablespaces.length > 0 ? [linkTablespace] : []),
+    unpackFunction(physical),
+    `# 1. The bytes are the ones that were stored.\n${hereDocument("sha256sum --check --quiet -", digestLines(objects))}`,
+    unpackPart(facts),
+    ': "${PGDATA:?set it to the path of the data directory to make}"\nempty_folder "$PGDATA"',
+    ...placeTablespaces(physical),
+    dataDirectorySteps(facts),
+    `# 4. The WAL that it needs, and a check of every file where pg_verifybackup is there.
+${readStream(wal)} | tar --extract --file=- --directory="$PGDATA/pg_wal"
+if command -v pg_verifybackup > /dev/null; then pg_verifybackup --quiet --no-parse-wal --ignore=tablespace_map "$PGDATA"; fi`,
+    ...configSteps(physical),
+    `# 5. Recovery up to the end of the backup. It archives nowhere until you say so: remove these lines then.
+rm -f "$PGDATA/standby.signal"
+sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
+${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', settings)}
+: > "$PGDATA/recovery.signal"
+chmod 700 "$PGDATA"`,
+    "echo \"restored; now start it: pg_ctl --pgdata='$PGDATA' --wait start\"",
+  ].join("\n\n")}\n`;
+}

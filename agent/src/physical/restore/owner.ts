@@ -1,0 +1,39 @@
+import { stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { lookUpUser, type OsUser } from "../../host/os-user.ts";
+
+const usualName = "postgres";
+
+/** The folder itself or the nearest one above it that exists. */
+export async function nearestFolder(path: string): Promise<string> {
+  for (let folder = path; ; folder = dirname(folder)) {
+    try {
+      await stat(folder);
+      return folder;
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      if ((code !== "ENOENT" && code !== "ENOTDIR") || folder === "/") throw error;
+    }
+  }
+}
+
+/**
+ * The user that a restored data directory belongs to and whose server it is: the agent's own, or for root the owner of
+ * the folder or of the nearest one above it, else `postgres`; never root. Fails with OS_USER_NOT_FOUND.
+ */
+export async function chooseOwner(dataDirectory: string, signal: AbortSignal): Promise<OsUser> {
+  const uid = process.geteuid?.() ?? 0;
+  if (uid !== 0) return await lookUpUser(uid, signal);
+  const { uid: owner } = await stat(await nearestFolder(dataDirectory));
+  if (owner !== 0) return await lookUpUser(owner, signal);
+  try {
+    return await lookUpUser(usualName, signal);
+  } catch (error) {
+    if (!isFailure(error, "OS_USER_NOT_FOUND")) throw error;
+    return fail("OS_USER_NOT_FOUND", `there is no user ${usualName} that a server in ${dataDirectory} could run as`, {
+      hint: `make the folder and give it to the server's user: chown USER ${dataDirectory}`,
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,198 @@
+import { join } from "node:path";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { RestorePhysicalResult } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { lookUpUser } from "../../host/os-user.ts";
+import { runProgram } from "../../host/run.ts";
+import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
+import { readIfThere, writeOwned } from "./settings/configuration.ts";
+import { quietSettings } from "./settings/recovery-settings.ts";
+import { serverProgram } from "./server-programs.ts";
+import {
+  readServerLog,
+  readSetting,
+  type ServerPlace,
+  startServer,
+  waitWhileRunning,
+  whyServerEnded,
+} from "./server.ts";
+
+/** How the server is to recover. */
+export interface RecoveryToRun {
+  readonly place: ServerPlace;
+  readonly action: RecoveryAction;
+  readonly restoreCommand: string;
+  /** Position that has to be reached at least; undefined is not checked. */
+  readonly expectedEnd: bigint | undefined;
+  readonly onWait: (lsn: string) => void;
+  /** Called once recovery has ended for good, before the server reads its configuration again. */
+  readonly onRecovered: () => Promise<void>;
+}
+
+/** What the server says once recovery is over. */
+export type Recovered = Pick<RestorePhysicalResult, "endLsn" | "timeline" | "address" | "started"> &
+  Partial<Pick<RestorePhysicalResult, "lastCommitTime">>;
+
+const mapName = "coppice_restore";
+const roles = ["postgres"];
+/** A whole record ends at most that far before a position inside the next one: one segment's worth is generous. */
+const recordSlack = 16n * 1024n * 1024n;
+
+interface Access {
+  readonly endpoint: ResolvedEndpoint;
+  /** Takes the line out again and has the server read its files once more. */
+  close(connection: PostgresConnection | undefined): Promise<void>;
+}
+
+/**
+ * Lets the agent's own user in by the socket while it recovers, whatever else the configuration asks for: a line in
+ * front of pg_hba.conf, which a server reads again without a restart. Nobody else gets in by it.
+ */
+async function openAccess(place: ServerPlace): Promise<Access> {
+  const { data, user, signal } = place;
+  const self = await lookUpUser(process.geteuid?.() ?? 0, signal);
+  const [hba, ident] = [join(data, "pg_hba.conf"), join(data, "pg_ident.conf")];
+  const [oldHba, oldIdent] = [(await readIfThere(hba)) ?? "", (await readIfThere(ident)) ?? ""];
+  await writeOwned(hba, `local all ${roles.join(",")} peer map=${mapName}\n${oldHba}`, user);
+  await writeOwned(ident, `${roles.map((role) => `${mapName} ${self.name} ${role}\n`).join("")}${oldIdent}`, user);
+  const folders = (await readSetting(place, "unix_socket_directories")).split(",").map((each) => each.trim());
+  const host = folders.find((folder) => folder.startsWith("/"));
+  if (host === undefined)
+    return fail("SERVER_NOT_STARTED", `the server in ${data} listens on no socket that it could be asked by`, {
+      hint: "restore without --start, and start it by hand",
+    });
+  const endpoint: ResolvedEndpoint = {
+    host,
+    hostAddress: undefined,
+    port: Number(await readSetting(place, "port")),
+    user: roles[0] ?? "",
+    maintenanceDatabase: "postgres",
+    sslMode: "disable",
+    sslRootCert: undefined,
+    sslCert: undefined,
+    sslKey: undefined,
+    passwordFor: () => undefined,
+    passwordFileProblem: undefined,
+  };
+  return {
+    endpoint,
+    async close(connection) {
+      await writeOwned(hba, oldHba, user);
+      await writeOwned(ident, oldIdent, user);
+      await connection?.query("select pg_reload_conf()");
+    },
+  };
+}
+
+interface Seen {
+  readonly in_recovery: boolean;
+  readonly paused: boolean;
+  readonly lsn: string | null;
+  readonly ms: string | null;
+  readonly timeline: number;
+}
+
+const sight = `select pg_is_in_recovery() as in_recovery,
+  case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused' else false end as paused,
+  pg_last_wal_replay_lsn()::text as lsn,
+  extract(epoch from pg_last_xact_replay_timestamp()) * 1000 as ms,
+  case when pg_is_in_recovery() then (select min_recovery_end_timeline from pg_control_recovery())
+    else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end as timeline`;
+
+/** Why it cannot be asked yet: it is still starting, or it is not consistent. */
+function isNotYet(error: unknown): boolean {
+  return isFailure(error) && error.reason !== "ROLE_MISSING" && error.reason !== "LOGIN_REFUSED";
+}
+
+/** Fails with RECOVERY_TARGET_UNREACHABLE or SERVER_NOT_STARTED, saying what the server said. */
+async function failEnded({ data }: ServerPlace): Promise<never> {
+  const log = await readServerLog(data);
+  const why = whyServerEnded(log);
+  if (log.includes("recovery ended before configured recovery target was reached"))
+    fail("RECOVERY_TARGET_UNREACHABLE", `recovery came to the end of the WAL before its target: ${why}`);
+  return fail("SERVER_NOT_STARTED", `the server in ${data} ended while it recovered: ${why}`);
+}
+
+function requireReached(end: string, expected: bigint | undefined): void {
+  if (expected === undefined || parseLsn(end) + recordSlack >= expected) return;
+  fail("RECOVERY_TARGET_UNREACHABLE", `recovery ended at ${end}, before what the plan had promised`);
+}
+
+/** By SHOW, because what the configuration's files say and what a server acts by may differ. */
+async function requireQuiet(connection: PostgresConnection, restoreCommand: string): Promise<void> {
+  const wanted = [...quietSettings, ["restore_command", restoreCommand] as const];
+  for (const [name, value] of wanted) {
+    const { shown } = await connection.queryOne<{ shown: string }>("select current_setting($1) as shown", [name]);
+    // An archive_command that is not in use is shown as such.
+    if (shown !== value && !(name === "archive_command" && shown === "(disabled)"))
+      fail("SERVER_NOT_STARTED", `the restored server has another ${name} than it was given`);
+  }
+}
+
+/**
+ * Starts a restored server and waits until it is where it was to recover to. Fails with SERVER_NOT_STARTED or
+ * RECOVERY_TARGET_UNREACHABLE, which say what the server said; then it may still run.
+ */
+export async function recover(request: RecoveryToRun): Promise<Recovered> {
+  const { place, action, restoreCommand, expectedEnd, onWait, onRecovered } = request;
+  const access = await openAccess(place);
+  await startServer(place);
+  const { endpoint } = access;
+  const address = `${endpoint.host}:${endpoint.port}`;
+  const ended = await waitWhileRunning(place, async (): Promise<Recovered | undefined> => {
+    try {
+      await using connection = await openConnection(endpoint, { signal: place.signal, connectTimeoutMs: 5000 });
+      const seen = await connection.queryOne<Seen>(sight);
+      if (seen.lsn !== null) onWait(seen.lsn);
+      if (seen.in_recovery && !(action === RecoveryAction.PAUSE && seen.paused)) return undefined;
+      if (action === RecoveryAction.PAUSE && !seen.in_recovery)
+        fail("RECOVERY_TARGET_UNREACHABLE", "the server has ended recovery instead of pausing at its target");
+      await requireQuiet(connection, restoreCommand);
+      const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
+      requireReached(endLsn, expectedEnd);
+      if (!seen.in_recovery) await onRecovered();
+      await access.close(connection);
+      return {
+        started: true,
+        endLsn,
+        timeline: seen.timeline,
+        address,
+        ...(seen.ms === null ? {} : { lastCommitTime: timestampFromMs(Math.floor(Number(seen.ms))) }),
+      };
+    } catch (error) {
+      place.signal.throwIfAborted();
+      const isFinal = isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE");
+      if (isFinal || !isNotYet(error)) throw error;
+      return undefined;
+    }
+  });
+  if (ended) return ended;
+  if (action !== RecoveryAction.SHUTDOWN) return await failEnded(place);
+  const log = await readServerLog(place.data);
+  if (!log.includes("shutdown at recovery target")) return await failEnded(place);
+  await access.close(undefined);
+  const { endLsn, timeline } = await readControl(place);
+  requireReached(endLsn, expectedEnd);
+  return { started: true, endLsn, timeline, address: "" };
+}
+
+async function readControl({
+  data,
+  programs,
+  user,
+  signal,
+}: ServerPlace): Promise<{ endLsn: string; timeline: number }> {
+  const { stdout } = await runProgram(
+    { file: serverProgram(programs, "pg_controldata"), args: [data], user },
+    { signal },
+  );
+  const text = stdout.toString("utf8");
+  const valueOf = (label: string) => new RegExp(`^${label}:\\s*(\\S+)$`, "m").exec(text)?.[1] ?? "";
+  return {
+    endLsn: valueOf("Minimum recovery ending location"),
+    timeline: Number(valueOf("Min recovery ending loc's timeline")),
+  };
+}

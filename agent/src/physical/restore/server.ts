@@ -1,0 +1,109 @@
+import { open, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
+import type { OsUser } from "../../host/os-user.ts";
+import { runProgram } from "../../host/run.ts";
+import { type ServerPrograms, serverProgram } from "./server-programs.ts";
+import { readPidOf } from "./staging.ts";
+
+/** A data directory, and how its server is run. */
+export interface ServerPlace {
+  readonly data: string;
+  readonly programs: ServerPrograms;
+  readonly user: OsUser;
+  readonly signal: AbortSignal;
+}
+
+const logName = "restore.log";
+const tailBytes = 64 * 1024;
+const stopMs = 60_000;
+
+/** What the server would take a setting to be. Fails with SERVER_NOT_STARTED when it cannot read its configuration. */
+export async function readSetting({ data, programs, user, signal }: ServerPlace, name: string): Promise<string> {
+  try {
+    const args = ["-D", data, "-C", name];
+    const { stdout } = await runProgram({ file: serverProgram(programs, "postgres"), args, user }, { signal });
+    return stdout.toString("utf8").replace(/\n$/, "");
+  } catch (error) {
+    if (!isFailure(error, "PROGRAM_FAILED")) throw error;
+    return fail("SERVER_NOT_STARTED", `the configuration in ${data} cannot be read: ${error.message}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Starts the server, detached from this process; that it recovers is not waited for. One that ended at once has said why
+ * in its log. Fails with SERVER_NOT_STARTED when it did not even get that far.
+ */
+export async function startServer({ data, programs, user, signal }: ServerPlace): Promise<void> {
+  const log = join(data, logName);
+  // Not without waiting: the end of pg_ctl is that of its process group, which the server leaves a moment later.
+  const args = ["start", "--wait", "--timeout=1", "--silent", `--pgdata=${data}`, `--log=${log}`];
+  try {
+    await runProgram({ file: serverProgram(programs, "pg_ctl"), args, user }, { signal });
+  } catch (error) {
+    if (!isFailure(error, "PROGRAM_FAILED")) throw error;
+    if ((await readTail(log)) !== "" || (await readPidOf(data)) !== undefined) return;
+    fail("SERVER_NOT_STARTED", `the server in ${data} could not be started: ${error.message}`, { cause: error });
+  }
+}
+
+/** Stops the server of a data directory where one runs, also after an abort; its files are about to go. */
+export async function stopServer(place: Omit<ServerPlace, "signal">): Promise<void> {
+  if ((await readPidOf(place.data)) === undefined) return;
+  const { data, programs, user } = place;
+  const signal = AbortSignal.timeout(stopMs);
+  const args = ["stop", "--mode=immediate", "--silent", `--pgdata=${data}`];
+  await runProgram({ file: serverProgram(programs, "pg_ctl"), args, user }, { signal });
+}
+
+async function readTail(file: string): Promise<string> {
+  try {
+    await using handle = await open(file);
+    const { size } = await handle.stat();
+    const buffer = Buffer.alloc(Math.min(size, tailBytes));
+    await handle.read(buffer, 0, buffer.length, size - buffer.length);
+    return buffer.toString("utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+    throw error;
+  }
+}
+
+/** The end of what the server has logged, wherever its configuration sends that. */
+export async function readServerLog(data: string): Promise<string> {
+  const first = await readTail(join(data, logName));
+  const current = await readFile(join(data, "current_logfiles"), "utf8").catch(() => "");
+  const path = /^stderr (.+)$/m.exec(current)?.[1];
+  return path === undefined ? first : first + (await readTail(path.startsWith("/") ? path : join(data, path)));
+}
+
+/** The lines in which a server says why it ended, for a message. */
+export function whyServerEnded(log: string): string {
+  const lines = log.split("\n").filter((line) => line.trim() !== "");
+  const fatal = lines
+    .filter((line) => /\b(FATAL|PANIC):/.test(line))
+    .map((line) => line.replace(/^.*?\b(FATAL|PANIC):\s*/, ""));
+  return (fatal.at(-1) ?? lines.at(-1) ?? "it said nothing").slice(0, 500);
+}
+
+/** Waits until the server of a data directory is there and the condition holds; undefined when it ended before. */
+export async function waitWhileRunning<T>(
+  { data, signal }: ServerPlace,
+  look: () => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const everyMs = 50;
+  let seen = false;
+  // pg_ctl has started it, but its pid file comes a moment later.
+  for (let turns = 0; ; turns++) {
+    signal.throwIfAborted();
+    const runs = (await readPidOf(data)) !== undefined;
+    seen ||= runs;
+    if (!runs && (seen || turns > 100)) return undefined;
+    const found = runs ? await look() : undefined;
+    if (found !== undefined) return found;
+    await sleep(turns < 100 ? everyMs : 4 * everyMs, signal);
+  }
+}

@@ -1,0 +1,138 @@
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { RecoveryAction, type RecoveryTarget } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
+import { fail } from "@coppice/proto/kit/failure";
+
+/** How a restored server replays WAL. */
+export interface Recovery {
+  readonly target: RecoveryTarget;
+  /** Timeline of the backup. */
+  readonly backupTimeline: number;
+  /** Command that fetches a file of the archive; undefined when all WAL is in pg_wal already. */
+  readonly restoreCommand: string | undefined;
+}
+
+/** Settings by name, in the order in which they are written. */
+export type Settings = readonly (readonly [name: string, value: string])[];
+
+const targetSettings = [
+  "recovery_target",
+  "recovery_target_lsn",
+  "recovery_target_name",
+  "recovery_target_time",
+  "recovery_target_xid",
+] as const;
+
+/** Of the source, none of which a restored server may act by. */
+const foreignSettings: ReadonlySet<string> = new Set([
+  ...targetSettings,
+  "archive_cleanup_command",
+  "archive_command",
+  "archive_library",
+  "archive_mode",
+  "data_directory",
+  "external_pid_file",
+  "hba_file",
+  "ident_file",
+  "primary_conninfo",
+  "primary_slot_name",
+  "promote_trigger_file",
+  "recovery_end_command",
+  "recovery_min_apply_delay",
+  "recovery_target_action",
+  "recovery_target_inclusive",
+  "recovery_target_timeline",
+  "restore_command",
+]);
+
+/** What a restored server has to say of itself until somebody tells it otherwise: it archives nowhere and follows nobody. */
+export const quietSettings: Settings = [
+  ["archive_mode", "off"],
+  ["archive_command", ""],
+  ["archive_library", ""],
+  ["primary_conninfo", ""],
+  ["primary_slot_name", ""],
+];
+
+const actions: Readonly<Record<RecoveryAction, string>> = {
+  [RecoveryAction.UNSPECIFIED]: "promote",
+  [RecoveryAction.PROMOTE]: "promote",
+  [RecoveryAction.PAUSE]: "pause",
+  [RecoveryAction.SHUTDOWN]: "shutdown",
+};
+
+function pointOf({ point }: RecoveryTarget): readonly [string, string] | undefined {
+  switch (point.case) {
+    case "time":
+      // In UTC to the microsecond, so that no time zone of a server has a say in it.
+      return ["recovery_target_time", formatTime(point.value)];
+    case "lsn":
+      return ["recovery_target_lsn", point.value];
+    case "xid":
+      return ["recovery_target_xid", String(point.value)];
+    case "name":
+      return ["recovery_target_name", point.value];
+    case "immediate":
+      return point.value ? ["recovery_target", "immediate"] : undefined;
+    case undefined:
+      return undefined;
+  }
+}
+
+function formatTime(time: Parameters<typeof timestampDate>[0]): string {
+  const seconds = timestampDate(time).toISOString().slice(0, 19).replace("T", " ");
+  const micros = String(Math.floor(time.nanos / 1000)).padStart(6, "0");
+  return `${seconds}.${micros}+00`;
+}
+
+function timelineOf({ target: { timeline }, backupTimeline, restoreCommand }: Recovery): string {
+  if (restoreCommand === undefined || timeline === backupTimeline) return "current";
+  return timeline === 0 ? "latest" : String(timeline);
+}
+
+/**
+ * The settings by which a server recovers; settings of targets that are not ours come first and empty, because it
+ * refuses two. Fails with INVALID_FIELD where it could not do what is asked for.
+ */
+export function recoverySettings(recovery: Recovery): Settings {
+  const { target, restoreCommand } = recovery;
+  const point = pointOf(target);
+  const action = actions[target.action];
+  if (!point && action !== "promote")
+    fail("INVALID_FIELD", `recovery to the latest that is there has no point at which a server could ${action}`, {
+      hint: "leave the action out, or name a point",
+    });
+  return [
+    // All that there is was put into pg_wal; without any command a server refuses to recover.
+    ["restore_command", restoreCommand ?? "exit 1"],
+    ["archive_cleanup_command", ""],
+    ["recovery_end_command", ""],
+    ["recovery_min_apply_delay", "0"],
+    ["hot_standby", "on"],
+    ["lc_messages", "C"],
+    ["recovery_target_timeline", timelineOf(recovery)],
+    ["recovery_target_inclusive", target.exclusive ? "off" : "on"],
+    ["recovery_target_action", action],
+    ...targetSettings.filter((name) => name !== point?.[0]).map((name) => [name, ""] as const),
+    ...(point ? [point] : []),
+  ];
+}
+
+/** A value as a configuration file takes it. */
+export function quoteSetting(value: string): string {
+  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}
+
+/** Settings as lines of a configuration file. */
+export function formatSettings(settings: Settings): string {
+  return settings.map(([name, value]) => `${name} = ${quoteSetting(value)}\n`).join("");
+}
+
+/** A source's postgresql.auto.conf without archiving, recovery and slots. */
+export function withoutForeign(text: string): string {
+  const lines = text.split("\n").filter((line) => {
+    const name = /^\s*([A-Za-z_][\w.]*)\s*(?:=|\s)/.exec(line)?.[1];
+    return name === undefined || !foreignSettings.has(name.toLowerCase());
+  });
+  const kept = lines.join("\n");
+  return kept === "" || kept.endsWith("\n") ? kept : `${kept}\n`;
+}

@@ -1,0 +1,37 @@
+import { posix } from "node:path";
+import { quoteSetting } from "./recovery-settings.ts";
+
+/** Settings that say where parts of a server lie: in a restored data directory all of them lie in it. */
+const placeSettings: ReadonlySet<string> = new Set(["data_directory", "external_pid_file", "hba_file", "ident_file"]);
+const includeWords: ReadonlySet<string> = new Set(["include", "include_dir", "include_if_exists"]);
+
+/** Where a stored file of the configuration goes: a path relative to the data directory. */
+export function placeOfInclude(path: string, configFile: string | undefined): string {
+  const relative = configFile === undefined ? ".." : posix.relative(posix.dirname(configFile), path);
+  if (relative !== "" && !relative.startsWith("..")) return relative;
+  return `configuration${posix.resolve("/", path)}`;
+}
+
+function unquote(text: string): string {
+  const quoted = /^'((?:[^'\\]|''|\\.)*)'/.exec(text)?.[1];
+  return quoted === undefined ? (/^[^\s#]+/.exec(text)?.[0] ?? "") : quoted.replaceAll("''", "'");
+}
+
+/**
+ * A postgresql.conf for another place: what says where files lie is commented out, and absolute includes go where the
+ * files went; those that are not there are commented out too. `places` are new places by old absolute paths, folders
+ * of them included.
+ */
+export function rewriteConfiguration(text: string, places: ReadonlyMap<string, string>): string {
+  const lines = text.split("\n").map((line) => {
+    const [, name = "", rest = ""] = /^\s*([A-Za-z_]\w*)(?:\s*=\s*|\s+)(.*)$/.exec(line) ?? [];
+    const word = name.toLowerCase();
+    if (placeSettings.has(word)) return `# moved: ${line}`;
+    if (!includeWords.has(word)) return line;
+    const path = unquote(rest);
+    if (!path.startsWith("/")) return word === "include" ? line.replace(/include/i, "include_if_exists") : line;
+    const place = places.get(posix.normalize(path));
+    return place === undefined ? `# not in the backup: ${line}` : `${word} ${quoteSetting(place)}`;
+  });
+  return lines.join("\n");
+}

@@ -1,0 +1,135 @@
+import { createHash } from "node:crypto";
+import type { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
+import { openChain } from "../../host/chain.ts";
+import { matchIdentities } from "../../pipeline/age-identity.ts";
+import { decodePrograms } from "../../pipeline/stages.ts";
+import type { CheckContent } from "../../repository/verify.ts";
+import { readTar, type TarEntry, type TarSink } from "../tar/read.ts";
+import { type Digest, type ManifestFile, openDigest, parseBackupManifest } from "./backup-manifest.ts";
+import { openWalCheck } from "./wal-content.ts";
+
+type Plain = AsyncIterable<Uint8Array>;
+
+/** What the server puts into an archive without listing it. */
+const unlisted = new Set(["tablespace_map"]);
+
+/** A program that somebody killed, or that could not be started, says nothing of what it was to read. */
+function asContentFailure(error: unknown): unknown {
+  if (!isFailure(error, "PROGRAM_FAILED") || error.metadata["exitCode"] === undefined) return error;
+  return new Failure("CONTENT_UNREADABLE", error.message, { cause: error });
+}
+
+function wrong(what: string): never {
+  return fail("CONTENT_UNREADABLE", what);
+}
+
+/** Checks each file of an archive by what the manifest says, and takes it off the list of those that have to come. */
+function openArchiveCheck(files: Map<string, ManifestFile>, place: string): TarSink {
+  let current: { path: string; expected: ManifestFile; digest: Digest | undefined } | undefined;
+  const nameOf = (path: string) => JSON.stringify(Buffer.from(path, "latin1").toString("utf8"));
+  return {
+    onEntry({ name, type, sizeBytes }: TarEntry) {
+      current = undefined;
+      if (type !== "file") return;
+      const path = place + name;
+      const expected = files.get(path);
+      if (!expected)
+        return unlisted.has(path) ? undefined : wrong(`the archive holds ${nameOf(path)}, which is in no manifest`);
+      if (expected.sizeBytes !== sizeBytes)
+        wrong(`${nameOf(path)} has ${sizeBytes} bytes instead of ${expected.sizeBytes}`);
+      current = { path, expected, digest: openDigest(expected.algorithm) };
+    },
+    onContent: (piece) => current?.digest?.update(piece),
+    onFileEnd() {
+      if (!current) return;
+      const { path, expected, digest } = current;
+      if (digest && digest.finish() !== expected.checksum)
+        wrong(`${nameOf(path)} has another checksum than its manifest says`);
+      files.delete(path);
+    },
+  };
+}
+
+/** The files that an archive has to hold: those of its tablespace, or those of none. */
+function filesOf(files: ReadonlyMap<string, ManifestFile>, place: string, others: readonly string[]) {
+  const isOwn = (path: string) => path.startsWith(place) && !others.some((other) => path.startsWith(other));
+  return new Map([...files].filter(([path]) => isOwn(path)));
+}
+
+/** Where a stream's files lie below the data directory; undefined where it is no archive of files. */
+function placeOf(physical: PhysicalContent, stream: StoredStream): string | undefined {
+  if (stream === physical.base) return "";
+  const tablespace = physical.tablespaces.find((one) => one.stream === stream);
+  return tablespace && `pg_tblspc/${tablespace.oid}/`;
+}
+
+/**
+ * What verifyBackup needs to look into each stream of a physical backup: decrypts, decompresses and parses it, and holds
+ * every file against PostgreSQL's backup_manifest, which is the first of the streams. Undefined for another kind of
+ * backup. `identities` is an identity file
+ * where the backup is encrypted. Fails before any stream is fetched with IDENTITY_MISSING or IDENTITY_WRONG; the check
+ * itself fails with CONTENT_UNREADABLE, with PROGRAM_FAILED when a program was killed, or as its input does.
+ */
+export function openPhysicalCheck(
+  manifest: BackupManifest,
+  { identities, signal }: { identities: string | undefined; signal: AbortSignal },
+): CheckContent | undefined {
+  if (manifest.content.case !== "physical") return undefined;
+  const physical = manifest.content.value;
+  const fitting = matchIdentities(manifest.recipients, identities);
+  let files: Map<string, ManifestFile> | undefined;
+
+  async function decode(stream: StoredStream, input: Readable, read: (plain: Plain) => Promise<void>): Promise<void> {
+    const programs = decodePrograms(stream, fitting);
+    // Who gave it closes it.
+    if (programs.length === 0) return await read(input.iterator({ destroyOnReturn: false }));
+    await using chain = await openChain(programs, { signal, input });
+    try {
+      await read(chain.output);
+      await chain.done;
+    } catch (error) {
+      throw asContentFailure(error);
+    }
+  }
+
+  async function checkManifest(plain: Plain): Promise<void> {
+    const bytes = await buffer(plain);
+    if (createHash("sha256").update(bytes).digest("hex") !== physical.backupManifestSha256)
+      wrong("the backup_manifest is another one than was stored");
+    ({ files } = parseBackupManifest(bytes));
+  }
+
+  async function checkArchive(plain: Plain, place: string): Promise<void> {
+    const others = place === "" ? physical.tablespaces.map(({ oid }) => `pg_tblspc/${oid}/`) : [];
+    // Without a readable manifest, which is told of by itself, the archive can still be parsed.
+    const expected = files && filesOf(files, place, others);
+    const sink = expected ? openArchiveCheck(expected, place) : { onEntry() {}, onContent() {}, onFileEnd() {} };
+    await readTar(plain, sink);
+    const [missing] = expected?.keys() ?? [];
+    if (missing !== undefined)
+      wrong(`the archive lacks ${JSON.stringify(missing)} and ${expected!.size - 1} more files`);
+  }
+
+  async function checkWal(plain: Plain): Promise<void> {
+    const { systemIdentifier } = manifest;
+    const { startLsn, stopLsn, timeline, walSegmentBytes } = physical;
+    const check = openWalCheck({ systemIdentifier, startLsn, stopLsn, timeline, walSegmentBytes });
+    await readTar(plain, check);
+    check.finish();
+  }
+
+  return async (stream, input) => {
+    const place = placeOf(physical, stream);
+    await decode(stream, input, async (plain) => {
+      if (stream === physical.backupManifest) return await checkManifest(plain);
+      if (stream === physical.wal) return await checkWal(plain);
+      if (place !== undefined) return await checkArchive(plain, place);
+      for await (const _ of plain) signal.throwIfAborted();
+    });
+  };
+}

@@ -1,0 +1,77 @@
+import { rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { isFailure } from "@coppice/proto/kit/failure";
+import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
+import type { Storage } from "../../storage/storage.ts";
+import { fetchPatiently } from "./fetch-patiently.ts";
+import type { WalToFetch } from "./fetch-wal.ts";
+
+/** How files are fetched ahead of who asks for them. */
+export interface PrefetchOptions {
+  readonly storage: Storage;
+  /** All of it but the name. */
+  readonly wal: Omit<WalToFetch, "name">;
+  /** Empty folder of its own; the caller removes it. */
+  readonly folder: string;
+  /** How long to try while the storage is in trouble. */
+  readonly waitMs: number;
+}
+
+/** Hands out files of an archive, and fetches the segments that follow meanwhile. */
+export interface Prefetch {
+  /**
+   * The path of the file, to be removed by who has read it; undefined when the archive surely has none. Fails as fetchWal.
+   */
+  take(name: string): Promise<string | undefined>;
+}
+
+const aheadOf = 4;
+
+/** Opens one; it ends with its signal. */
+export function openPrefetch({ storage, wal, folder, waitMs }: PrefetchOptions): Prefetch {
+  const begun = new Map<string, Promise<string | undefined>>();
+  let count = 0;
+  const fetchOne = async (name: string): Promise<string | undefined> => {
+    const path = join(folder, `${count++}_${name}`);
+    return (await fetchPatiently(storage, { ...wal, name }, { path, waitMs })) ? path : undefined;
+  };
+  function begin(name: string): void {
+    if (begun.has(name)) return;
+    const fetching = fetchOne(name);
+    begun.set(name, fetching);
+    // What is not there yet, or could not be had, is asked for again by who needs it.
+    fetching.then(
+      (path) => path ?? begun.delete(name),
+      () => begun.delete(name),
+    );
+  }
+  async function follow(name: string, path: string): Promise<void> {
+    const size = BigInt((await stat(path)).size);
+    const file = parseWalFile(name, size);
+    if (file?.kind !== "segment") return;
+    const next = Array.from({ length: aheadOf }, (_, index) =>
+      segmentName(file.timeline, file.startLsn + BigInt(index + 1) * size, size),
+    );
+    // Recovery has turned to another timeline, or begins again.
+    for (const [other, fetching] of begun) {
+      if (next.includes(other)) continue;
+      begun.delete(other);
+      void fetching.then((unused) => (unused === undefined ? undefined : rm(unused, { force: true }))).catch(() => {});
+    }
+    for (const one of next) begin(one);
+  }
+
+  return {
+    async take(name) {
+      const ahead = begun.get(name);
+      begun.delete(name);
+      const early = await ahead?.catch((error: unknown) => {
+        if (!isFailure(error)) throw error;
+        return undefined;
+      });
+      const path = early ?? (await fetchOne(name));
+      if (path !== undefined) await follow(name, path);
+      return path;
+    },
+  };
+}

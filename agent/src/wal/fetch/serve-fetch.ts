@@ -1,0 +1,62 @@
+import { once } from "node:events";
+import { createReadStream } from "node:fs";
+import { chmod, rm, stat } from "node:fs/promises";
+import { createServer, type ServerResponse } from "node:http";
+import { pipeline } from "node:stream/promises";
+import { Failure, toFailure } from "@coppice/proto/kit/failure";
+import { isWalName } from "../../repository/layout.ts";
+import { openPrefetch, type PrefetchOptions } from "./prefetch.ts";
+
+/** What files of WAL are handed out by. */
+export interface ServeOptions extends PrefetchOptions {
+  /** Path of the Unix socket; at most 107 bytes, in a folder that only the server's user may enter besides us. */
+  readonly socketPath: string;
+  /** Called with each file that was handed out. */
+  readonly onServed?: (name: string) => void;
+}
+
+/**
+ * Hands out files of an archive over a Unix socket until it is disposed: GET /NAME is answered with the file, 404 when the
+ * archive surely has none, else 503 with a line of text. `coppice-wal fetch` asks it. Fails with DATA_FOLDER_UNUSABLE.
+ */
+export async function openFetchServer(options: ServeOptions): Promise<AsyncDisposable> {
+  const { socketPath, wal, onServed } = options;
+  const prefetch = openPrefetch(options);
+  async function answer(name: string, response: ServerResponse): Promise<void> {
+    const path = isWalName(name) ? await prefetch.take(name) : undefined;
+    if (path === undefined) return void response.writeHead(404).end("the archive has no such file\n");
+    try {
+      response.writeHead(200, { "content-length": (await stat(path)).size });
+      await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), response);
+      onServed?.(name);
+    } finally {
+      await rm(path, { force: true });
+    }
+  }
+  const server = createServer((request, response) => {
+    answer((request.url ?? "").slice(1), response).catch((error: unknown) => {
+      const { message } = toFailure(error);
+      // Begun, it is cut off: the length that was said is how the other side knows.
+      if (response.headersSent) response.destroy();
+      else response.writeHead(503).end(`${message}\n`);
+    });
+  });
+  try {
+    server.listen(socketPath);
+    await once(server, "listening", { signal: wal.signal });
+    // The folder says who gets here.
+    await chmod(socketPath, 0o666);
+  } catch (cause) {
+    server.close();
+    wal.signal.throwIfAborted();
+    throw new Failure("DATA_FOLDER_UNUSABLE", `${socketPath} cannot be listened on`, { cause });
+  }
+  return {
+    async [Symbol.asyncDispose]() {
+      const closed = once(server, "close");
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,267 @@
+// Archiving of one cluster from its beginning to its end: long because it is where server, repository, slot, index and
+// ledger meet; each of them is a file of its own.
+import { createHash } from "node:crypto";
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { backoffMs } from "@coppice/proto/kit/backoff";
+import { type Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { historyName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import type { Logger } from "pino";
+import type { ByteBudget } from "../../budget.ts";
+import { type ClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
+import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import { isShared, requireSharedMark } from "../../repository/shared-mark.ts";
+import { storageAccess } from "../../repository/storage-access.ts";
+import { openStorage } from "../../storage/open.ts";
+import type { Storage } from "../../storage/storage.ts";
+import { type ArchiveIndex, openArchiveIndex } from "../store/archive-index.ts";
+import { listExtents } from "../store/list-extents.ts";
+import { checkSegmentHeader } from "../store/segment-header.ts";
+import { storeWal } from "../store/store-wal.ts";
+import { readableOf } from "../store/wal-codec.ts";
+import { chooseStart, type FormerTimeline, parseHistory, type StreamStart } from "./choose-start.ts";
+import { type Ledger, openLedger } from "./ledger.ts";
+import { type ReceivedWal, receiveTimeline } from "./receive.ts";
+import { parseSizeSetting } from "./size-setting.ts";
+import { watchServer } from "./watch-server.ts";
+
+/** What archiving of one cluster's WAL is run with. */
+export interface ArchiveOptions {
+  readonly archive: WalArchive;
+  /** The value of a secret that the archive refers to. */
+  readonly secret: (id: string) => string | undefined;
+  /** Folder of its own, for the index and for segments that are on their way. */
+  readonly folder: string;
+  readonly clientFiles: ClientFiles;
+  readonly budget: ByteBudget;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** Archiving that runs until its signal aborts. */
+export interface RunningArchive {
+  /** What is not told yet; undefined when nothing has changed. */
+  report(): WalReport | undefined;
+  acknowledge(number: bigint): void;
+  repeat(): void;
+  /** Settles when it has ended after an abort. */
+  readonly ended: Promise<void>;
+}
+
+const backoff = { baseMs: 500, capMs: 30_000 };
+const defaultMaxAgeMs = 60_000;
+const defaultLevel = 3;
+const untroubled = { streamTrouble: undefined, storeTrouble: undefined };
+
+/**
+ * Archives a cluster's WAL by the replication protocol, with a slot that keeps on the server what is not stored yet.
+ * Trouble of the server or the repository is reported, and it tries again until the signal aborts.
+ */
+export function runArchive(options: ArchiveOptions): RunningArchive {
+  const { archive, signal, log } = options;
+  const ledger = openLedger({
+    clusterId: archive.clusterId,
+    repositoryId: archive.repository?.repositoryId ?? "",
+    systemIdentifier: archive.systemIdentifier,
+  });
+  const endpoint = async () => {
+    const password = options.secret(archive.connection?.passwordSecret ?? "");
+    return await resolveEndpoint(archive.connection?.endpoint, password, options.clientFiles);
+  };
+  const slot = archive.settings?.slot || `coppice_${archive.clusterId.toLowerCase().replace(/[^a-z0-9_]/g, "_")}`;
+  const turn: Turn = { ...options, ledger, slot, endpoint, isFallingBack: false, ...untroubled };
+  const watching = watchServer({ endpoint, slot, ledger, log, systemIdentifier: archive.systemIdentifier }, signal);
+  return {
+    report: () => ledger.report(),
+    acknowledge: (number) => ledger.acknowledge(number),
+    repeat: () => ledger.repeat(),
+    ended: Promise.all([keepArchiving(turn), watching]).then(() => undefined),
+  };
+}
+
+interface Turn extends ArchiveOptions {
+  readonly ledger: Ledger;
+  readonly slot: string;
+  readonly endpoint: () => ReturnType<typeof resolveEndpoint>;
+  /** What follows the archive's end is gone from the server: go on with what its slot still has. */
+  isFallingBack: boolean;
+  streamTrouble: Failure | undefined;
+  storeTrouble: Failure | undefined;
+}
+
+function tell(turn: Turn, trouble: Partial<Pick<Turn, "streamTrouble" | "storeTrouble">>): void {
+  Object.assign(turn, trouble);
+  turn.ledger.stand({ trouble: turn.storeTrouble ?? turn.streamTrouble });
+}
+
+async function keepArchiving(turn: Turn): Promise<void> {
+  const { signal, ledger, log, archive, folder } = turn;
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await using index = await openArchiveIndex(join(folder, "index"));
+  for (const extent of index.extents) ledger.addRun(extent);
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    const startedMs = performance.now();
+    try {
+      await archiveOnce(turn, index);
+    } catch (error) {
+      if (signal.aborted) return;
+      const failure = toFailure(error);
+      turn.isFallingBack = isFailure(error, "WAL_REMOVED");
+      tell(turn, { streamTrouble: failure });
+      const cause = failure.reason === "INTERNAL" ? { err: error } : {};
+      log.warn(
+        { cluster: archive.clusterName, reason: failure.reason, ...cause },
+        `WAL is not archived: ${failure.message}`,
+      );
+    }
+    if (performance.now() - startedMs > backoff.capMs) attempt = 0;
+    await sleep(backoffMs(attempt, backoff), signal).catch(() => undefined);
+  }
+}
+
+/** One connection's worth of archiving; ends only by failing. */
+async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
+  const { archive, signal, ledger, slot, log } = turn;
+  const target = archive.repository ?? fail("INVALID_FIELD", "the archive has no repository");
+  const location = target.location ?? fail("INVALID_FIELD", "the archive's repository has no location");
+  const access = storageAccess(target, { ...turn, operationId: archive.clusterId });
+  await using storage = await openStorage(location, access);
+  if (isShared(target)) await requireSharedMark(storage, target, signal);
+  await using replication = await openReplication(await turn.endpoint(), { signal });
+  const identity = await replication.identify();
+  if (identity.systemIdentifier !== archive.systemIdentifier)
+    fail(
+      "WAL_FOREIGN",
+      `the server has system identifier ${identity.systemIdentifier}, and WAL of ${archive.systemIdentifier} is archived here`,
+    );
+  const segmentBytes = BigInt(parseSizeSetting(await replication.show("wal_segment_size")));
+  ledger.stand({ timeline: identity.timeline, segmentBytes, serverLsn: identity.lsn });
+  if (index.extents.length === 0) {
+    await index.addFound(await listExtents(storage, { place: archive, segmentBytes, signal }));
+    for (const extent of index.extents) ledger.addRun(extent);
+  }
+  const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes });
+  const former = await storeHistory(replication, identity.timeline, { turn, storage, index });
+  const held = await ensureSlot(replication, turn);
+  const known = turn.isFallingBack ? undefined : chooseStart(index.extents, { ...identity, former, segmentBytes });
+  let start: StreamStart = known ?? { ...held, lsn: segmentStart(held.lsn, segmentBytes) };
+  const spool = join(turn.folder, "spool");
+  await rm(spool, { recursive: true, force: true });
+  await mkdir(spool, { mode: 0o700 });
+  const { settings } = archive;
+  for (;;) {
+    const { timeline, lsn } = start;
+    log.info({ cluster: archive.clusterName, timeline, lsn: formatLsn(lsn) }, "WAL is received");
+    ledger.stand({ timeline });
+    const next = await receiveTimeline(replication, {
+      slot,
+      timeline,
+      startLsn: lsn,
+      segmentBytes,
+      folder: spool,
+      maxAgeMs: settings?.maxAge ? durationMs(settings.maxAge) : defaultMaxAgeMs,
+      signal,
+      store,
+      onReceived: (receivedLsn) => ledger.stand({ receivedLsn }),
+      onStored: (storedLsn) => {
+        turn.isFallingBack = false;
+        ledger.stand({ storedLsn });
+        tell(turn, untroubled);
+      },
+      onKeepalive: ({ serverLsn, serverTime }) => {
+        ledger.stand({ serverLsn, serverTime });
+        // A gap stays declared until there is WAL behind it.
+        if (!turn.isFallingBack && turn.streamTrouble) tell(turn, { streamTrouble: undefined });
+      },
+    });
+    await storeHistory(replication, next.nextTimeline, { turn, storage, index });
+    start = { timeline: next.nextTimeline, lsn: segmentStart(next.nextLsn, segmentBytes) };
+  }
+}
+
+/** Where the slot holds the server's WAL; one that is missing is made, one that was given up made anew. */
+async function ensureSlot(replication: ReplicationConnection, { slot, log }: Turn): Promise<StreamStart> {
+  let held = await replication.readSlot(slot);
+  if (held && held.restartLsn === undefined) {
+    log.warn({ slot }, "the slot was given up by the server and is made anew");
+    await replication.dropSlot(slot);
+    held = undefined;
+  }
+  held ??= await replication.createSlot(slot, { temporary: false, reserveWal: true });
+  const { restartLsn, restartTimeline } = held;
+  if (restartLsn === undefined) return fail("SLOT_INVALIDATED", `the slot ${slot} keeps no WAL`);
+  return { lsn: restartLsn, timeline: restartTimeline ?? (await replication.identify()).timeline };
+}
+
+interface Stores {
+  readonly turn: Turn;
+  readonly storage: Storage;
+  readonly index: ArchiveIndex;
+}
+
+/** Stores the history file of a timeline and gives what it says. */
+async function storeHistory(
+  replication: ReplicationConnection,
+  timeline: number,
+  { turn, storage, index }: Stores,
+): Promise<FormerTimeline[]> {
+  if (timeline === 1) return [];
+  const { content } = await replication.timelineHistory(timeline);
+  await storeWal(storage, {
+    place: turn.archive,
+    name: historyName(timeline),
+    read: () => readableOf(content),
+    sha256: createHash("sha256").update(content).digest("hex"),
+    encoding: encodingOf(turn),
+    known: (name) => index.digestOf(name),
+    signal: turn.signal,
+  });
+  const text = content.toString("utf8");
+  turn.ledger.addHistory(timeline, text);
+  return parseHistory(text);
+}
+
+function encodingOf({ archive: { settings, repository } }: Turn) {
+  return { level: settings?.compressionLevel || defaultLevel, recipients: repository?.recipients ?? [] };
+}
+
+/** Stores what was received; whatever stands in the way is reported and tried again until the signal aborts. */
+async function storeUntilDone(
+  wal: ReceivedWal,
+  { turn, storage, index, segmentBytes }: Stores & { readonly segmentBytes: bigint },
+): Promise<void> {
+  const { archive, signal, log } = turn;
+  const { systemIdentifier } = archive;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      checkSegmentHeader(wal.header, { ...wal.run, systemIdentifier, segmentBytes });
+      await storeWal(storage, {
+        place: archive,
+        name: wal.name,
+        read: wal.read,
+        sha256: wal.sha256,
+        encoding: encodingOf(turn),
+        known: (name) => index.digestOf(name),
+        signal,
+      });
+      await index.add(wal);
+      turn.ledger.addRun(wal.run);
+      if (attempt > 0) tell(turn, { storeTrouble: undefined });
+      return;
+    } catch (error) {
+      signal.throwIfAborted();
+      const trouble = toFailure(error);
+      tell(turn, { storeTrouble: trouble });
+      if (attempt === 0)
+        log.warn(
+          { cluster: archive.clusterName, reason: trouble.reason },
+          `${wal.name} is not stored: ${trouble.message}`,
+        );
+      await sleep(backoffMs(attempt, backoff), signal);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { type WalReport, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import type { Failure } from "@coppice/proto/kit/failure";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import type { WalExtent } from "../store/extent.ts";
+
+/** A time of the server's clock and the end of its WAL then. */
+export interface Anchor {
+  readonly timeline: number;
+  /** Microseconds since 1970. */
+  readonly timeUs: bigint;
+  readonly lsn: bigint;
+}
+
+/** Where things stand. */
+export interface Standing {
+  readonly timeline: number;
+  readonly segmentBytes: bigint;
+  readonly receivedLsn: bigint;
+  readonly storedLsn: bigint;
+  readonly serverLsn: bigint;
+  readonly serverTime: Date;
+  readonly slotStatus: string;
+  readonly trouble: Failure | undefined;
+}
+
+/** What an archive has to tell the control plane, kept until it is acknowledged. */
+export interface Ledger {
+  stand(standing: Partial<Standing>): void;
+  addRun(run: WalExtent): void;
+  addAnchor(anchor: Anchor): void;
+  addHistory(timeline: number, content: string): void;
+  /** Everything that is not acknowledged; undefined when nothing has changed since the last one. */
+  report(): WalReport | undefined;
+  /** Forgets what reports up to the number held. */
+  acknowledge(number: bigint): void;
+  /** A new session has to be told once more. */
+  repeat(): void;
+}
+
+type Tagged<T> = T & { number?: bigint };
+
+/** Ten seconds apart that is a day; with nobody to tell, older ones get sparse. */
+const mostAnchors = 8640;
+const anchorsPerReport = 1000;
+
+/** An empty ledger of one cluster's archive. */
+export function openLedger(identity: {
+  readonly clusterId: string;
+  readonly repositoryId: string;
+  readonly systemIdentifier: string;
+}): Ledger {
+  let standing: Partial<Standing> = {};
+  let runs: Tagged<WalExtent>[] = [];
+  let anchors: Tagged<Anchor>[] = [];
+  let histories: Tagged<{ readonly timeline: number; readonly content: string }>[] = [];
+  let number = 0n;
+  let isChanged = true;
+  const tag = <T extends object>(items: readonly Tagged<T>[]) => {
+    for (const item of items) item.number ??= number;
+    return items;
+  };
+  const lsn = (value: bigint | undefined) => (value === undefined ? "" : formatLsn(value));
+
+  return {
+    stand(changes) {
+      standing = { ...standing, ...changes };
+      isChanged = true;
+    },
+    addRun(run) {
+      const last = runs.at(-1);
+      const follows = last && last.number === undefined && last.timeline === run.timeline;
+      if (follows && last.startLsn <= run.startLsn && last.endLsn >= run.startLsn)
+        runs[runs.length - 1] = { ...last, endLsn: run.endLsn > last.endLsn ? run.endLsn : last.endLsn };
+      else runs.push({ ...run });
+      isChanged = true;
+    },
+    addAnchor(anchor) {
+      anchors.push({ ...anchor });
+      if (anchors.length > mostAnchors)
+        anchors = anchors.filter((_, index) => index % 2 === 0 || index > mostAnchors / 2);
+      isChanged = true;
+    },
+    addHistory(timeline, content) {
+      if (!histories.some((one) => one.timeline === timeline)) histories.push({ timeline, content });
+      isChanged = true;
+    },
+    report() {
+      if (!isChanged) return undefined;
+      number++;
+      const told = anchors.slice(0, anchorsPerReport);
+      isChanged = told.length < anchors.length;
+      const { serverTime, trouble } = standing;
+      const init: MessageInitShape<typeof WalReportSchema> = {
+        ...identity,
+        number,
+        timeline: standing.timeline ?? 0,
+        segmentBytes: standing.segmentBytes ?? 0n,
+        receivedLsn: lsn(standing.receivedLsn),
+        storedLsn: lsn(standing.storedLsn),
+        serverLsn: lsn(standing.serverLsn),
+        slotStatus: standing.slotStatus ?? "",
+        stored: tag(runs).map((run) => ({
+          timeline: run.timeline,
+          startLsn: formatLsn(run.startLsn),
+          endLsn: formatLsn(run.endLsn),
+        })),
+        anchors: tag(told).map((anchor) => ({
+          timeline: anchor.timeline,
+          time: { seconds: anchor.timeUs / 1_000_000n, nanos: Number(anchor.timeUs % 1_000_000n) * 1000 },
+          lsn: formatLsn(anchor.lsn),
+        })),
+        histories: tag(histories).map(({ timeline, content }) => ({ timeline, content })),
+      };
+      if (serverTime) {
+        const ms = serverTime.getTime();
+        init.serverTime = { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
+      }
+      if (trouble)
+        init.trouble = {
+          reason: trouble.reason,
+          message: trouble.message,
+          hint: trouble.hint,
+          metadata: { ...trouble.metadata },
+        };
+      return create(WalReportSchema, init);
+    },
+    acknowledge(acknowledged) {
+      const isOpen = (item: { number?: bigint }) => item.number === undefined || item.number > acknowledged;
+      runs = runs.filter(isOpen);
+      anchors = anchors.filter(isOpen);
+      histories = histories.filter(isOpen);
+    },
+    repeat() {
+      isChanged = true;
+    },
+  };
+}

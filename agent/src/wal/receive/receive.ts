@@ -1,0 +1,215 @@
+import { Failure } from "@coppice/proto/kit/failure";
+import { partialName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import type { ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import type { Keepalive, TimelineSwitch, WalStream } from "../../postgres/replication/wal-stream.ts";
+import type { WalExtent } from "../store/extent.ts";
+import { openSegmentFile, type SegmentFile, type SegmentSnapshot } from "./segment-file.ts";
+
+/** A segment, or what there is of one, that is to become durable under the name. */
+export interface ReceivedWal extends SegmentSnapshot {
+  readonly name: string;
+  readonly run: WalExtent;
+}
+
+/** How WAL of one timeline is received. */
+export interface ReceiveOptions {
+  readonly slot: string;
+  readonly timeline: number;
+  /** Beginning of a segment. */
+  readonly startLsn: bigint;
+  readonly segmentBytes: bigint;
+  /** Folder of the segments that are on their way. */
+  readonly folder: string;
+  /** After how long a segment that is not full is stored as far as it has come. */
+  readonly maxAgeMs: number;
+  readonly signal: AbortSignal;
+  /** Resolves when it is durable in the repository, and rejects only when the signal aborts. */
+  store(wal: ReceivedWal): Promise<void>;
+  /** Everything before the position has come. */
+  onReceived(lsn: bigint): void;
+  /** Everything from the start to the position is durable in the repository. */
+  onStored(lsn: bigint): void;
+  onKeepalive(keepalive: Keepalive): void;
+}
+
+/** Segments that are stored at the same time. */
+const storedAtOnce = 4;
+const mostSpoolBytes = 512n << 20n;
+const lookEveryMs = 250;
+const pleadingMs = 20_000;
+
+/**
+ * Receives one timeline until the server comes to its end, and gives what follows it. What has come is stored however
+ * the stream ends, save by the signal; the position that the server is told is the end of what is stored without a hole.
+ * While the spool is full nothing is read, and the server keeps the rest. Fails as the stream does.
+ */
+export async function receiveTimeline(
+  replication: ReplicationConnection,
+  options: ReceiveOptions,
+): Promise<TimelineSwitch> {
+  const { timeline, segmentBytes, folder, maxAgeMs, signal } = options;
+  const mostSpooled = Math.max(2, Number(mostSpoolBytes / segmentBytes));
+  let stream: WalStream | undefined;
+  let current: SegmentFile | undefined;
+  let unstoredSinceMs: number | undefined;
+  let askedLsn = options.startLsn;
+  let storedLsn = options.startLsn;
+  let partial: Promise<void> | undefined;
+  let taking: Promise<void> | undefined;
+  let pleading: { readonly lsn: bigint; readonly sinceMs: number } | undefined;
+
+  const queue = openStoring(options, (lsn) => {
+    stream?.reportFlush(lsn);
+    storedLsn = lsn;
+    if (pleading && lsn >= pleading.lsn) pleading = undefined;
+    options.onStored(lsn);
+  });
+
+  async function take(lsn: bigint, bytes: Buffer): Promise<void> {
+    for (let at = 0; at < bytes.length;) {
+      const from = lsn + BigInt(at);
+      current ??= await openSegmentFile(folder, { timeline, startLsn: segmentStart(from, segmentBytes), segmentBytes });
+      const room = Number(current.startLsn + segmentBytes - from);
+      const piece = bytes.subarray(at, at + room);
+      await current.add(piece);
+      at += piece.length;
+      if (piece.length === room) await complete(current);
+    }
+  }
+  async function complete(segment: SegmentFile): Promise<void> {
+    current = undefined;
+    unstoredSinceMs = undefined;
+    await partial;
+    const snapshot = await segment.snapshot();
+    await segment.drop();
+    const { startLsn, name } = segment;
+    queue.add({ ...snapshot, name, run: { timeline, startLsn, endLsn: snapshot.endLsn } }, () =>
+      snapshot[Symbol.asyncDispose](),
+    );
+    await queue.room(mostSpooled);
+  }
+  /** Stores what there is of the present segment, unless that is done already. */
+  function storePartial(): Promise<void> {
+    const made = partial ?? makePartial();
+    partial = made;
+    const forget = () => {
+      partial = undefined;
+    };
+    return made.finally(forget);
+  }
+  async function makePartial(): Promise<void> {
+    const segment = current;
+    if (!segment || segment.endLsn <= askedLsn) return;
+    unstoredSinceMs = undefined;
+    const snapshot = await segment.snapshot();
+    const { startLsn } = segment;
+    askedLsn = snapshot.endLsn;
+    const name = partialName(timeline, snapshot.endLsn, segmentBytes);
+    const run = { timeline, startLsn, endLsn: snapshot.endLsn };
+    queue.add({ ...snapshot, name, run }, () => snapshot[Symbol.asyncDispose]());
+  }
+
+  const cutting = new AbortController();
+  const cut = (error: unknown) => cutting.abort(error);
+  const timer = setInterval(() => {
+    if (pleading && performance.now() - pleading.sinceMs > pleadingMs)
+      cut(
+        new Failure("REPOSITORY_UNREACHABLE", "the server waits to shut down, and what it sent cannot be stored yet"),
+      );
+
+    if (unstoredSinceMs !== undefined && performance.now() - unstoredSinceMs >= maxAgeMs)
+      void storePartial().catch(cut);
+  }, lookEveryMs);
+  try {
+    stream = await replication.startReplication({
+      slot: options.slot,
+      startLsn: options.startLsn,
+      timeline,
+      signal: AbortSignal.any([signal, cutting.signal]),
+      onData(lsn, bytes) {
+        const end = lsn + BigInt(bytes.length);
+        options.onReceived(end);
+        if (end > askedLsn) unstoredSinceMs ??= performance.now();
+        // The usual piece lies within the segment: no promise for each of them.
+        if (current && end < current.startLsn + segmentBytes) return current.add(bytes);
+        return (taking = take(lsn, bytes));
+      },
+      onKeepalive(keepalive) {
+        options.onKeepalive(keepalive);
+        const { isReplyWanted, serverLsn } = keepalive;
+        if (!isReplyWanted || current?.endLsn !== serverLsn || storedLsn >= serverLsn) return;
+        // A server that shuts down waits until everything is stored, but not for ever: its slot keeps the rest.
+        pleading ??= { lsn: serverLsn, sinceMs: performance.now() };
+        void storePartial().catch(cut);
+      },
+    });
+    return await stream.ended;
+  } finally {
+    clearInterval(timer);
+    // Its error is the stream's, and so is that of a disk that takes no more.
+    await taking?.catch(() => {});
+    if (!signal.aborted) {
+      // What has come is all that is left of a server that is lost.
+      await storePartial().catch(() => {});
+      await queue.drained();
+    }
+    stream = undefined;
+    await current?.drop();
+  }
+}
+
+interface Storing {
+  add(wal: ReceivedWal, release: () => PromiseLike<void>): void;
+  /** Resolves when fewer than so many wait. */
+  room(most: number): Promise<void>;
+  drained(): Promise<void>;
+}
+
+/** Stores several at once and tells how far everything is stored, in their order. */
+function openStoring(options: ReceiveOptions, onStored: (lsn: bigint) => void): Storing {
+  const { signal } = options;
+  const entries: { readonly endLsn: bigint; isStored: boolean }[] = [];
+  const waiting: (() => void)[] = [];
+  let running = 0;
+  let changed = Promise.withResolvers<void>();
+  const pump = () => {
+    for (; running < storedAtOnce && waiting.length > 0; running++) waiting.shift()?.();
+  };
+  async function run(wal: ReceivedWal, entry: { isStored: boolean }, release: () => PromiseLike<void>): Promise<void> {
+    try {
+      await options.store(wal);
+      entry.isStored = true;
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      running--;
+      await release();
+    }
+    let done: bigint | undefined;
+    while (entries[0]?.isStored) done = entries.shift()?.endLsn;
+    if (done !== undefined) onStored(done);
+    changed.resolve();
+    changed = Promise.withResolvers<void>();
+    pump();
+  }
+  async function until(isDone: () => boolean): Promise<void> {
+    while (!isDone() && !signal.aborted) await Promise.race([changed.promise, aborted(signal)]);
+  }
+  return {
+    add(wal, release) {
+      const entry = { endLsn: wal.run.endLsn, isStored: false };
+      entries.push(entry);
+      waiting.push(() => void run(wal, entry, release));
+      pump();
+    },
+    room: (most) => until(() => entries.length < most),
+    drained: () => until(() => entries.length === 0),
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

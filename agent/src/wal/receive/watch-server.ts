@@ -1,0 +1,67 @@
+import { toFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import type { Logger } from "pino";
+import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
+import type { Ledger } from "./ledger.ts";
+
+/** What is watched. */
+export interface WatchOptions {
+  readonly endpoint: () => Promise<ResolvedEndpoint>;
+  readonly systemIdentifier: string;
+  readonly slot: string;
+  readonly ledger: Ledger;
+  readonly log: Logger;
+}
+
+const everyMs = 10_000;
+
+/**
+ * Asks the server every ten seconds for its time and the end of its WAL, and how its slot is, until the signal aborts.
+ * A standby has no end of its own and gives no anchors. What fails is tried again at the next turn: the stream beside
+ * it tells what is wrong.
+ */
+export async function watchServer(options: WatchOptions, signal: AbortSignal): Promise<void> {
+  let connection: PostgresConnection | undefined;
+  while (!signal.aborted) {
+    try {
+      connection ??= await openConnection(await options.endpoint(), { signal });
+      await look(connection, options);
+    } catch (error) {
+      if (!signal.aborted) options.log.debug({ reason: toFailure(error).reason }, "the server's time was not read");
+      await connection?.[Symbol.asyncDispose]();
+      connection = undefined;
+    }
+    await sleep(everyMs, signal).catch(() => undefined);
+  }
+  await connection?.[Symbol.asyncDispose]();
+}
+
+interface Clock {
+  time_us: string;
+  in_recovery: boolean;
+  system_identifier: string;
+}
+
+async function look(connection: PostgresConnection, { systemIdentifier, slot, ledger }: WatchOptions): Promise<void> {
+  // The clock first: then everything that was committed up to that time lies before the position.
+  const clock = await connection.queryOne<Clock>(
+    `select (extract(epoch from clock_timestamp()) * 1000000)::bigint::text as time_us, pg_is_in_recovery() as in_recovery,
+      (select system_identifier::text from pg_control_system()) as system_identifier`,
+  );
+  if (clock.system_identifier !== systemIdentifier) return;
+  const timeUs = BigInt(clock.time_us);
+  const [held] = await connection.query<{ wal_status: string | null }>(
+    "select wal_status from pg_replication_slots where slot_name = $1",
+    [slot],
+  );
+  ledger.stand({ slotStatus: held?.wal_status ?? "" });
+  if (clock.in_recovery) return;
+  const { lsn, timeline } = await connection.queryOne<{ lsn: string; timeline: number }>(
+    `select lsn::text as lsn, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int as timeline
+      from (select pg_current_wal_insert_lsn() as lsn) as now`,
+  );
+  ledger.addAnchor({ timeline, timeUs, lsn: parseLsn(lsn) });
+  ledger.stand({ serverLsn: parseLsn(lsn), serverTime: new Date(Number(timeUs / 1000n)) });
+}

@@ -1,0 +1,94 @@
+import { PassThrough, pipeline, Readable } from "node:stream";
+import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
+import { Failure, fail } from "@coppice/proto/kit/failure";
+import { openChain } from "../../host/chain.ts";
+import { decodePrograms, encodePrograms } from "../../pipeline/stages.ts";
+
+/** How files of WAL are stored. */
+export interface WalEncoding {
+  /** Level of zstd. */
+  readonly level: number;
+  /** age recipients; empty means not encrypted. */
+  readonly recipients: readonly string[];
+}
+
+const chunkSize = 1 << 20;
+const zstdMagic = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
+const ageMagic = Buffer.from("age-encryption.org/");
+
+/** Joins streams so that an error of one, also before anybody reads, is the last one's. */
+function join(source: Readable, next: NodeJS.ReadWriteStream & Readable): Readable {
+  pipeline(source, next, () => {});
+  return next;
+}
+
+/** Compresses on a thread of its own, with a checksum of the content, and encrypts where there are recipients. */
+export async function encodeWal(
+  plain: Readable,
+  { level, recipients }: WalEncoding,
+  signal: AbortSignal,
+): Promise<Readable> {
+  const { ZSTD_c_compressionLevel, ZSTD_c_checksumFlag } = constants;
+  const params = { [ZSTD_c_compressionLevel]: level, [ZSTD_c_checksumFlag]: 1 };
+  const compressed = join(plain, createZstdCompress({ chunkSize, params }));
+  if (recipients.length === 0) return compressed;
+  const programs = encodePrograms({ codec: "none", level: 0, recipients });
+  return (await openChain(programs, { signal, input: compressed })).output;
+}
+
+/**
+ * The plain bytes of a stored file; how it is encoded its first bytes say. `identities` as decodePrograms takes them.
+ * Fails with IDENTITY_MISSING when it is encrypted and there are none, and with CONTENT_UNREADABLE, as the stream too
+ * does when the content's checksum is wrong.
+ */
+export async function decodeWal(
+  stored: Readable,
+  identities: string | undefined,
+  signal: AbortSignal,
+): Promise<Readable> {
+  const first = await peek(stored);
+  const isEncrypted = first.head.subarray(0, ageMagic.length).equals(ageMagic);
+  let compressed = first.whole;
+  if (isEncrypted) {
+    const programs = decodePrograms({ codec: "none", encrypted: true }, identities);
+    compressed = (await openChain(programs, { signal, input: first.whole })).output;
+  } else if (!first.head.subarray(0, zstdMagic.length).equals(zstdMagic)) {
+    first.whole.destroy();
+    fail("CONTENT_UNREADABLE", "the stored WAL is neither compressed by zstd nor encrypted by age");
+  }
+  return join(compressed, createZstdDecompress({ chunkSize }));
+}
+
+/** The first bytes of a stream, and all of it. */
+async function peek(stored: Readable): Promise<{ head: Buffer; whole: Readable }> {
+  const chunks = stored[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const held: Buffer[] = [];
+  for (let bytes = 0; bytes < ageMagic.length;) {
+    const next = await chunks.next();
+    if (next.done) break;
+    held.push(next.value);
+    bytes += next.value.length;
+  }
+  const head = Buffer.concat(held);
+  async function* whole() {
+    try {
+      if (head.length > 0) yield head;
+      for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
+    } finally {
+      stored.destroy();
+    }
+  }
+  return { head, whole: Readable.from(whole(), { objectMode: false, highWaterMark: chunkSize }) };
+}
+
+/** What an error of a stream that decodeWal gave means. */
+export function toDecodeFailure(error: unknown, key: string): unknown {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const isBroken = code.startsWith("ZSTD_") || code === "Z_BUF_ERROR";
+  return isBroken ? new Failure("CONTENT_UNREADABLE", `${key} does not decompress`, { cause: error }) : error;
+}
+
+/** A stream of what is there already. */
+export function readableOf(bytes: Uint8Array): Readable {
+  return new PassThrough().end(bytes);
+}

@@ -1,0 +1,134 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import type { Command } from "commander";
+import { Option } from "commander";
+import { WalMode, type WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { addCommand, addGroup, type Execute } from "../command.ts";
+import { confirm } from "../input/confirm.ts";
+import { dryRunOption, durationOption, integerOption, yesOption } from "../input/options.ts";
+import { protoJson } from "../output/proto-json.ts";
+import type { Session } from "../session.ts";
+import { formatArchive } from "./wal/describe.ts";
+
+const modes = { stream: WalMode.STREAM };
+
+interface SetupOptions {
+  readonly mode?: keyof typeof modes;
+  readonly to?: string;
+  readonly maxAge?: number;
+  readonly slot?: string;
+  readonly level?: number;
+  readonly disable?: boolean;
+  readonly yes?: boolean;
+  readonly dryRun?: boolean;
+}
+
+const clusterArgument = ["<cluster>", "name or id"] as const;
+const mostMaxAgeMs = 86_400_000;
+
+/** `coppice wal …` */
+export function addWalCommands(program: Command, execute: Execute): void {
+  const group = addGroup(program, "wal", "archive WAL of clusters, and see how far it has come");
+  addCommand<SetupOptions>(group, execute, {
+    name: "setup",
+    summary: "archive WAL of a cluster from now on, change how, or stop",
+    arguments: [clusterArgument],
+    options: [
+      new Option(
+        "--mode <mode>",
+        "stream: the agent receives it over the replication protocol, and nothing is restarted (stream)",
+      ).choices(Object.keys(modes)),
+      new Option("--to <repository>", "repository to store it in (the only one)"),
+      durationOption(
+        "--max-age <time>",
+        "a segment that is not full is stored at the latest after that (60s)",
+        1000,
+        mostMaxAgeMs,
+      ),
+      new Option("--slot <name>", "physical slot of mode stream (coppice_ and the cluster's id)"),
+      integerOption("--level <n>", "level of zstd, 1 to 19 (3)", 1, 19),
+      new Option("--disable", "archive no more: the slot is dropped, what is stored stays").conflicts([
+        "mode",
+        "to",
+        "maxAge",
+        "slot",
+        "level",
+      ]),
+      yesOption(),
+      dryRunOption(),
+    ],
+    examples: [
+      "coppice wal setup shop",
+      "coppice wal setup shop --mode stream --to main --max-age 30s",
+      "coppice wal setup shop --disable --yes",
+    ],
+    run: setup,
+  });
+  addCommand(group, execute, {
+    name: "status",
+    summary: "show how far WAL of a cluster is archived, its gaps, and what recovery can reach",
+    arguments: [clusterArgument],
+    examples: ["coppice wal status shop", "coppice wal status shop -o json"],
+    run: status,
+  });
+}
+
+async function setup(session: Session, options: SetupOptions, cluster: string): Promise<void> {
+  const { disable = false, dryRun = false } = options;
+  const api = await session.api();
+  const request = {
+    cluster,
+    disable,
+    repository: options.to ?? "",
+    ...(disable ? {} : { settings: settingsOf(options) }),
+  };
+  if (disable && !dryRun) {
+    const what = `WAL of ${cluster} is archived no more: from then on nothing newer than what is stored can be reached`;
+    await confirm(session, { yes: options.yes, what, name: cluster });
+  }
+  const archive = await api.clusters.updateWalArchive({
+    ...request,
+    ...(dryRun ? { validateOnly: true } : { requestId: session.newRequestId() }),
+  });
+  await session.answer({
+    json: () => protoJson(WalArchiveSchema, archive),
+    table: () => session.success(...describeSetup(archive, { disable, dryRun })),
+    names: () => [archive.clusterName],
+  });
+}
+
+function settingsOf({ mode, maxAge, slot, level }: SetupOptions): MessageInitShape<typeof WalSettingsSchema> {
+  return {
+    mode: mode === undefined ? WalMode.UNSPECIFIED : modes[mode],
+    ...(maxAge === undefined ? {} : { maxAge: durationFromMs(maxAge) }),
+    slot: slot ?? "",
+    compressionLevel: level ?? 0,
+  };
+}
+
+function describeSetup(
+  { clusterName, repositoryName, hostName }: WalArchive,
+  { disable, dryRun }: { readonly disable: boolean; readonly dryRun: boolean },
+): Parameters<Session["success"]> {
+  const be = dryRun ? "would be" : "is";
+  const end = dryRun ? "; nothing was done" : "";
+  if (disable) return [`WAL of ${clusterName} ${be} archived no more; what is stored stays${end}`];
+  return [
+    `WAL of ${clusterName} ${be} received by the agent of ${hostName}, and stored in ${repositoryName}${end}`,
+    { next: dryRun ? undefined : `coppice wal status ${clusterName}` },
+  ];
+}
+
+async function status(session: Session, _options: object, cluster: string): Promise<void> {
+  const api = await session.api();
+  const [archive, { windows }] = await Promise.all([
+    api.clusters.getWalArchive({ cluster }),
+    api.clusters.getRecoveryWindow({ cluster }),
+  ]);
+  await session.answer({
+    json: () => protoJson(WalArchiveSchema, archive),
+    table: () => formatArchive({ archive, windows }, session),
+    names: () => [archive.clusterName],
+  });
+}

@@ -1,0 +1,71 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { RecoveryWindowSchema, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { expect, test } from "vitest";
+import { formatArchive } from "./describe.ts";
+
+const now = new Date("2026-11-21T12:00:00Z");
+const session = { terminal: { paint: (_style: string, text: string) => text }, now: () => now };
+const before = (ms: number) => timestampFromDate(new Date(now.getTime() - ms));
+
+test("a cluster whose WAL is not archived says how to begin", () => {
+  const archive = create(WalArchiveSchema, { clusterName: "shop" });
+  expect(formatArchive({ archive, windows: [] }, session)).toBe(
+    "cluster:  shop\narchived: no\n  next: coppice wal setup shop\n",
+  );
+});
+
+test("an archive says how far it is, what is missing, and what can be reached", () => {
+  const run = { repository: "rep_1", systemIdentifier: "75", timeline: 1 };
+  const archive = create(WalArchiveSchema, {
+    clusterName: "shop",
+    repositoryName: "main",
+    hostName: "db7",
+    settings: { mode: WalMode.STREAM, slot: "coppice_x", maxAge: { seconds: 60n } },
+    systemIdentifier: "75",
+    timeline: 1,
+    serverLsn: "0/6000000",
+    receivedLsn: "0/5800000",
+    storedLsn: "0/5000000",
+    lagBytes: 16_777_216n,
+    storedTime: before(9000),
+    reportTime: before(3000),
+    slotStatus: "reserved",
+    trouble: { message: "the repository is away", hint: "coppice repo check main" },
+    extents: [
+      { ...run, startLsn: "0/1000000", endLsn: "0/2000000" },
+      { ...run, startLsn: "0/3000000", endLsn: "0/5000000" },
+    ],
+  });
+  const windows = [
+    create(RecoveryWindowSchema, {
+      timeline: 1,
+      startTime: before(3_600_000),
+      endTime: before(9000),
+      endLsn: "0/5000000",
+    }),
+  ];
+  expect(formatArchive({ archive, windows }, session)).toBe(
+    "cluster:  shop\n" +
+      "archived: stream, into main\n" +
+      "by:       agent of db7\n" +
+      "system:   identifier 75, timeline 1\n" +
+      "slot:     coppice_x, reserved\n" +
+      "max age:  1m\n" +
+      "server:   0/6000000\n" +
+      "received: 0/5800000\n" +
+      "stored:   0/5000000\n" +
+      "behind:   17 MB; all that was committed until 9 s ago is stored\n" +
+      "reported: 3 s ago\n" +
+      "✗ the repository is away\n" +
+      "  next: coppice repo check main\n" +
+      "\n" +
+      "TIMELINE  SYSTEM  FROM       TO          SIZE\n" +
+      "1         75      0/1000000  0/2000000  17 MB\n" +
+      "gap               0/2000000  0/3000000  17 MB\n" +
+      "1         75      0/3000000  0/5000000  34 MB\n" +
+      "\n" +
+      "recovery can reach 2026-11-21T11:00:00Z to 2026-11-21T11:59:51Z on timeline 1\n",
+  );
+});

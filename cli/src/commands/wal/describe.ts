@@ -1,0 +1,103 @@
+import { WalModeSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import type { RecoveryWindow, WalArchive, WalExtent } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { formatDuration } from "@coppice/proto/kit/duration";
+import { formatSize } from "@coppice/proto/kit/size";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { formatDetails } from "../../output/details.ts";
+import { formatElapsed, formatRelative } from "../../output/elapsed.ts";
+import { enumLabel } from "../../output/enum-label.ts";
+import { printable } from "../../output/printable.ts";
+import { formatTable } from "../../output/table.ts";
+import type { Terminal } from "../../output/terminal.ts";
+import { instantOf, timeOf } from "../../output/time.ts";
+
+/** What is known of a cluster's WAL archive. */
+export interface ArchiveView {
+  readonly archive: WalArchive;
+  readonly windows: readonly RecoveryWindow[];
+}
+
+/** How far WAL is archived, what is missing, and what recovery can reach. */
+export function formatArchive(
+  { archive, windows }: ArchiveView,
+  { terminal: { paint }, now }: { readonly terminal: Pick<Terminal, "paint">; readonly now: () => Date },
+): string {
+  const { clusterName, repositoryName, hostName, settings, trouble } = archive;
+  const title = [
+    ["cluster", clusterName],
+    ["archived", repositoryName ? describeMode(archive) : "no"],
+  ] as const;
+  if (repositoryName === "" && archive.extents.length === 0) {
+    return `${formatDetails(title)}  ${paint("dim", "next:")} coppice wal setup ${clusterName}\n`;
+  }
+  const time = now();
+  const stored = timeOf(archive.storedTime);
+  const maxAge = settings?.maxAge;
+  const details = formatDetails([
+    ...title,
+    ["by", hostName && `agent of ${hostName}`],
+    ["system", archive.systemIdentifier && `identifier ${archive.systemIdentifier}, timeline ${archive.timeline}`],
+    ["slot", settings?.slot && `${settings.slot}${archive.slotStatus ? `, ${archive.slotStatus}` : ""}`],
+    ["max age", maxAge && formatDuration(Number(maxAge.seconds) * 1000 + Math.round(maxAge.nanos / 1e6))],
+    ["server", archive.serverLsn],
+    ["received", archive.receivedLsn],
+    ["stored", archive.storedLsn],
+    ["behind", describeLag(archive, stored, time)],
+    ["reported", archive.reportTime ? formatRelative(timeOf(archive.reportTime), time) : "never"],
+  ]);
+  const mark = trouble
+    ? `${paint("red", "✗")} ${printable(trouble.message)}\n${trouble.hint ? `  ${paint("dim", "next:")} ${printable(trouble.hint)}\n` : ""}`
+    : "";
+  return [details + mark, formatExtents(archive.extents), formatWindows(windows)].filter(Boolean).join("\n");
+}
+
+function describeMode({ settings, repositoryName }: WalArchive): string {
+  const mode = settings?.mode ? enumLabel(WalModeSchema, settings.mode) : "stream";
+  return `${mode}, into ${repositoryName}`;
+}
+
+function describeLag({ lagBytes }: WalArchive, stored: Date | undefined, now: Date): string {
+  const bytes = lagBytes === undefined ? [] : [formatSize(lagBytes)];
+  const age = stored
+    ? [`all that was committed until ${formatElapsed(Math.max(0, now.getTime() - stored.getTime()))} ago is stored`]
+    : [];
+  return [...bytes, ...age].join("; ");
+}
+
+/** What is stored, a run a line; what is missing between two of one timeline is a gap. */
+function formatExtents(extents: readonly WalExtent[]): string {
+  if (extents.length === 0) return "";
+  const rows = extents.flatMap((extent, index) => {
+    const before = extents[index - 1];
+    const isSame =
+      before?.timeline === extent.timeline &&
+      before.systemIdentifier === extent.systemIdentifier &&
+      before.repository === extent.repository;
+    const gap = isSame ? [["gap", "", before.endLsn, extent.startLsn, sizeOf(before.endLsn, extent.startLsn)]] : [];
+    const { systemIdentifier, timeline, startLsn, endLsn } = extent;
+    return [...gap, [String(timeline), systemIdentifier, startLsn, endLsn, sizeOf(startLsn, endLsn)]];
+  });
+  return formatTable(
+    [
+      { title: "TIMELINE" },
+      { title: "SYSTEM", cut: true },
+      { title: "FROM" },
+      { title: "TO" },
+      { title: "SIZE", right: true },
+    ],
+    rows,
+  );
+}
+
+const sizeOf = (from: string, to: string) => formatSize(parseLsn(to) - parseLsn(from));
+
+function formatWindows(windows: readonly RecoveryWindow[]): string {
+  return windows
+    .map(({ timeline, startLsn, endLsn, startTime, endTime, gaps }) => {
+      const from = instantOf(startTime) ?? startLsn;
+      const to = instantOf(endTime) ?? endLsn;
+      const holes = gaps.map((gap) => `${gap.startLsn} to ${gap.endLsn}`).join(", ");
+      return `recovery can reach ${from} to ${to} on timeline ${timeline}${holes ? `, without ${holes}` : ""}\n`;
+    })
+    .join("");
+}

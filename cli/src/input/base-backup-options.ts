@@ -1,0 +1,107 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  BaseBackupCodec,
+  type BaseBackupOptions,
+  BaseBackupOptionsSchema,
+  CheckpointMode,
+} from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { parseSize } from "@coppice/proto/kit/size";
+import { InvalidArgumentError, Option } from "commander";
+import { type DumpFlags, dumpFlags } from "./dump-options.ts";
+
+/** Flags that say how a physical backup is taken, beside --codec and --level, which dumps have too. */
+export interface BaseBackupFlags extends Pick<DumpFlags, "codec" | "level"> {
+  readonly wal?: "embedded";
+  readonly checkpoint?: keyof typeof checkpoints;
+  readonly maxRate?: bigint;
+  readonly acceptCorrupt?: boolean;
+  readonly backupLabel?: string;
+  readonly parent?: string;
+}
+
+const checkpoints = { fast: CheckpointMode.FAST, spread: CheckpointMode.SPREAD };
+const codecs = { zstd: BaseBackupCodec.ZSTD, gzip: BaseBackupCodec.GZIP, none: BaseBackupCodec.NONE };
+const leastRate = 32n << 10n;
+const mostRate = 1n << 30n;
+
+/** Those flags, for commands that take them. */
+export const baseBackupFlags = () => [
+  new Option("--wal <where>", "physical: embedded puts the WAL that it needs into it").choices(["embedded"]),
+  new Option("--parent <backup>", "incremental: what it builds on (the newest that can be one)"),
+  new Option("--checkpoint <mode>", "physical: how it begins (fast)").choices(Object.keys(checkpoints)),
+  new Option("--max-rate <size>", "physical: most bytes a second, 32KiB to 1GiB (none)").argParser(parseRate),
+  new Option("--accept-corrupt", "physical: take it also when pages fail their checksums; it is shown"),
+  new Option("--backup-label <text>", "physical: label in backup_label (the backup's id)"),
+];
+
+function parseRate(text: string): bigint {
+  try {
+    const rate = parseSize(text);
+    if (rate >= leastRate && rate <= mostRate) return rate;
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+  }
+  throw new InvalidArgumentError("Expected a size from 32KiB to 1GiB, such as 50MB.");
+}
+
+/**
+ * What the flags of a physical backup ask for; what is not given is unset. Fails with INVALID_FIELD where one of them is
+ * about dumps.
+ */
+export function baseBackupOptionsFromFlags(
+  kind: BackupKind.FULL | BackupKind.INCREMENTAL,
+  flags: BaseBackupFlags & DumpFlags,
+): BaseBackupOptions {
+  if (kind === BackupKind.FULL && flags.parent !== undefined) {
+    fail("INVALID_FIELD", "a full backup has no parent", {
+      hint: "leave --parent out, or take --kind incremental",
+    });
+  }
+  const ofDumps = givenOf(dumpFlags(), flags).filter((flag) => flag !== "--codec" && flag !== "--level");
+  if (ofDumps.length > 0) {
+    fail("INVALID_FIELD", `${ofDumps.join(", ")}: that is about dumps, and a physical backup is of the whole cluster`, {
+      hint: "leave it out, or take a dump with --kind dump",
+    });
+  }
+  refuseWrongLevel(flags);
+  const init: MessageInitShape<typeof BaseBackupOptionsSchema> = {
+    checkpoint: flags.checkpoint === undefined ? CheckpointMode.UNSPECIFIED : checkpoints[flags.checkpoint],
+    maxRateBytes: flags.maxRate ?? 0n,
+    codec: flags.codec === undefined ? BaseBackupCodec.UNSPECIFIED : codecs[flags.codec],
+    compressionLevel: flags.level ?? 0,
+    acceptCorrupt: flags.acceptCorrupt ?? false,
+    label: flags.backupLabel ?? "",
+    walEmbedded: flags.wal === "embedded",
+    parent: flags.parent ?? "",
+  };
+  return create(BaseBackupOptionsSchema, init);
+}
+
+/** Fails with INVALID_FIELD where a flag of physical backups is given with a dump. */
+export function refuseBaseBackupFlags(flags: BaseBackupFlags): void {
+  const given = givenOf(baseBackupFlags(), flags);
+  if (given.length === 0) return;
+  fail("INVALID_FIELD", `${given.join(", ")}: that is about physical backups`, {
+    hint: "add --kind full or --kind incremental",
+  });
+}
+
+function refuseWrongLevel({ codec, level }: BaseBackupFlags): void {
+  if (level === undefined || codec === undefined || codec === "zstd") return;
+  if (codec === "gzip" && level <= 9) return;
+  fail("INVALID_FIELD", `--level ${level} is none of --codec ${codec}`, {
+    hint: codec === "gzip" ? "give 1 to 9, or --codec zstd" : "leave one of them out",
+  });
+}
+
+/** Those of the options that were given; what begins with `--no-` is false then. */
+function givenOf(options: readonly Option[], flags: object): string[] {
+  return options
+    .filter((option) => {
+      const value: unknown = Reflect.get(flags, option.attributeName());
+      return option.negate ? value === false : value !== undefined;
+    })
+    .map(({ long }) => long ?? "");
+}

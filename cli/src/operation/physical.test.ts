@@ -1,0 +1,167 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { expect, test } from "vitest";
+import { formatOutcome, outcomeName, sawTrouble } from "./outcome.ts";
+import { formatSetback } from "./setback.ts";
+
+const plain = (_style: string, text: string) => text;
+const now = new Date("2026-11-21T12:00:00Z");
+const operationOf = (init: MessageInitShape<typeof OperationSchema>) =>
+  create(OperationSchema, {
+    id: "op_1",
+    hostName: "db7",
+    state: OperationState.SUCCEEDED,
+    startTime: timestampFromDate(new Date(now.getTime() - 14_000)),
+    endTime: timestampFromDate(now),
+    ...init,
+  });
+const shown = (operation: ReturnType<typeof operationOf>) => formatOutcome(operation, { paint: plain, now });
+
+test("a full backup ends with its numbers, its WAL and the command that plans its restore", () => {
+  const operation = operationOf({
+    spec: { case: "createPhysicalBackup", value: { clusterName: "shop", kind: BackupKind.FULL } },
+    result: {
+      case: "createdPhysicalBackup",
+      value: {
+        backup: "bkp_1",
+        kind: BackupKind.FULL,
+        dataBytes: 1_200_000_000n,
+        storedBytes: 310_000_000n,
+        startLsn: "0/2000028",
+        stopLsn: "0/2000120",
+      },
+    },
+  });
+  expect(shown(operation)).toBe(
+    "✓ bkp_1  full, 1.2 GB → 310 MB in 14 s, checked\n" +
+      "  WAL from 0/2000028 to 0/2000120, consistent at its end\n" +
+      "  next: coppice restore plan shop --backup bkp_1 --to db7:/EMPTY/DIRECTORY\n",
+  );
+  expect(outcomeName(operation)).toBe("bkp_1");
+});
+
+test("an incremental that became a full says why, and corrupt pages are not passed over", () => {
+  const text = shown(
+    operationOf({
+      result: {
+        case: "createdPhysicalBackup",
+        value: { backup: "bkp_2", kind: BackupKind.FULL, fullReason: "the timeline has changed", corruptPages: true },
+      },
+    }),
+  );
+  expect(text).toContain("  ! it became a full backup: the timeline has changed\n");
+  expect(text).toContain("  ! pages failed their checksums");
+});
+
+test("a restored server says where it runs, where recovery ended and what was kept", () => {
+  const operation = operationOf({
+    spec: { case: "restorePhysical", value: { clusterName: "shop" } },
+    result: {
+      case: "restoredDataDirectory",
+      value: {
+        dataDirectory: "/srv/pg",
+        bytesRead: 310_000_000n,
+        dataBytes: 1_200_000_000n,
+        started: true,
+        endLsn: "0/3000000",
+        lastCommitTime: { seconds: 1_795_255_387n, nanos: 910_231_000 },
+        timeline: 2,
+        keptAs: "/srv/pg.before",
+        address: "127.0.0.1:5433",
+        warnings: ["pg_hba.conf could not be read"],
+      },
+    },
+  });
+  expect(shown(operation)).toBe(
+    "✓ shop is restored in db7:/srv/pg: 310 MB read and checked, 1.2 GB written, in 14 s\n" +
+      "  its server runs at 127.0.0.1:5433, on timeline 2\n" +
+      "  recovery ended at 0/3000000; the last transaction in it is of 2026-11-21T10:03:07.910231Z\n" +
+      "  it archives no WAL until it is told to\n" +
+      "  what was there is kept as /srv/pg.before: remove it when nobody needs it\n" +
+      "  ! pg_hba.conf could not be read\n" +
+      "  next: coppice cluster list --discovered\n",
+  );
+  expect(outcomeName(operation)).toBe("/srv/pg");
+});
+
+test("a server that was not started is not said to run", () => {
+  const text = shown(
+    operationOf({ result: { case: "restoredDataDirectory", value: { dataDirectory: "/srv/my pg", bytesRead: 1n } } }),
+  );
+  expect(text).toContain("its server was not started");
+  expect(text).toContain("next: as the server's user on db7: pg_ctl -D '/srv/my pg' start\n");
+  expect(text).not.toContain("its server runs");
+});
+
+const planned = (status: CheckStatus) =>
+  operationOf({
+    spec: {
+      case: "planPhysical",
+      value: {
+        restore: {
+          clusterName: "shop",
+          dataDirectory: "/srv/pg",
+          walRepository: "rep_1",
+          target: { point: { case: "time", value: { seconds: 1_795_255_387n } } },
+        },
+      },
+    },
+    result: {
+      case: "physicalPlan",
+      value: {
+        chain: ["bkp_1", "bkp_2"],
+        backupTime: timestampFromDate(new Date(now.getTime() - 3_600_000)),
+        storedBytes: 14_000_000_000n,
+        dataBytes: 36_000_000_000n,
+        neededBytes: 38_000_000_000n,
+        freeBytes: 210_000_000_000n,
+        timelines: [1, 2],
+        startLsn: "0/2000028",
+        endLsn: "0/D6000000",
+        segments: 212,
+        endTime: { seconds: 1_795_255_387n },
+        serverTarget: { point: { case: "lsn", value: "0/D6000000" }, exclusive: true },
+        items: [{ name: "space", status, message: "210 GB free", fix: status === CheckStatus.OK ? "" : "make room" }],
+        steps: ["read", "unpack"],
+      },
+    },
+  });
+
+test("a plan says what would be read and replayed, and what would be there", () => {
+  const operation = planned(CheckStatus.OK);
+  expect(sawTrouble(operation)).toBe(false);
+  expect(shown(operation)).toBe(
+    "✓ shop can be restored into db7:/srv/pg, as it was at 2026-11-21T10:03:07Z; nothing was touched\n" +
+      "  from bkp_1, then bkp_2, the newest of 1 h ago\n" +
+      "  replays WAL from 0/2000028 to 0/D6000000 through timelines 1, 2, at most 212 segments\n" +
+      "  everything that was committed until 2026-11-21T10:03:07Z will be there\n" +
+      "  the server is told to end recovery before WAL position 0/D6000000\n" +
+      "  reads 14 GB, writes about 36 GB; needs 38 GB, 210 GB free\n" +
+      "  1. read\n" +
+      "  2. unpack\n" +
+      "  ✓ space  210 GB free\n",
+  );
+});
+
+test("a plan that would be refused reads as no success, and says what mends it", () => {
+  const operation = planned(CheckStatus.FAILED);
+  expect(sawTrouble(operation)).toBe(true);
+  expect(shown(operation)).toContain("✗ shop cannot be restored into db7:/srv/pg");
+  expect(shown(operation)).toContain("  next: make room\n");
+});
+
+test("a failed physical backup says that nothing of it was left behind", () => {
+  const { text } = formatSetback(
+    operationOf({
+      state: OperationState.FAILED,
+      spec: { case: "createPhysicalBackup", value: { clusterName: "shop" } },
+      failure: { reason: "REPOSITORY_NOT_WRITABLE", message: "may not write" },
+    }),
+    plain,
+    ["last good physical backup: 6 h ago"],
+  );
+  expect(text).toContain("  safe: nothing half-made was left behind; last good physical backup: 6 h ago\n");
+});

@@ -1,0 +1,63 @@
+import { and, asc, eq, ne, sql } from "drizzle-orm";
+import type { Database } from "../catalog.ts";
+import { backup, backupCopy, type CopyStateName } from "../schema/backup.ts";
+
+/** A copy of a physical backup: what recovery can be planned by. */
+export interface PhysicalCopy {
+  readonly id: string;
+  readonly clusterId: string;
+  readonly repositoryId: string;
+  readonly state: CopyStateName;
+  readonly parentId: string | null;
+  readonly complete: boolean;
+  readonly startTime: Date;
+  readonly endTime: Date;
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+  readonly startLsn: bigint;
+  readonly stopLsn: bigint;
+  readonly walEmbedded: boolean;
+  readonly dataBytes: bigint;
+  readonly storedBytes: bigint;
+  readonly segmentBytes: bigint;
+  /** Whether it is a WAL increment, with the name of the restore point at its end. */
+  readonly isWalIncrement: boolean;
+  readonly restorePoint: string;
+}
+
+/** Every copy of every physical backup of a cluster, oldest backup first. */
+export async function listPhysicalCopies(db: Database, clusterId: string): Promise<PhysicalCopy[]> {
+  const physical = sql`${backup.manifest}->'physical'`;
+  const rows = await db
+    .select({
+      id: backup.id,
+      clusterId: backup.clusterId,
+      repositoryId: backupCopy.repositoryId,
+      state: backupCopy.state,
+      parentId: backup.parentId,
+      complete: backup.complete,
+      startTime: backup.startTime,
+      endTime: backup.endTime,
+      systemIdentifier: backup.systemIdentifier,
+      timeline: backup.timeline,
+      startLsn: backup.startLsn,
+      stopLsn: backup.stopLsn,
+      walEmbedded: backup.walEmbedded,
+      dataBytes: backup.databaseBytes,
+      storedBytes: backup.storedBytes,
+      segmentBytes: sql<string>`${physical}->>'walSegmentBytes'`.mapWith(BigInt),
+      isWalIncrement: sql<boolean>`coalesce(${physical}->>'method' = 'INCREMENTAL_METHOD_WAL', false)`,
+      restorePoint: sql<string>`coalesce(${physical}->>'restorePoint', '')`,
+    })
+    .from(backup)
+    .innerJoin(backupCopy, eq(backupCopy.backupId, backup.id))
+    .where(and(eq(backup.clusterId, clusterId), ne(backup.kind, "DUMP")))
+    .orderBy(asc(backup.id), asc(backupCopy.repositoryId));
+  return rows.map((row) => {
+    const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded } = row;
+    if (systemIdentifier === null || timeline === null || startLsn === null || stopLsn === null) {
+      throw new Error(`physical backup ${row.id} lacks its place in the WAL`);
+    }
+    return { ...row, systemIdentifier, timeline, startLsn, stopLsn, walEmbedded: walEmbedded ?? false };
+  });
+}

@@ -1,0 +1,182 @@
+import { and, asc, desc, eq, lt, lte, sql } from "drizzle-orm";
+import type { Database } from "../catalog.ts";
+import { walAnchor, walCommits, walExtent, walHistory } from "../schema/wal.ts";
+
+/** One server of one cluster. */
+export interface WalServer {
+  readonly clusterId: string;
+  readonly systemIdentifier: string;
+}
+
+export type WalExtentRow = typeof walExtent.$inferSelect;
+export type WalAnchorRow = typeof walAnchor.$inferSelect;
+export type WalCommitsRow = typeof walCommits.$inferSelect;
+export type WalHistoryRow = typeof walHistory.$inferSelect;
+
+/** Rows that go into one statement: it has a limit of parameters. */
+const atOnce = 5000;
+
+/** Runs that are stored of a cluster's WAL, of one server or of all, in order. */
+export function listExtents(
+  db: Database,
+  { clusterId, systemIdentifier }: { readonly clusterId: string; readonly systemIdentifier?: string },
+): Promise<WalExtentRow[]> {
+  return db
+    .select()
+    .from(walExtent)
+    .where(
+      and(
+        eq(walExtent.clusterId, clusterId),
+        systemIdentifier === undefined ? undefined : eq(walExtent.systemIdentifier, systemIdentifier),
+      ),
+    )
+    .orderBy(
+      asc(walExtent.systemIdentifier),
+      asc(walExtent.repositoryId),
+      asc(walExtent.timeline),
+      asc(walExtent.startLsn),
+    );
+}
+
+/** Puts the runs of a server in the place of those that are there; who calls holds the lock of the cluster's WAL. */
+export async function replaceExtents(
+  tx: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  extents: readonly Pick<WalExtentRow, "repositoryId" | "timeline" | "startLsn" | "endLsn">[],
+): Promise<void> {
+  const of = and(eq(walExtent.clusterId, clusterId), eq(walExtent.systemIdentifier, systemIdentifier));
+  await tx.delete(walExtent).where(of);
+  for (const part of parts(extents)) {
+    await tx.insert(walExtent).values(part.map((extent) => ({ ...extent, clusterId, systemIdentifier })));
+  }
+}
+
+/** Adds what was told; what is known already stays. */
+export async function addKnowledge(
+  tx: Database,
+  server: WalServer,
+  told: {
+    readonly anchors: readonly Pick<WalAnchorRow, "timeline" | "timeUs" | "lsn">[];
+    readonly commits: readonly Pick<WalCommitsRow, "timeline" | "startLsn" | "endLsn" | "earliestUs" | "latestUs">[];
+    readonly histories: readonly Pick<WalHistoryRow, "timeline" | "content">[];
+  },
+): Promise<void> {
+  for (const part of parts(told.anchors)) {
+    await tx
+      .insert(walAnchor)
+      .values(part.map((anchor) => ({ ...server, ...anchor })))
+      .onConflictDoNothing();
+  }
+  // A statement may change a row once only.
+  const longest = new Map<string, (typeof told.commits)[number]>();
+  for (const commits of told.commits) {
+    const run = `${commits.timeline} ${commits.startLsn}`;
+    if ((longest.get(run)?.endLsn ?? 0n) < commits.endLsn) longest.set(run, commits);
+  }
+  for (const part of parts([...longest.values()])) {
+    await tx
+      .insert(walCommits)
+      .values(part.map((commits) => ({ ...server, ...commits })))
+      // The same run again, longer: what is said of all of it holds for its beginning too.
+      .onConflictDoUpdate({
+        target: [walCommits.clusterId, walCommits.systemIdentifier, walCommits.timeline, walCommits.startLsn],
+        set: {
+          endLsn: sql`excluded.end_lsn`,
+          earliestUs: sql`excluded.earliest_us`,
+          latestUs: sql`excluded.latest_us`,
+        },
+        setWhere: sql`excluded.end_lsn > ${walCommits.endLsn}`,
+      });
+  }
+  for (const part of parts(told.histories)) {
+    await tx
+      .insert(walHistory)
+      .values(part.map((history) => ({ ...server, ...history })))
+      .onConflictDoNothing();
+  }
+}
+
+/**
+ * Thins what is older than `before`: of each ten minutes the first anchor stays, of commits none. `since` is up to where
+ * that has been done already.
+ */
+export async function thinKnowledge(
+  tx: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  { since, before }: { readonly since: Date; readonly before: Date },
+): Promise<void> {
+  const [from, to] = [BigInt(since.getTime()) * 1000n, BigInt(before.getTime()) * 1000n];
+  await tx.execute(sql`
+    delete from ${walAnchor} a using (
+      select timeline, time_us,
+        row_number() over (partition by timeline, time_us / 600000000 order by time_us) as place
+      from ${walAnchor}
+      where cluster_id = ${clusterId} and system_identifier = ${systemIdentifier}
+        and time_us >= (${from.toString()}::bigint / 600000000) * 600000000 and time_us < ${to.toString()}::bigint
+    ) old
+    where a.cluster_id = ${clusterId} and a.system_identifier = ${systemIdentifier}
+      and a.timeline = old.timeline and a.time_us = old.time_us and old.place > 1`);
+  await tx
+    .delete(walCommits)
+    .where(
+      and(
+        eq(walCommits.clusterId, clusterId),
+        eq(walCommits.systemIdentifier, systemIdentifier),
+        lt(walCommits.reportTime, before),
+      ),
+    );
+}
+
+/** Anchors of a server in order of time. */
+export function listAnchors(db: Database, { clusterId, systemIdentifier }: WalServer): Promise<WalAnchorRow[]> {
+  return db
+    .select()
+    .from(walAnchor)
+    .where(and(eq(walAnchor.clusterId, clusterId), eq(walAnchor.systemIdentifier, systemIdentifier)))
+    .orderBy(asc(walAnchor.timeUs));
+}
+
+/** Times of commits of a server in order of WAL. */
+export function listCommits(db: Database, { clusterId, systemIdentifier }: WalServer): Promise<WalCommitsRow[]> {
+  return db
+    .select()
+    .from(walCommits)
+    .where(and(eq(walCommits.clusterId, clusterId), eq(walCommits.systemIdentifier, systemIdentifier)))
+    .orderBy(asc(walCommits.timeline), asc(walCommits.startLsn));
+}
+
+/** History files of a server. */
+export function listHistories(db: Database, { clusterId, systemIdentifier }: WalServer): Promise<WalHistoryRow[]> {
+  return db
+    .select()
+    .from(walHistory)
+    .where(and(eq(walHistory.clusterId, clusterId), eq(walHistory.systemIdentifier, systemIdentifier)))
+    .orderBy(asc(walHistory.timeline));
+}
+
+/** Time of the newest anchor of a timeline at or before a position, in microseconds since 1970. */
+export async function anchorTimeBefore(
+  db: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  { timeline, lsn }: { readonly timeline: number; readonly lsn: bigint },
+): Promise<bigint | undefined> {
+  const [row] = await db
+    .select({ timeUs: walAnchor.timeUs })
+    .from(walAnchor)
+    .where(
+      and(
+        eq(walAnchor.clusterId, clusterId),
+        eq(walAnchor.systemIdentifier, systemIdentifier),
+        eq(walAnchor.timeline, timeline),
+        lte(walAnchor.lsn, lsn),
+      ),
+    )
+    .orderBy(desc(walAnchor.timeUs))
+    .limit(1);
+  return row?.timeUs;
+}
+
+function parts<T>(rows: readonly T[]): T[][] {
+  const count = Math.ceil(rows.length / atOnce);
+  return Array.from({ length: count }, (_, index) => rows.slice(index * atOnce, (index + 1) * atOnce));
+}

@@ -1,0 +1,122 @@
+import type { JsonValue } from "@bufbuild/protobuf";
+import { sql } from "drizzle-orm";
+import { bigint, check, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
+import { cluster } from "./cluster.ts";
+import { lsn, time } from "./column-types.ts";
+import { host } from "./host.ts";
+import { repository } from "./repository.ts";
+
+const clusterId = () =>
+  text()
+    .notNull()
+    .references(() => cluster.id, { onDelete: "cascade" });
+
+const timeline = () => bigint({ mode: "number" }).notNull();
+
+/** Microseconds since 1970: as fine as PostgreSQL counts. */
+const microseconds = () => bigint({ mode: "bigint" });
+
+/** WAL of clusters that is to be archived, and what its agent told last. One that is switched off has no row. */
+export const walArchive = pgTable(
+  "wal_archive",
+  {
+    clusterId: clusterId().primaryKey(),
+    hostId: text()
+      .notNull()
+      .references(() => host.id, { onDelete: "restrict" }),
+    repositoryId: text()
+      .notNull()
+      .references(() => repository.id, { onDelete: "restrict" }),
+    systemIdentifier: text().notNull(),
+    /** coppice.common.v1.WalSettings as proto JSON. */
+    settings: jsonb().$type<JsonValue>().notNull(),
+    version: integer().notNull().default(1),
+    createTime: time().notNull().defaultNow(),
+    reportTime: time(),
+    timeline: bigint({ mode: "number" }),
+    segmentBytes: bigint({ mode: "bigint" }),
+    receivedLsn: lsn(),
+    storedLsn: lsn(),
+    serverLsn: lsn(),
+    serverTime: time(),
+    slotStatus: text().notNull().default(""),
+    /** coppice.common.v1.FailureDetail as proto JSON; null while all is well. */
+    trouble: jsonb().$type<JsonValue>(),
+  },
+  (t) => [index("wal_archive_host").on(t.hostId), index("wal_archive_repository").on(t.repositoryId)],
+);
+
+/** Runs of WAL without a hole: two of one timeline in one repository never touch. */
+export const walExtent = pgTable(
+  "wal_extent",
+  {
+    clusterId: clusterId(),
+    repositoryId: text()
+      .notNull()
+      .references(() => repository.id, { onDelete: "restrict" }),
+    systemIdentifier: text().notNull(),
+    timeline: timeline(),
+    startLsn: lsn().notNull(),
+    endLsn: lsn().notNull(),
+  },
+  (t) => [
+    primaryKey({
+      name: "wal_extent_pk",
+      columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
+    }),
+    check("wal_extent_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
+    index("wal_extent_repository").on(t.repositoryId),
+  ],
+);
+
+/** Where WAL ended at a time. */
+export const walAnchor = pgTable(
+  "wal_anchor",
+  {
+    clusterId: clusterId(),
+    systemIdentifier: text().notNull(),
+    timeline: timeline(),
+    timeUs: microseconds().notNull(),
+    lsn: lsn().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clusterId, t.systemIdentifier, t.timeline, t.timeUs] }),
+    index("wal_anchor_time").on(t.clusterId, t.systemIdentifier, t.timeUs),
+  ],
+);
+
+/** Times of the commits and aborts in a run of WAL. */
+export const walCommits = pgTable(
+  "wal_commits",
+  {
+    clusterId: clusterId(),
+    systemIdentifier: text().notNull(),
+    timeline: timeline(),
+    startLsn: lsn().notNull(),
+    endLsn: lsn().notNull(),
+    /** Null when there is none in it. */
+    earliestUs: microseconds(),
+    latestUs: microseconds(),
+    reportTime: time().notNull().defaultNow(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clusterId, t.systemIdentifier, t.timeline, t.startLsn] }),
+    check(
+      "wal_commits_whole",
+      sql`${t.startLsn} < ${t.endLsn} and (${t.earliestUs} is null) = (${t.latestUs} is null)`,
+    ),
+    index("wal_commits_report").on(t.clusterId, t.reportTime),
+  ],
+);
+
+/** History files of timelines, as PostgreSQL writes them. */
+export const walHistory = pgTable(
+  "wal_history",
+  {
+    clusterId: clusterId(),
+    systemIdentifier: text().notNull(),
+    timeline: timeline(),
+    content: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.clusterId, t.systemIdentifier, t.timeline] })],
+);

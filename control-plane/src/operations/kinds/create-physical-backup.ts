@@ -1,0 +1,123 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  BackupPhysicalCommandSchema,
+  type BackupPhysicalResult,
+} from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
+import { BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import {
+  CreatedPhysicalBackupSchema,
+  type CreatePhysicalBackupSpec,
+} from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import { defineKind, invalidAnswer, required } from "./kind.ts";
+import { physicalOf, physicalProblem } from "./physical-manifest.ts";
+import { reachability } from "./reachability.ts";
+
+/** A physical backup. It has succeeded when its manifest is stored, which comes after all the WAL that it needs. */
+export const createPhysicalBackup = defineKind({
+  spec: "createPhysicalBackup",
+  command: "backupPhysical",
+  retriesAfterLoss: 2,
+  settle: "look",
+  mayLeave: ({ backup, folder, repositoryName }) =>
+    `objects of ${backup} in ${folder} of repository ${repositoryName}, or all of it, which the catalog does not list`,
+  isHeavy: true,
+  // What is stored is looked at before it counts, which credentials that only put may not.
+  references: ({ cluster, repository, parent, walRepository }) => ({
+    clusterId: cluster,
+    repositoryId: repository,
+    ...(parent === "" ? {} : { chain: [{ backupId: parent, repositoryId: repository }] }),
+    ...(walRepository === "" ? {} : { walRepositoryId: walRepository }),
+    purposes: ["write", "read"],
+  }),
+  plan(spec, facts) {
+    const { connection, name, systemIdentifier } = required(facts.cluster);
+    const [parent] = facts.chain ?? [];
+    return create(BackupPhysicalCommandSchema, {
+      connection,
+      backup: create(BackupAddressSchema, {
+        repository: required(facts.repository),
+        clusterId: spec.cluster,
+        backupId: spec.backup,
+        folder: spec.folder,
+      }),
+      clusterName: name,
+      expectedSystemIdentifier: systemIdentifier,
+      clusterFileExpected: required(facts.isClusterStored),
+      incremental: spec.kind === BackupKind.INCREMENTAL,
+      ...(parent ? { parent: parent.address } : {}),
+      ...(facts.walRepository ? { walRepository: facts.walRepository } : {}),
+      ...(spec.options ? { options: spec.options } : {}),
+    });
+  },
+  apply(spec, { result, failure }) {
+    const places = { clusterId: spec.cluster, repositoryId: spec.repository };
+    if (result === undefined) return { failure, changes: reachability(places, failure) };
+    const { manifest, manifestSha256, storedBytes, recipe, facts } = result;
+    const problem = findProblem(spec, result);
+    const physical = manifest && physicalOf(manifest);
+    if (manifest === undefined || physical === undefined || problem !== undefined) {
+      return invalidAnswer(`the agent reported a backup that cannot be the one that was asked for: ${problem}`);
+    }
+    const { dataBytes, startLsn, stopLsn, fullReason, parentBackupId, corruptPages } = physical;
+    return {
+      result: {
+        case: "createdPhysicalBackup",
+        value: create(CreatedPhysicalBackupSchema, {
+          backup: spec.backup,
+          kind: manifest.kind,
+          dataBytes,
+          storedBytes,
+          startLsn,
+          stopLsn,
+          fullReason,
+          parent: parentBackupId,
+          corruptPages,
+        }),
+      },
+      failure,
+      changes: [
+        ...reachability(places, undefined),
+        ...(facts ? [{ is: "clusterSeen", clusterId: spec.cluster, facts } as const] : []),
+        {
+          is: "backupStored",
+          backup: {
+            id: spec.backup,
+            clusterId: spec.cluster,
+            repositoryId: spec.repository,
+            folder: spec.folder,
+            manifest,
+            manifestSha256,
+            storedBytes,
+            recipe,
+            defaultDatabases: true,
+          },
+        },
+      ],
+    };
+  },
+});
+
+/** Nothing is half of it: a physical backup that lacks something is none. */
+function findProblem(
+  spec: CreatePhysicalBackupSpec,
+  { manifest, manifestSha256 }: BackupPhysicalResult,
+): string | undefined {
+  if (manifest === undefined) return "it has no manifest";
+  if (manifest.backupId !== spec.backup) return `its manifest is that of ${manifest.backupId}`;
+  if (manifest.clusterId !== spec.cluster) return `its manifest is of the cluster ${manifest.clusterId}`;
+  if (!manifest.complete) return "its manifest does not say that it is complete";
+  const physical = physicalOf(manifest);
+  const problem = physicalProblem(manifest);
+  if (problem !== undefined || physical === undefined) return problem;
+  if (manifest.kind === BackupKind.INCREMENTAL && spec.kind !== BackupKind.INCREMENTAL) return "it is incremental";
+  if (physical.parentBackupId !== "" && physical.parentBackupId !== spec.parent) {
+    return `its parent is ${physical.parentBackupId}`;
+  }
+  if (manifest.kind !== spec.kind && physical.fullReason === "") return "it is a full, and nothing says why";
+  if (physical.walEmbedded !== (spec.options?.walEmbedded ?? false)) {
+    return physical.walEmbedded ? "its WAL is embedded" : "its WAL is not embedded";
+  }
+  if (physical.corruptPages && !spec.options?.acceptCorrupt) return "it has pages whose checksums failed";
+  return /^[0-9a-f]{64}$/.test(manifestSha256) ? undefined : "its manifest has no digest";
+}

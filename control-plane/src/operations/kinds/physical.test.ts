@@ -1,0 +1,220 @@
+import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import { BackupAddressSchema, RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { PhysicalContentSchema } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { expect, test } from "vitest";
+import type { OperationSpec } from "./kind.ts";
+import { kinds } from "./registry.ts";
+
+const time = timestampFromDate(new Date("2026-11-20T12:00:00Z"));
+const stream = { objects: [{ key: "data/base.tar.zst.000001", sizeBytes: 7n }], codec: "zstd" };
+
+function spec(init: NonNullable<MessageInitShape<typeof OperationSchema>["spec"]>): OperationSpec {
+  const made = create(OperationSchema, { spec: init }).spec;
+  if (made.case === undefined) throw new Error("a spec has a case");
+  return made;
+}
+
+const asked = (kind = BackupKind.FULL, options = { walEmbedded: true }, parent = "") =>
+  spec({
+    case: "createPhysicalBackup",
+    value: { backup: "bkp_a", cluster: "cls_a", repository: "rep_a", folder: "f", kind, options, parent },
+  });
+
+type Physical = Omit<MessageInitShape<typeof PhysicalContentSchema>, "$typeName">;
+
+const whole: Physical = {
+  base: stream,
+  backupManifest: stream,
+  wal: stream,
+  backupManifestSha256: "a".repeat(64),
+  startLsn: "0/2000028",
+  stopLsn: "0/2000120",
+  timeline: 1,
+  walSegmentBytes: 16_777_216n,
+  walEmbedded: true,
+  dataBytes: 100n,
+};
+
+function backedUp(
+  physical: Physical = {},
+  manifest: { kind?: BackupKind; complete?: boolean; backupId?: string; systemIdentifier?: string } = {},
+): Result["result"] {
+  return create(ResultSchema, {
+    result: {
+      case: "backupPhysical",
+      value: {
+        manifest: {
+          backupId: "bkp_a",
+          clusterId: "cls_a",
+          kind: BackupKind.FULL,
+          complete: true,
+          systemIdentifier: "7380000000000000001",
+          startTime: time,
+          endTime: time,
+          content: { case: "physical", value: create(PhysicalContentSchema, { ...whole, ...physical }) },
+          ...manifest,
+        },
+        manifestSha256: "0".repeat(64),
+        storedBytes: 50n,
+      },
+    },
+  }).result;
+}
+
+test("a physical backup whose manifest is whole is entered", () => {
+  const { result, failure, changes } = kinds.createPhysicalBackup.apply(asked(), { result: backedUp() });
+  expect(failure).toBeUndefined();
+  expect(result?.value).toMatchObject({ backup: "bkp_a", startLsn: "0/2000028", dataBytes: 100n, storedBytes: 50n });
+  expect(changes.map(({ is }) => is)).toEqual(["clusterTried", "repositoryTried", "backupStored"]);
+});
+
+test.for([
+  ["another backup", backedUp({}, { backupId: "bkp_b" })],
+  ["an incomplete one", backedUp({}, { complete: false })],
+  ["one without a system identifier", backedUp({}, { systemIdentifier: "" })],
+  ["an end before its start", backedUp({ stopLsn: "0/2000000" })],
+  ["a position that is none", backedUp({ startLsn: "here" })],
+  ["no timeline", backedUp({ timeline: 0 })],
+  ["segments of no size", backedUp({ walSegmentBytes: 5n })],
+  ["no data directory", backedUp({ base: { objects: [] } })],
+  ["no backup_manifest", backedUp({ backupManifest: { objects: [] } })],
+  ["a tablespace without an archive", backedUp({ tablespaces: [{ oid: 16_400, location: "/t" }] })],
+  ["embedded WAL that is not there", backedUp({ wal: { objects: [] } })],
+  ["WAL that is elsewhere", backedUp({ walEmbedded: false })],
+  ["damaged pages that nobody accepted", backedUp({ corruptPages: true })],
+  ["an incremental", backedUp({ parentBackupId: "bkp_p" }, { kind: BackupKind.INCREMENTAL })],
+  ["a full with a parent", backedUp({ parentBackupId: "bkp_p" })],
+] as const)("%s is not believed to be the full backup that was asked for", ([, result]) => {
+  const { failure, changes } = kinds.createPhysicalBackup.apply(asked(), { result });
+  expect(failure?.reason).toBe("AGENT_ANSWER_INVALID");
+  expect(changes).toEqual([]);
+});
+
+test("an incremental builds on the parent that was asked for, or is a full that says why", () => {
+  const wanted = asked(BackupKind.INCREMENTAL, { walEmbedded: true }, "bkp_p");
+  const reasonOf = (result: Result["result"]) => kinds.createPhysicalBackup.apply(wanted, { result }).failure?.reason;
+  expect(reasonOf(backedUp({ parentBackupId: "bkp_p" }, { kind: BackupKind.INCREMENTAL }))).toBeUndefined();
+  expect(reasonOf(backedUp({ parentBackupId: "bkp_q" }, { kind: BackupKind.INCREMENTAL }))).toBe(
+    "AGENT_ANSWER_INVALID",
+  );
+  expect(reasonOf(backedUp())).toBe("AGENT_ANSWER_INVALID");
+  expect(reasonOf(backedUp({ fullReason: "summaries are missing" }))).toBeUndefined();
+});
+
+const restore = (value: object = {}) =>
+  spec({
+    case: "restorePhysical",
+    value: {
+      repository: "rep_a",
+      chain: ["bkp_a"],
+      dataDirectory: "/srv/back",
+      start: true,
+      host: "hst_a",
+      tablespaces: { 16_400: "/t" },
+      ...value,
+    },
+  });
+
+const restored = (value: object = {}) =>
+  create(ResultSchema, {
+    result: {
+      case: "restorePhysical",
+      value: { dataDirectory: "/srv/back", files: 9, started: true, timeline: 2, endLsn: "0/2000120", ...value },
+    },
+  }).result;
+
+test("a restored data directory is told with its host", () => {
+  const { result, failure } = kinds.restorePhysical.apply(restore(), { result: restored() });
+  expect(failure).toBeUndefined();
+  expect(result?.value).toMatchObject({ host: "hst_a", dataDirectory: "/srv/back", timeline: 2, endLsn: "0/2000120" });
+});
+
+test.for([
+  ["another directory", restored({ dataDirectory: "/srv/other" })],
+  ["no files", restored({ files: 0 })],
+  ["a server that was not started", restored({ started: false })],
+  ["no timeline", restored({ timeline: 0 })],
+  ["something moved aside that was to be left", restored({ keptAs: "/srv/back.before" })],
+] as const)("a restore with %s is not believed", ([, result]) => {
+  expect(kinds.restorePhysical.apply(restore(), { result }).failure?.reason).toBe("AGENT_ANSWER_INVALID");
+});
+
+test("a restore names each backup of its chain and each tablespace", () => {
+  const repository = create(RepositoryTargetSchema, { repositoryId: "rep_a" });
+  const copy = (backupId: string) => ({
+    address: create(BackupAddressSchema, { repository, backupId, folder: "f" }),
+    keys: [],
+  });
+  const chain = [copy("bkp_a"), copy("bkp_b")];
+  const { value } = kinds.restorePhysical.plan(restore(), { chain });
+  expect(value).toMatchObject({
+    chain: [{ backupId: "bkp_a" }, { backupId: "bkp_b" }],
+    tablespaces: [{ oid: 16_400, location: "/t" }],
+    dataDirectory: "/srv/back",
+    start: true,
+  });
+});
+
+test("a plan joins what the catalog and the host say, and one that looked at nothing is none", () => {
+  const wanted = spec({
+    case: "planPhysical",
+    value: { restore: { repository: "rep_a" }, plan: { chain: ["bkp_a"], items: [{ name: "recovery" }] } },
+  });
+  const answer = (items: { name: string; status: CheckStatus }[]) =>
+    create(ResultSchema, { result: { case: "planPhysical", value: { items, neededBytes: 9n, steps: ["unpack"] } } });
+  const host = { name: "space", status: CheckStatus.FAILED };
+  const { result, failure } = kinds.planPhysical.apply(wanted, { result: answer([host]).result });
+  expect(failure).toBeUndefined();
+  expect(result?.value).toMatchObject({
+    chain: ["bkp_a"],
+    items: [{ name: "recovery" }, { name: "space" }],
+    neededBytes: 9n,
+    steps: ["unpack"],
+  });
+  expect(kinds.planPhysical.apply(wanted, { result: answer([]).result }).failure?.reason).toBe("AGENT_ANSWER_INVALID");
+});
+
+test("a rebuild enters parents before what builds on them, and nothing whose parent is missing", () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  const scanned = (backupId: string, parentBackupId: string) => {
+    const answer = backedUp(
+      { parentBackupId },
+      { backupId, kind: parentBackupId ? BackupKind.INCREMENTAL : BackupKind.FULL },
+    );
+    const manifest = answer.case === "backupPhysical" ? answer.value.manifest : undefined;
+    if (manifest === undefined) throw new Error("a backup has a manifest");
+    return {
+      folder: `f_${backupId}`,
+      manifest: bytes(toJsonString(BackupManifestSchema, manifest)),
+      manifestSha256: "0".repeat(64),
+    };
+  };
+  const { result } = create(ResultSchema, {
+    result: {
+      case: "scanRepository",
+      value: {
+        clusterFiles: [bytes(JSON.stringify({ clusterId: "cls_a", name: "orders" }))],
+        backups: [
+          scanned("bkp_c", "bkp_b"),
+          scanned("bkp_b", "bkp_a"),
+          scanned("bkp_a", ""),
+          scanned("bkp_x", "bkp_y"),
+        ],
+      },
+    },
+  });
+  const asked = spec({ case: "rebuildRepository", value: { repository: "rep_a" } });
+  const applied = kinds.rebuildRepository.apply(asked, { result });
+  const entered = applied.changes.flatMap((change) => (change.is === "backupStored" ? [change.backup.id] : []));
+  expect(entered).toEqual(["bkp_a", "bkp_b", "bkp_c"]);
+  expect(applied.result?.value).toMatchObject({
+    backups: 3,
+    problems: ["cls_a/f_bkp_x: bkp_y, which it builds on, was not found with it"],
+  });
+});

@@ -1,0 +1,36 @@
+import { create } from "@bufbuild/protobuf";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import type { RecoveryTarget } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
+import { type PhysicalPlan, PhysicalPlanSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { timestampOf } from "../../recovery/microseconds.ts";
+import type { RecoveryPlan } from "../../recovery/recovery-plan.ts";
+
+/** A plan as people are shown it, before its host has looked. */
+export function physicalPlan(
+  plan: RecoveryPlan,
+  { target, dataBytes }: { readonly target: RecoveryTarget; readonly dataBytes: bigint },
+): PhysicalPlan {
+  const { chain, timelines, startLsn, endLsn, mostLsn, segments, storedBytes, completeUntilUs, walEndLsn } = plan;
+  return create(PhysicalPlanSchema, {
+    chain: [...chain],
+    backupTime: timestampOf(plan.backupTimeUs),
+    storedBytes,
+    dataBytes,
+    timelines: [...timelines],
+    startLsn: formatLsn(startLsn),
+    endLsn: endLsn === undefined ? "" : formatLsn(endLsn),
+    segments: Number(segments),
+    ...(completeUntilUs === undefined ? {} : { endTime: timestampOf(completeUntilUs) }),
+    serverTarget: target,
+    items: [
+      {
+        name: "recovery",
+        status: CheckStatus.OK,
+        message: `from ${formatLsn(startLsn)} to ${formatLsn(endLsn ?? mostLsn)} there is WAL without a gap`,
+      },
+      ...plan.warnings.map(({ code, message }) => ({ name: code, status: CheckStatus.WARNING, message })),
+    ],
+    walEndLsn: walEndLsn === undefined ? "" : formatLsn(walEndLsn),
+  });
+}

@@ -1,0 +1,62 @@
+import { clone, create } from "@bufbuild/protobuf";
+import { WalMode, type WalSettings, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import type { UpdateWalArchiveRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Database } from "../../catalog/catalog.ts";
+import type { ClusterRecord } from "../../catalog/cluster.ts";
+import { findHost, type HostRow } from "../../catalog/host.ts";
+import { findWalArchive } from "../../catalog/physical/wal-archive.ts";
+import { listRepositories, type RepositoryRow } from "../../catalog/repository.ts";
+import { requireHost, requireRepository } from "../../inventory/require.ts";
+import { chooseRepository, requireReachable } from "../choose-repository.ts";
+import { presentIncarnation } from "../present-incarnation.ts";
+import { primaryInstance } from "../primary-instance.ts";
+
+/** What an agent that can archive WAL names among what it knows. */
+const capability = "walArchive";
+
+/** WAL of a cluster that is to be archived, resolved. */
+export interface WantedArchive {
+  readonly host: HostRow;
+  readonly repository: RepositoryRow;
+  readonly systemIdentifier: string;
+  readonly settings: WalSettings;
+}
+
+/**
+ * Resolves a request to archive WAL. Errors: CLUSTER_NOT_CHECKED, CLUSTER_WITHOUT_SERVER, REPOSITORY_NOT_FOUND,
+ * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING, NOT_SUPPORTED.
+ */
+export async function resolveWalArchive(
+  db: Database,
+  cluster: ClusterRecord,
+  request: UpdateWalArchiveRequest,
+): Promise<WantedArchive> {
+  const { name, id } = cluster.row;
+  const host = await requireHost(db, primaryInstance(cluster).hostId);
+  const { systemIdentifier } = presentIncarnation(cluster);
+  if (host.agentVersion !== "" && !host.capabilities.includes(capability)) {
+    fail("CAPABILITY_MISSING", `the agent of ${host.name}, version ${host.agentVersion}, does not archive WAL`);
+  }
+  if (request.settings?.mode === WalMode.PUSH) {
+    fail("NOT_SUPPORTED", "archiving by archive_command is not supported yet", {
+      hint: `let the agent receive it: coppice wal setup ${name} --mode stream`,
+    });
+  }
+  const present = await findWalArchive(db, id);
+  if (present !== undefined && present.hostId !== host.id) {
+    const other = await findHost(db, present.hostId);
+    // Two that archive one server would each take the other's work for a conflict.
+    fail("NOT_SUPPORTED", `the agent of ${other?.name ?? present.hostId} archives WAL of ${name}`, {
+      hint: `end that first: coppice wal setup ${name} --disable`,
+    });
+  }
+  const repository =
+    request.repository === ""
+      ? chooseRepository(await listRepositories(db), host)
+      : await requireRepository(db, request.repository);
+  requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
+  const settings = clone(WalSettingsSchema, request.settings ?? create(WalSettingsSchema));
+  settings.mode = WalMode.STREAM;
+  return { host, repository, systemIdentifier, settings };
+}

@@ -1,0 +1,150 @@
+import { create, toJson } from "@bufbuild/protobuf";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { type WalReport, WalReportAckSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
+import { fail } from "@coppice/proto/kit/failure";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { findCluster } from "../catalog/cluster.ts";
+import type { Catalog, Database } from "../catalog/catalog.ts";
+import { holdSession } from "../catalog/operations/claim.ts";
+import { findWalArchive, lockWal, noteWalPositions, type WalPositions } from "../catalog/physical/wal-archive.ts";
+import {
+  addKnowledge,
+  listExtents,
+  replaceExtents,
+  thinKnowledge,
+  type WalServer,
+} from "../catalog/physical/wal-knowledge.ts";
+import type { AgentSession } from "../fleet/agent-session.ts";
+import { addRuns } from "../recovery/extents.ts";
+import { microsecondsOf } from "../recovery/microseconds.ts";
+import { parseTimelineHistory } from "../recovery/timeline-history.ts";
+
+/** For so long all that is known of times is kept. */
+const keptMs = 7 * 24 * 3_600_000;
+
+/** What became of a report: `unknown` is of a cluster or repository that the catalog does not have. */
+export type TakenReport = "stored" | "unknown" | "stale";
+
+/**
+ * Stores what an agent told of a cluster's WAL, in one transaction; the same report a second time changes nothing.
+ * Nothing of an old session counts. Errors: INVALID_FIELD, TIMELINE_HISTORY_INVALID, CLUSTER_CHANGED for a server that
+ * the cluster never was, CLUSTER_NOT_FOUND for a cluster of other hosts.
+ */
+export async function takeWalReport(
+  catalog: Catalog,
+  session: Pick<AgentSession, "hostId" | "epoch">,
+  report: WalReport,
+): Promise<TakenReport> {
+  const parsed = parseReport(report);
+  return await catalog.transaction(async (tx) => {
+    const { clusterId, repositoryId, systemIdentifier } = report;
+    const isKnown = await lockWal(tx, report);
+    if (!(await holdSession(tx, { hostId: session.hostId, sessionEpoch: session.epoch }))) return "stale";
+    if (!isKnown) return "unknown";
+    await requireOwn(tx, session.hostId, report);
+    const server = { clusterId, systemIdentifier };
+    const before = (await findWalArchive(tx, clusterId))?.reportTime ?? new Date(0);
+    await storeRuns(tx, server, repositoryId, parsed.runs);
+    await addKnowledge(tx, server, parsed);
+    await thinKnowledge(tx, server, {
+      since: new Date(before.getTime() - keptMs),
+      before: new Date(Date.now() - keptMs),
+    });
+    await noteWalPositions(tx, { ...server, repositoryId, hostId: session.hostId }, parsed.positions);
+    return "stored";
+  });
+}
+
+/** The answer that lets the agent forget the report. */
+export function ackOf({ clusterId, number }: WalReport) {
+  return { case: "walReportAck", value: create(WalReportAckSchema, { clusterId, number }) } as const;
+}
+
+/** Also of an archive that was switched off meanwhile: what is stored is stored. */
+async function requireOwn(tx: Database, hostId: string, report: WalReport): Promise<void> {
+  const { clusterId, systemIdentifier } = report;
+  const cluster = await findCluster(tx, clusterId);
+  const archive = await findWalArchive(tx, clusterId);
+  const isOwn = archive?.hostId === hostId || cluster?.instances.some((one) => one.hostId === hostId);
+  if (cluster === undefined || !isOwn) return fail("CLUSTER_NOT_FOUND", `the host has no cluster ${clusterId}`);
+  if (cluster.incarnations.some((one) => one.systemIdentifier === systemIdentifier)) return;
+  fail("CLUSTER_CHANGED", `cluster ${cluster.row.name} never had the system identifier ${systemIdentifier}`);
+}
+
+async function storeRuns(
+  tx: Database,
+  server: WalServer,
+  repository: string,
+  runs: readonly { readonly timeline: number; readonly startLsn: bigint; readonly endLsn: bigint }[],
+): Promise<void> {
+  if (runs.length === 0) return;
+  const { systemIdentifier } = server;
+  const present = (await listExtents(tx, server)).map(({ repositoryId, timeline, startLsn, endLsn }) => ({
+    repository: repositoryId,
+    systemIdentifier,
+    timeline,
+    startLsn,
+    endLsn,
+  }));
+  const merged = addRuns(
+    present,
+    runs.map((run) => ({ ...run, repository, systemIdentifier })),
+  );
+  await replaceExtents(
+    tx,
+    server,
+    merged.map(({ repository: repositoryId, timeline, startLsn, endLsn }) => ({
+      repositoryId,
+      timeline,
+      startLsn,
+      endLsn,
+    })),
+  );
+}
+
+function parseReport(report: WalReport) {
+  const { stored, anchors, histories, commits, systemIdentifier } = report;
+  if (!/^\d{1,20}$/.test(systemIdentifier)) fail("INVALID_FIELD", "a report on WAL names no server");
+  for (const { timeline, content } of histories) parseTimelineHistory(timeline, content);
+  return {
+    runs: stored.map(({ timeline, startLsn, endLsn }) => ({
+      timeline: requireTimeline(timeline),
+      startLsn: parseLsn(startLsn),
+      endLsn: parseLsn(endLsn),
+    })),
+    anchors: anchors.map(({ timeline, time, lsn }) => ({
+      timeline: requireTimeline(timeline),
+      timeUs: time === undefined ? fail("INVALID_FIELD", "an anchor lacks its time") : microsecondsOf(time),
+      lsn: parseLsn(lsn),
+    })),
+    histories: histories.map(({ timeline, content }) => ({ timeline, content })),
+    commits: commits.map(({ timeline, startLsn, endLsn, earliestTime, latestTime }) => ({
+      timeline: requireTimeline(timeline),
+      startLsn: parseLsn(startLsn),
+      endLsn: parseLsn(endLsn),
+      earliestUs: earliestTime && latestTime ? microsecondsOf(earliestTime) : null,
+      latestUs: earliestTime && latestTime ? microsecondsOf(latestTime) : null,
+    })),
+    positions: positionsOf(report),
+  };
+}
+
+function positionsOf(report: WalReport): WalPositions {
+  const { timeline, segmentBytes, receivedLsn, storedLsn, serverLsn, serverTime, slotStatus, trouble } = report;
+  const position = (text: string) => (text === "" ? null : parseLsn(text));
+  return {
+    timeline: timeline === 0 ? null : timeline,
+    segmentBytes: segmentBytes === 0n ? null : segmentBytes,
+    receivedLsn: position(receivedLsn),
+    storedLsn: position(storedLsn),
+    serverLsn: position(serverLsn),
+    serverTime: serverTime === undefined ? null : timestampDate(serverTime),
+    slotStatus,
+    trouble: trouble === undefined ? null : toJson(FailureDetailSchema, trouble),
+  };
+}
+
+function requireTimeline(timeline: number): number {
+  return timeline > 0 ? timeline : fail("INVALID_FIELD", "a report on WAL names timeline 0");
+}

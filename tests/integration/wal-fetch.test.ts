@@ -1,0 +1,158 @@
+// What a restore_command gets, and with which exit code, for everything that may be wrong.
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { partialName, segmentName } from "@coppice/proto/kit/wal/segment";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
+import type { Storage } from "../../agent/src/storage/storage.ts";
+import { fetchWal } from "../../agent/src/wal/fetch/fetch-wal.ts";
+import { openFetchServer } from "../../agent/src/wal/fetch/serve-fetch.ts";
+import { storeWal } from "../../agent/src/wal/store/store-wal.ts";
+import { readableOf } from "../../agent/src/wal/store/wal-codec.ts";
+import { runProgram } from "../support/run-program.ts";
+
+const signal = AbortSignal.timeout(60_000);
+const shim = fileURLToPath(new URL("../../deploy/debian/coppice-wal", import.meta.url));
+const main = fileURLToPath(new URL("../../agent/src/main.ts", import.meta.url));
+const place = { clusterId: "cls_00000000000000000000000001", systemIdentifier: "7312345678901234567" };
+const size = 1n << 20n;
+const name = (number: bigint) => segmentName(1, number * size, size);
+
+let folder: string;
+let repository: string;
+let storage: Storage;
+const segments = [1n, 2n].map((number) => ({ number, bytes: randomBytes(Number(size)) }));
+
+async function put(file: string, bytes: Buffer, recipients: string[] = []): Promise<void> {
+  const sha256 = createHash("sha256").update(bytes).digest("hex");
+  const encoding = { level: 1, recipients };
+  await storeWal(storage, {
+    place,
+    name: file,
+    read: () => readableOf(bytes),
+    sha256,
+    encoding,
+    known: () => undefined,
+    signal,
+  });
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "coppice-fetch-"));
+  repository = join(folder, "repository");
+  await mkdir(repository);
+  await mkdir(join(folder, "ahead"));
+  storage = await openFilesystem(repository, "op_test");
+  for (const { number, bytes } of segments) await put(name(number), bytes);
+});
+afterAll(async () => {
+  await storage?.[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
+});
+
+test("the same bytes again are a success, other ones a conflict that overwrites nothing", async () => {
+  const [one] = segments;
+  await put(name(1n), one?.bytes ?? Buffer.alloc(0));
+  await expect(put(name(1n), randomBytes(Number(size)))).rejects.toMatchObject({ reason: "WAL_CONFLICT" });
+  const path = join(folder, "again");
+  expect(await fetchWal(storage, { place, name: name(1n), signal }, path)).toBe(true);
+  expect((await readFile(path)).equals(one?.bytes ?? Buffer.alloc(0))).toBe(true);
+});
+
+test("an encrypted file is read with its identity, and without it nobody says that it is the same", async () => {
+  const key = (await runProgram("age-keygen", [], { env: { PATH: "/usr/bin:/bin" } })).stdout;
+  const recipient = /age1[0-9a-z]{58}/.exec(key)?.[0] ?? "";
+  const bytes = randomBytes(Number(size));
+  await put(name(50n), bytes, [recipient]);
+  await expect(put(name(50n), bytes, [recipient])).rejects.toMatchObject({ reason: "WAL_CONFLICT" });
+  const path = join(folder, "secret");
+  const wal = { place, name: name(50n), signal };
+  await expect(fetchWal(storage, wal, path)).rejects.toMatchObject({ reason: "IDENTITY_MISSING" });
+  expect(await fetchWal(storage, { ...wal, identities: key }, path)).toBe(true);
+  expect((await readFile(path)).equals(bytes)).toBe(true);
+});
+
+test("of a segment that was never whole the longest part is read, and nothing behind the end that was set", async () => {
+  const longer = randomBytes(Number(size));
+  await put(partialName(1, 9n * size + 100n, size), randomBytes(Number(size)));
+  await put(partialName(1, 9n * size + 5000n, size), longer);
+  const path = join(folder, "part");
+  expect(await fetchWal(storage, { place, name: name(9n), signal }, path)).toBe(true);
+  expect((await readFile(path)).equals(longer)).toBe(true);
+  const wal = { place, name: name(2n), signal };
+  expect(await fetchWal(storage, { ...wal, endLsn: 2n * size + 10n }, path)).toBe(true);
+  const cut = await readFile(path);
+  expect(cut.length).toBe(Number(size));
+  expect(cut.subarray(0, 10).equals(segments[1]?.bytes.subarray(0, 10) ?? Buffer.alloc(0))).toBe(true);
+  expect(cut.subarray(10).every((byte) => byte === 0)).toBe(true);
+  expect(await fetchWal(storage, { ...wal, endLsn: 2n * size }, path), formatLsn(2n * size)).toBe(false);
+});
+
+test("a flipped bit and a missing repository are never taken for a file that is not there", async () => {
+  const path = join(folder, "bad");
+  await put(name(70n), randomBytes(Number(size)));
+  const [file = ""] = (await readdir(repository, { recursive: true })).filter((one) => one.endsWith(name(70n)));
+  const stored = await readFile(join(repository, file));
+  stored[5000] = (stored[5000] ?? 0) ^ 1;
+  await writeFile(join(repository, file), stored);
+  await expect(fetchWal(storage, { place, name: name(70n), signal }, path)).rejects.toMatchObject({
+    reason: "CONTENT_UNREADABLE",
+  });
+  await rename(repository, `${repository}.away`);
+  await mkdir(repository);
+  const elsewhere = await openFilesystem(repository, "op_test");
+  await expect(fetchWal(elsewhere, { place, name: name(1n), signal }, path)).rejects.toMatchObject({
+    reason: "REPOSITORY_UNREACHABLE",
+  });
+  await rm(repository, { recursive: true });
+  await rename(`${repository}.away`, repository);
+  expect((await readdir(folder)).filter((one) => one.includes(".coppice"))).toEqual([]);
+});
+
+const run = (file: string, args: readonly string[]) =>
+  runProgram(file, args, { env: { PATH: process.env["PATH"], COPPICE_WAL_TRIES: "1" } });
+
+test("coppice-wal gets files from the agent's socket: 0, 1 when it surely is not there, 126 otherwise", async () => {
+  const socketPath = join(folder, "wal.sock");
+  const path = join(folder, "out");
+  {
+    const served: string[] = [];
+    await using _server = await openFetchServer({
+      storage,
+      socketPath,
+      wal: { place, signal },
+      folder: join(folder, "ahead"),
+      waitMs: 0,
+      onServed: (one) => served.push(one),
+    });
+    for (const { number, bytes } of segments) {
+      expect((await run(shim, ["fetch", socketPath, name(number), path])).code).toBe(0);
+      expect((await readFile(path)).equals(bytes)).toBe(true);
+    }
+    expect(served).toEqual([name(1n), name(2n)]);
+    expect((await run(shim, ["fetch", socketPath, name(3n), path])).code).toBe(1);
+    expect((await run(shim, ["fetch", socketPath, "00000002.history", path])).code).toBe(1);
+    const bad = await run(shim, ["fetch", socketPath, name(70n), path]);
+    expect(bad).toMatchObject({ code: 126, stderr: expect.stringContaining(name(70n)) as unknown });
+  }
+  expect((await run(shim, ["fetch", socketPath, name(1n), path])).code).toBe(126);
+});
+
+test("coppice-agent fetch does the same from the repository alone", async () => {
+  const path = join(folder, "offline");
+  const fetchIt = (file: string, repo = repository) =>
+    run(
+      process.execPath,
+      `${main} fetch --wait 1 --cluster ${place.clusterId} --system-identifier ${place.systemIdentifier} --repo ${repo} ${file} ${path}`.split(
+        " ",
+      ),
+    );
+  expect(await fetchIt(name(1n))).toMatchObject({ code: 0, stderr: "" });
+  expect((await readFile(path)).equals(segments[0]?.bytes ?? Buffer.alloc(0))).toBe(true);
+  expect((await fetchIt(name(4n))).code).toBe(1);
+  expect((await fetchIt(name(1n), join(folder, "nowhere"))).code).toBe(126);
+});

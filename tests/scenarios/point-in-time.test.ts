@@ -1,0 +1,100 @@
+import { chown, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { freePort } from "../support/free-port.ts";
+import { type Installation, openInstallation, waitFor } from "../support/installation.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { runProgram } from "../support/run-program.ts";
+
+const majors = [15, 18] as const;
+const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) from orders t";
+
+let installation: Installation;
+const stack = new AsyncDisposableStack();
+const servers = new Map<number, PostgresServer>();
+
+beforeAll(async () => {
+  const open = async (major: number) => servers.set(major, stack.use(await openPostgresServer({ major })));
+  [installation] = await Promise.all([openInstallation(), ...majors.map(open)]);
+  stack.use(installation);
+  await installation.addAgent("db7");
+  const folder = join(installation.folder, "backups");
+  await mkdir(folder);
+  await installation.must(["repo", "add", "main", `db7:${folder}`, "--check"]);
+});
+afterAll(() => stack.disposeAsync());
+
+async function asServer({ binDir, owner }: PostgresServer, program: string, args: readonly string[]) {
+  const file = join(binDir, program);
+  const become = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups", file, ...args];
+  return process.getuid?.() === 0
+    ? await runProgram("setpriv", become, { env: process.env })
+    : await runProgram(file, args, { env: process.env });
+}
+
+async function ask({ binDir, superuser, password }: PostgresServer, port: number, sql: string) {
+  const args = ["-XAtq", "-h", "127.0.0.1", "-p", String(port), "-U", superuser, "-d", "orders", "-c", sql];
+  const env = { ...process.env, PGPASSWORD: password };
+  const { code, stdout, stderr } = await runProgram(join(binDir, "psql"), args, { env });
+  return code === 0 ? stdout.trimEnd() : stderr;
+}
+
+test.each(majors)(
+  "a table dropped by mistake on PostgreSQL %i is there again as it was a moment before",
+  { timeout: 180_000 },
+  async (major) => {
+    const server = servers.get(major);
+    if (!server) throw new Error("no server");
+    const name = `shop${major}`;
+    const query = async (sql: string) => (await server.sql("orders", sql)).trimEnd();
+    await server.sql("postgres", "create database orders");
+    await query("create table orders as select i as id, md5(i::text) from generate_series(1, 2000) i");
+    const endpoint = `127.0.0.1:${server.port}`;
+    await installation.must(["cluster", "add", name, "--host", "db7", "--endpoint", endpoint, "--password-stdin"], {
+      input: server.password,
+    });
+    await installation.must(["cluster", "check", name]);
+    await installation.must(["wal", "setup", name, "--to", "main", "--max-age", "2s"]);
+    const status = () => installation.json<{ storedLsn: string; storedTime?: string }>(["wal", "status", name]);
+    const isStored = (lsn: string) =>
+      waitFor(`WAL is stored up to ${lsn}`, async () => {
+        const { storedLsn } = await status();
+        return storedLsn !== "" && (await query(`select '${storedLsn}'::pg_lsn >= '${lsn}'`)) === "t";
+      });
+    // WAL that is not worth a segment is stored only after a while.
+    await isStored(await query("select pg_switch_wal()"));
+    await installation.must(["backup", "create", name, "--kind", "full", "--wal", "embedded"]);
+
+    await query("insert into orders select i, 'after the backup' from generate_series(3000, 3500) i");
+    const before = await query(rows);
+    await query("select pg_sleep(1.1)");
+    const moment = await query(
+      "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
+    );
+    await query("select pg_sleep(1.1)");
+    await query("drop table orders");
+    await isStored(await query("select pg_switch_wal()"));
+    // What time a position had is known by the clock that the agent reads from time to time.
+    await waitFor("the archive knows that time", async () => {
+      const { storedTime } = await status();
+      return storedTime !== undefined && (await query(`select '${storedTime}'::timestamptz > '${moment}'`)) === "t";
+    });
+
+    const parent = join(installation.folder, `restored${major}`);
+    await mkdir(parent);
+    if (process.getuid?.() === 0) await chown(parent, server.owner.uid, server.owner.gid);
+    const directory = join(parent, "data");
+    const port = await freePort();
+    const place = ["--at", moment, "--to", `db7:${directory}`, "--start", "--port", String(port)];
+    try {
+      const plan = await installation.must(["restore", "plan", name, ...place]);
+      expect(plan).toContain("can be restored into");
+      const said = await installation.must(["restore", "create", name, ...place]);
+      expect(said).toContain(`✓ ${name} is restored in db7:${directory}: `);
+      expect(await ask(server, port, rows)).toBe(before);
+      expect(await ask(server, port, "select pg_is_in_recovery(), current_setting('archive_mode')")).toBe("f|off");
+    } finally {
+      await asServer(server, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
+    }
+  },
+);
