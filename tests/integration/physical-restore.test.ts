@@ -167,7 +167,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     await server.sql("postgres", "create table t as select generate_series(1, 1000) as id");
   });
 
-  test.runIf(major >= 17)("a chain of incrementals is combined, tablespaces and all", async () => {
+  test.each(major >= 17 ? [major] : [])("a chain of incrementals is combined, tablespaces and all", async () => {
     const chain = [full];
     for (const rows of [7, 8]) {
       await server.sql("postgres", `insert into moved select generate_series(1, ${rows})`);
