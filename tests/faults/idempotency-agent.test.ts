@@ -1,5 +1,6 @@
 // Each step of an agent twice: the same command delivered again, and the same work commanded again.
-import { readdir } from "node:fs/promises";
+import { chmod, chown, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
@@ -56,7 +57,19 @@ beforeAll(async () => {
     mode: RestoreMode.NEW,
     stagedDatabase: "coppice_restore_again",
   });
+  const physical = { ...backup, backupId: "bkp_physical", folder: "20261121T100000Z_full_bkp_physical" };
+  const place = await mkdtemp(join(tmpdir(), "coppice-again-"));
+  stack.defer(() => rm(place, { recursive: true, force: true }));
+  await chmod(place, 0o755);
+  if (process.getuid?.() === 0) await chown(place, server.owner.uid, server.owner.gid);
+  const directory = { chain: [physical], target: {}, dataDirectory: join(place, "data") };
   specs = {
+    backupPhysical: {
+      case: "backupPhysical",
+      value: { connection, backup: physical, clusterName: "again", options: { walEmbedded: true } },
+    },
+    planPhysical: { case: "planPhysical", value: { restore: directory } },
+    restorePhysical: { case: "restorePhysical", value: directory },
     checkCluster: { case: "checkCluster", value: { connection } },
     checkRepository: { case: "checkRepository", value: { repository } },
     backupDump: { case: "backupDump", value: dump },
@@ -119,6 +132,8 @@ const second: Partial<Record<Case, string>> = {
   // Another attempt of the same backup meets the objects of the first one, and harms none.
   backupDump: "OBJECT_EXISTS",
   restoreDatabase: "DATABASE_EXISTS",
+  backupPhysical: "OBJECT_EXISTS",
+  restorePhysical: "DIRECTORY_NOT_EMPTY",
 };
 
 test("every command that this agent knows is one of these steps", () => {
@@ -135,6 +150,9 @@ test.each([
   "restoreGlobals",
   "scanRepository",
   "cleanRepository",
+  "backupPhysical",
+  "planPhysical",
+  "restorePhysical",
   "deleteBackup",
   "settle",
 ])("%s delivered twice is done once, and done twice harms nothing", async (name) => {
