@@ -49,7 +49,11 @@ export async function openFaultProxy(target: string): Promise<FaultProxy> {
     proxy.requests.push(name);
     incoming.on("error", () => {});
     answer.on("error", () => {});
-    void pass(incoming, answer, proxy.rule({ method, url, earlier }));
+    pass(incoming, answer, proxy.rule({ method, url, earlier })).catch((error: unknown) => {
+      // A client that has gone away in the middle of its request needs no answer.
+      if (!(error instanceof Error && "code" in error && error.code === "ECONNRESET")) throw error;
+      answer.destroy();
+    });
   });
   const pass = async (incoming: IncomingMessage, answer: ServerResponse, fault: Fault | undefined) => {
     if (fault?.is === "hang") return void incoming.resume();
