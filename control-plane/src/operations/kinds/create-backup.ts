@@ -1,14 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { BackupDumpCommandSchema, type BackupDumpResult } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
-import { BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { CreatedBackupSchema, type CreateBackupSpec } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { type BackupManifest, MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
-import type { CatalogChange } from "./catalog-change.ts";
 import { isWholeCluster, isWholeOfDatabases } from "@coppice/proto/kit/repository/default-set";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
+import { addressOfBackup, digestProblem, foreignProblem, leftOfBackup, storedBackupChanges } from "./stored-backup.ts";
 
 /** A dump. It has succeeded when its manifest is stored and says that everything asked for is in it. */
 export const createBackup = defineKind({
@@ -16,8 +15,7 @@ export const createBackup = defineKind({
   command: "backupDump",
   retriesAfterLoss: 2,
   settle: "look",
-  mayLeave: ({ backup, folder, repositoryName }) =>
-    `objects of ${backup} in ${folder} of repository ${repositoryName}, or all of it, which the catalog does not list`,
+  mayLeave: leftOfBackup,
   isHeavy: true,
   // What is stored is looked at before it counts, which credentials that only put may not.
   references: ({ cluster, repository }) => ({
@@ -29,12 +27,7 @@ export const createBackup = defineKind({
     const { connection, name, systemIdentifier } = required(facts.cluster);
     return create(BackupDumpCommandSchema, {
       connection,
-      backup: create(BackupAddressSchema, {
-        repository: required(facts.repository),
-        clusterId: spec.cluster,
-        backupId: spec.backup,
-        folder: spec.folder,
-      }),
+      backup: addressOfBackup(spec, facts),
       clusterName: name,
       expectedSystemIdentifier: systemIdentifier,
       clusterFileExpected: required(facts.isClusterStored),
@@ -44,31 +37,12 @@ export const createBackup = defineKind({
   apply(spec, { result, failure }) {
     const places = { clusterId: spec.cluster, repositoryId: spec.repository };
     if (result === undefined) return { failure, changes: reachability(places, failure) };
-    const { manifest, manifestSha256, storedBytes, recipe, facts } = result;
+    const { manifest, storedBytes } = result;
     const problem = findProblem(spec, result);
     if (manifest === undefined || problem !== undefined) {
       return invalidAnswer(`the agent reported a backup that cannot be the one that was asked for: ${problem}`);
     }
     const databaseBytes = databasesOf(manifest).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
-    const changes: CatalogChange[] = [
-      // A database that failed says nothing against the connection and the repository that the others went through.
-      ...reachability(places, undefined),
-      ...(facts ? [{ is: "clusterSeen", clusterId: spec.cluster, facts } as const] : []),
-      {
-        is: "backupStored",
-        backup: {
-          id: spec.backup,
-          clusterId: spec.cluster,
-          repositoryId: spec.repository,
-          folder: spec.folder,
-          manifest,
-          manifestSha256,
-          storedBytes,
-          recipe,
-          defaultDatabases: isDefaultSet(spec, result),
-        },
-      },
-    ];
     return {
       result: {
         case: "createdBackup",
@@ -81,7 +55,7 @@ export const createBackup = defineKind({
         }),
       },
       failure: failure ?? (manifest.complete ? undefined : incomplete(manifest)),
-      changes,
+      changes: storedBackupChanges(spec, result, { manifest, defaultDatabases: isDefaultSet(spec, result) }),
     };
   },
 });
@@ -92,15 +66,15 @@ function databasesOf({ content }: BackupManifest) {
 
 function findProblem(spec: CreateBackupSpec, { manifest, manifestSha256 }: BackupDumpResult): string | undefined {
   if (manifest === undefined) return "it has no manifest";
-  if (manifest.backupId !== spec.backup) return `its manifest is that of ${manifest.backupId}`;
-  if (manifest.clusterId !== spec.cluster) return `its manifest is of the cluster ${manifest.clusterId}`;
+  const foreign = foreignProblem(spec, manifest);
+  if (foreign !== undefined) return foreign;
   if (manifest.kind !== BackupKind.DUMP || manifest.content.case !== "dump")
     return "its manifest is not that of a dump";
   if (!manifest.startTime || !manifest.endTime) return "its manifest lacks its times";
   const lacks = manifest.content.value.missing.find(({ reason }) => isLack(reason));
   if (manifest.complete && lacks)
     return `its manifest says that it is complete and lacks ${JSON.stringify(lacks.name)}`;
-  return /^[0-9a-f]{64}$/.test(manifestSha256) ? undefined : "its manifest has no digest";
+  return digestProblem({ manifestSha256 });
 }
 
 /** What was left out on request, or dropped meanwhile, is not lacking. */

@@ -3,7 +3,6 @@ import {
   BackupPhysicalCommandSchema,
   type BackupPhysicalResult,
 } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
-import { BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import {
   CreatedPhysicalBackupSchema,
@@ -12,6 +11,7 @@ import {
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { physicalOf, physicalProblem } from "./physical-manifest.ts";
 import { reachability } from "./reachability.ts";
+import { addressOfBackup, digestProblem, foreignProblem, leftOfBackup, storedBackupChanges } from "./stored-backup.ts";
 
 /** A physical backup. It has succeeded when its manifest is stored, which comes after all the WAL that it needs. */
 export const createPhysicalBackup = defineKind({
@@ -19,8 +19,7 @@ export const createPhysicalBackup = defineKind({
   command: "backupPhysical",
   retriesAfterLoss: 2,
   settle: "look",
-  mayLeave: ({ backup, folder, repositoryName }) =>
-    `objects of ${backup} in ${folder} of repository ${repositoryName}, or all of it, which the catalog does not list`,
+  mayLeave: leftOfBackup,
   isHeavy: true,
   // What is stored is looked at before it counts, which credentials that only put may not.
   references: ({ cluster, repository, parent, walRepository }) => ({
@@ -35,12 +34,7 @@ export const createPhysicalBackup = defineKind({
     const [parent] = facts.chain ?? [];
     return create(BackupPhysicalCommandSchema, {
       connection,
-      backup: create(BackupAddressSchema, {
-        repository: required(facts.repository),
-        clusterId: spec.cluster,
-        backupId: spec.backup,
-        folder: spec.folder,
-      }),
+      backup: addressOfBackup(spec, facts),
       clusterName: name,
       expectedSystemIdentifier: systemIdentifier,
       clusterFileExpected: required(facts.isClusterStored),
@@ -53,7 +47,7 @@ export const createPhysicalBackup = defineKind({
   apply(spec, { result, failure }) {
     const places = { clusterId: spec.cluster, repositoryId: spec.repository };
     if (result === undefined) return { failure, changes: reachability(places, failure) };
-    const { manifest, manifestSha256, storedBytes, recipe, facts } = result;
+    const { manifest, storedBytes } = result;
     const problem = findProblem(spec, result);
     const physical = manifest && physicalOf(manifest);
     if (manifest === undefined || physical === undefined || problem !== undefined) {
@@ -76,24 +70,7 @@ export const createPhysicalBackup = defineKind({
         }),
       },
       failure,
-      changes: [
-        ...reachability(places, undefined),
-        ...(facts ? [{ is: "clusterSeen", clusterId: spec.cluster, facts } as const] : []),
-        {
-          is: "backupStored",
-          backup: {
-            id: spec.backup,
-            clusterId: spec.cluster,
-            repositoryId: spec.repository,
-            folder: spec.folder,
-            manifest,
-            manifestSha256,
-            storedBytes,
-            recipe,
-            defaultDatabases: true,
-          },
-        },
-      ],
+      changes: storedBackupChanges(spec, result, { manifest, defaultDatabases: true }),
     };
   },
 });
@@ -104,8 +81,8 @@ function findProblem(
   { manifest, manifestSha256 }: BackupPhysicalResult,
 ): string | undefined {
   if (manifest === undefined) return "it has no manifest";
-  if (manifest.backupId !== spec.backup) return `its manifest is that of ${manifest.backupId}`;
-  if (manifest.clusterId !== spec.cluster) return `its manifest is of the cluster ${manifest.clusterId}`;
+  const foreign = foreignProblem(spec, manifest);
+  if (foreign !== undefined) return foreign;
   if (!manifest.complete) return "its manifest does not say that it is complete";
   const physical = physicalOf(manifest);
   const problem = physicalProblem(manifest);
@@ -119,5 +96,5 @@ function findProblem(
     return physical.walEmbedded ? "its WAL is embedded" : "its WAL is not embedded";
   }
   if (physical.corruptPages && !spec.options?.acceptCorrupt) return "it has pages whose checksums failed";
-  return /^[0-9a-f]{64}$/.test(manifestSha256) ? undefined : "its manifest has no digest";
+  return digestProblem({ manifestSha256 });
 }

@@ -1,0 +1,67 @@
+import { create } from "@bufbuild/protobuf";
+import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { CatalogChange } from "./catalog-change.ts";
+import { type Facts, required } from "./kind.ts";
+import { reachability } from "./reachability.ts";
+
+/** What the specs of all kinds of backups say of the backup that will come of them. */
+export interface BackupToStore {
+  readonly cluster: string;
+  readonly repository: string;
+  readonly repositoryName: string;
+  readonly backup: string;
+  readonly folder: string;
+}
+
+/** What agents answer of any kind of backup. */
+export interface BackupAnswer {
+  readonly manifestSha256: string;
+  readonly storedBytes: bigint;
+  readonly recipe: string;
+  readonly facts?: ClusterFacts | undefined;
+}
+
+/** What an attempt at a backup may have left, for people to read. */
+export function leftOfBackup({ backup, folder, repositoryName }: BackupToStore): string {
+  return `objects of ${backup} in ${folder} of repository ${repositoryName}, or all of it, which the catalog does not list`;
+}
+
+/** Where the backup is to be stored. */
+export function addressOfBackup({ cluster, backup, folder }: BackupToStore, facts: Facts): BackupAddress {
+  return create(BackupAddressSchema, {
+    repository: required(facts.repository),
+    clusterId: cluster,
+    backupId: backup,
+    folder,
+  });
+}
+
+/** Why the manifest is not that of the backup; undefined when it is. */
+export function foreignProblem({ backup, cluster }: BackupToStore, manifest: BackupManifest): string | undefined {
+  if (manifest.backupId !== backup) return `its manifest is that of ${manifest.backupId}`;
+  if (manifest.clusterId !== cluster) return `its manifest is of the cluster ${manifest.clusterId}`;
+  return undefined;
+}
+
+/** Why its digest is none; undefined when it is one. */
+export function digestProblem({ manifestSha256 }: Pick<BackupAnswer, "manifestSha256">): string | undefined {
+  return /^[0-9a-f]{64}$/.test(manifestSha256) ? undefined : "its manifest has no digest";
+}
+
+/** What the catalog learns from a stored backup. Whatever it lacks says nothing against connection and repository. */
+export function storedBackupChanges(
+  { cluster: clusterId, repository: repositoryId, backup: id, folder }: BackupToStore,
+  { manifestSha256, storedBytes, recipe, facts }: BackupAnswer,
+  { manifest, defaultDatabases }: { readonly manifest: BackupManifest; readonly defaultDatabases: boolean },
+): CatalogChange[] {
+  return [
+    ...reachability({ clusterId, repositoryId }, undefined),
+    ...(facts ? [{ is: "clusterSeen", clusterId, facts } as const] : []),
+    {
+      is: "backupStored",
+      backup: { id, clusterId, repositoryId, folder, manifest, manifestSha256, storedBytes, recipe, defaultDatabases },
+    },
+  ];
+}
