@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../support/free-port.ts";
 import { type Installation, openInstallation } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
-import { runProgram } from "../support/run-program.ts";
+import { ask, asServer } from "../support/scenarios/restored-server.ts";
 
 const majors = [15, 18] as const;
 const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) from orders t";
@@ -31,22 +31,6 @@ function serverOf(major: number): PostgresServer {
   const server = servers.get(major);
   if (!server) throw new Error(`there is no server of ${major}`);
   return server;
-}
-
-/** Runs a program of the server's as its user. */
-async function asServer({ binDir, owner }: PostgresServer, program: string, args: readonly string[]) {
-  const file = join(binDir, program);
-  const become = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups", file, ...args];
-  return process.getuid?.() === 0
-    ? await runProgram("setpriv", become, { env: process.env })
-    : await runProgram(file, args, { env: process.env });
-}
-
-async function ask({ binDir, superuser, password }: PostgresServer, port: number, database: string, sql: string) {
-  const args = ["-XAtq", "-h", "127.0.0.1", "-p", String(port), "-U", superuser, "-d", database, "-c", sql];
-  const env = { ...process.env, PGPASSWORD: password };
-  const { code, stdout, stderr } = await runProgram(join(binDir, "psql"), args, { env });
-  return code === 0 ? stdout.trimEnd() : stderr;
 }
 
 describe.each(majors)("with a cluster of PostgreSQL %i", { timeout: 120_000 }, (major) => {

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../support/free-port.ts";
 import { type Installation, openInstallation, waitFor } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
-import { runProgram } from "../support/run-program.ts";
+import { ask, asServer } from "../support/scenarios/restored-server.ts";
 
 const majors = [15, 18] as const;
 const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) from orders t";
@@ -23,21 +23,6 @@ beforeAll(async () => {
   await installation.must(["repo", "add", "main", `db7:${folder}`, "--check"]);
 });
 afterAll(() => stack.disposeAsync());
-
-async function asServer({ binDir, owner }: PostgresServer, program: string, args: readonly string[]) {
-  const file = join(binDir, program);
-  const become = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups", file, ...args];
-  return process.getuid?.() === 0
-    ? await runProgram("setpriv", become, { env: process.env })
-    : await runProgram(file, args, { env: process.env });
-}
-
-async function ask({ binDir, superuser, password }: PostgresServer, port: number, sql: string) {
-  const args = ["-XAtq", "-h", "127.0.0.1", "-p", String(port), "-U", superuser, "-d", "orders", "-c", sql];
-  const env = { ...process.env, PGPASSWORD: password };
-  const { code, stdout, stderr } = await runProgram(join(binDir, "psql"), args, { env });
-  return code === 0 ? stdout.trimEnd() : stderr;
-}
 
 test.each(majors)(
   "a table dropped by mistake on PostgreSQL %i is there again as it was a moment before",
@@ -91,8 +76,10 @@ test.each(majors)(
       expect(plan).toContain("can be restored into");
       const said = await installation.must(["restore", "create", name, ...place]);
       expect(said).toContain(`✓ ${name} is restored in db7:${directory}: `);
-      expect(await ask(server, port, rows)).toBe(before);
-      expect(await ask(server, port, "select pg_is_in_recovery(), current_setting('archive_mode')")).toBe("f|off");
+      expect(await ask(server, port, "orders", rows)).toBe(before);
+      expect(await ask(server, port, "orders", "select pg_is_in_recovery(), current_setting('archive_mode')")).toBe(
+        "f|off",
+      );
     } finally {
       await asServer(server, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
     }
