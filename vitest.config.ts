@@ -36,7 +36,7 @@ export default defineConfig({
           name: "system",
           include: heavy,
           globalSetup: "tests/support/templates/setup.ts",
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           hookTimeout: 120_000,
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
