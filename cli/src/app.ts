@@ -26,17 +26,16 @@ export async function runProgram(host: NodeJS.Process, version: string): Promise
     }
   };
   const program = createCommandTree(execute, terminal, version);
+  const words = host.argv.slice(2);
   try {
-    await program.parseAsync(host.argv);
+    await program.parseAsync(withHelpLast(program, words), { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return exitCodes.done;
     if (error instanceof CommanderError && error.code === "commander.help") return exitCodes.usage;
     if (interrupts.signal.aborted) return exitCodes.interrupted;
     const failure =
-      error instanceof CommanderError
-        ? usageFailure(error, commandPath(program, host.argv.slice(2)))
-        : shownFailure(error);
+      error instanceof CommanderError ? usageFailure(error, commandPath(program, words)) : shownFailure(error);
     terminal.err(formatFailure(failure, terminal.paintErr));
     return exitCodeOf(failure);
   }
@@ -47,6 +46,15 @@ function parseFormat(text: string | undefined): OutputFormat {
   return (
     format ?? fail("INVALID_FIELD", `${text} is not a format of output`, { hint: `use ${outputFormats.join(", ")}` })
   );
+}
+
+/** `help restore create` as `restore create --help`: the library looks one command deep. */
+function withHelpLast(program: Command, [first, ...path]: readonly string[]): string[] {
+  if (first !== "help" || path.length === 0) return first === undefined ? [] : [first, ...path];
+  const known = commandPath(program, path);
+  const unknown = path[known.split(" ").length - 1];
+  if (unknown === undefined || unknown.startsWith("-")) return [...path, "--help"];
+  return fail("INVALID_FIELD", `unknown command '${unknown}'`, { hint: `see \`${known} --help\`` });
 }
 
 /** The command that a command line names, as far as it is known: `coppice backup create`. */

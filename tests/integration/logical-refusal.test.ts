@@ -1,4 +1,5 @@
-import { chown, mkdir, open } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { chown, mkdir, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { toJsonString } from "@bufbuild/protobuf";
 import { PlanRestoreResultSchema } from "@coppice/proto/gen/coppice/agent/v1/plan_restore";
@@ -12,6 +13,7 @@ import { dumpContent } from "../support/dumps/dump-content.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
+const isRoot = process.getuid?.() === 0;
 let server: PostgresServer;
 let lab: DumpLab;
 let dumped: Dumped;
@@ -93,6 +95,26 @@ test("a restore by several jobs without a folder to work in fails clearly, and t
     reason: "DATA_FOLDER_UNUSABLE",
   });
   expect(await names()).toEqual(["shop"]);
+});
+
+// Only root may mount a small file system.
+test.runIf(isRoot)("a folder to work in that is too small is said to be, before the original is touched", async () => {
+  await server.sql("shop", "create table wide as select md5(g::text) as text from generate_series(1, 200000) g");
+  const wide = await lab.dump(lab.dumpCommand({ databases: ["shop"] }));
+  const workFolder = join(lab.folder, "small");
+  await mkdir(workFolder);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "coppice-test", workFolder]);
+  try {
+    const command = { ...lab.restoreCommand(wide, "shop", "shop", RestoreMode.REPLACE), jobs: 2 };
+    await expect(lab.restore(command, { workFolder })).rejects.toMatchObject({
+      reason: "SPACE_MISSING",
+      message: expect.stringContaining(workFolder) as unknown,
+    });
+    expect(await readdir(workFolder)).toEqual([]);
+    expect(await names()).toEqual(["shop"]);
+  } finally {
+    execFileSync("umount", [workFolder]);
+  }
 });
 
 test.each([1, 2])("what pg_restore says, and each step before and after it, is in the log: jobs %i", async (jobs) => {

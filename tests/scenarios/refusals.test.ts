@@ -84,6 +84,13 @@ test("a login at a port where nothing listens says to check the address, not a c
   expect(stderr).toMatch(/^ {2}next: check host and port: /m);
 });
 
+test("help is given of a command however deep it lies, and of an unknown one is refused", async () => {
+  const help = await installation.coppice(["help", "backup", "create"]);
+  expect(help).toMatchObject({ code: 0, stdout: expect.stringContaining("Usage: coppice backup create") as unknown });
+  expect(await installation.coppice(["help"])).toMatchObject({ code: 0 });
+  await expectRefused(["help", "backups"], 2, /backups/);
+});
+
 test("an answer that the disk has no room for is a failure", async () => {
   const { coppice } = findPrograms();
   const line = ["-c", 'exec "$0" audit list >/dev/full', coppice];

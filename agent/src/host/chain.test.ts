@@ -3,7 +3,9 @@
 import { createHash } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Failure } from "@coppice/proto/kit/failure";
@@ -54,6 +56,24 @@ async function until(condition: () => Promise<boolean>, withinMs: number): Promi
 
 /** A number of seconds that no other process has in its command line. */
 const newMark = () => `9${process.pid}.${Math.round(performance.now() * 1000)}`;
+
+test("the last program writes into a file by itself, and says when it has no room", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "coppice-chain-"));
+  const plain = Buffer.alloc(3 << 20, "all work and no play ");
+  await using file = await open(join(folder, "plain"), "wx");
+  await using chain = await openChain([sh("cat"), sh("cat")], {
+    signal: never,
+    input: Readable.from([plain]),
+    outputFile: file.fd,
+  });
+  expect(await read(chain.output)).toHaveLength(0);
+  await chain.done;
+  expect((await readFile(join(folder, "plain"))).equals(plain)).toBe(true);
+  await using full = await open("/dev/full", "w");
+  const cause = await causeOf([sh("cat")], { input: Readable.from([plain]), outputFile: full.fd });
+  expect(cause).toMatchObject({ message: expect.stringContaining("No space left on device") as unknown });
+  await rm(folder, { recursive: true });
+});
 
 test("bytes go through every program unchanged and the output ends after all have ended well", async () => {
   const plain = Buffer.alloc(40 << 20, "all work and no play ");

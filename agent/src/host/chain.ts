@@ -2,7 +2,7 @@ import type { Readable } from "node:stream";
 import { Failure } from "@coppice/proto/kit/failure";
 import { feed } from "./feed.ts";
 import { firstFailure } from "./first-failure.ts";
-import { launch, type Launched, programFailure } from "./launch.ts";
+import { launch, type Launched, type LaunchOptions, programFailure } from "./launch.ts";
 import { openOutput } from "./output.ts";
 import type { Program } from "./program.ts";
 import { resolveProgram, type ResolvedProgram } from "./resolve.ts";
@@ -18,6 +18,8 @@ export interface ChainOptions {
   readonly input?: Readable;
   /** The input's chunks are held by nobody else: their memory may be freed once they are written. */
   readonly ownsChunks?: boolean;
+  /** Descriptor of an open file that the last program writes into by itself; the chain's output is empty then. */
+  readonly outputFile?: number;
   /**
    * The last program may end well without reading all (pg_restore --list): programs before it that then lose their
    * reader, and an input that is not taken whole, are no failure.
@@ -65,7 +67,7 @@ export async function openChain(programs: readonly Program[], options: ChainOpti
 }
 
 function start(programs: readonly ResolvedProgram[], options: ChainOptions): Chain {
-  const { signal, input, ownsChunks = false, mayStopEarly = false, onStderr = () => {} } = options;
+  const { signal, input, ownsChunks = false, outputFile, mayStopEarly = false, onStderr = () => {} } = options;
   const exits: number[] = [];
   const timers = new Set<NodeJS.Timeout>();
   let stopped: { cause: unknown } | undefined;
@@ -90,11 +92,15 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
     if (hasEnded) feeding?.close();
   };
 
-  const running = launchAll(programs, input ? "pipe" : "ignore", onStderr, (index, isFailure) => {
-    exits.push(index);
-    // The others notice by their pipes; only who does not is made to end.
-    if (isFailure && timers.size === 0) later(end);
-  });
+  const running = launchAll(
+    programs,
+    { stdin: input ? "pipe" : "ignore", outputFile, onStderr },
+    (index, isFailure) => {
+      exits.push(index);
+      // The others notice by their pipes; only who does not is made to end.
+      if (isFailure && timers.size === 0) later(end);
+    },
+  );
   const [first] = running;
   const { output, finish } = openOutput(running.at(-1)?.stdout ?? undefined, () =>
     stop(new Failure("CANCELLED", "the output of the programs is no longer read")),
@@ -133,15 +139,19 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
 
 function launchAll(
   programs: readonly ResolvedProgram[],
-  input: "pipe" | "ignore",
-  onStderr: (program: string, line: string) => void,
+  ends: Pick<LaunchOptions, "onStderr"> & {
+    readonly stdin: "pipe" | "ignore";
+    readonly outputFile: number | undefined;
+  },
   onExit: (index: number, isFailure: boolean) => void,
 ): Launched[] {
   const running: Launched[] = [];
-  let stdin: Readable | "pipe" | "ignore" = input;
+  const { onStderr, outputFile } = ends;
+  let stdin: Readable | "pipe" | "ignore" = ends.stdin;
   try {
     for (const [index, program] of programs.entries()) {
-      const launched = launch(program, { stdin, onStderr, onExit: (isFailure) => onExit(index, isFailure) });
+      const stdout = index === programs.length - 1 ? outputFile : undefined;
+      const launched = launch(program, { stdin, stdout, onStderr, onExit: (isFailure) => onExit(index, isFailure) });
       running.push(launched);
       // Both ends have their copy now. With ours open a producer whose consumer died would block for ever; and all
       // of this happens in one turn of the event loop, so that we have not read a byte of it.

@@ -35,6 +35,8 @@ export interface Launched {
 /** What a program is launched with. */
 export interface LaunchOptions {
   readonly stdin: Readable | "pipe" | "ignore";
+  /** An open file that its stdout goes into; a pipe of this process when left out. */
+  readonly stdout?: number | undefined;
   readonly onStderr: (program: string, line: string) => void;
   /** Called at once when it has ended, before its stderr is read. */
   readonly onExit: (isFailure: boolean) => void;
@@ -42,15 +44,16 @@ export interface LaunchOptions {
 
 const stderrGraceMs = 1000;
 
-/** Starts a program now, in this turn of the event loop; its stdout is a pipe of this process. */
-export function launch(program: ResolvedProgram, { stdin, onStderr, onExit }: LaunchOptions): Launched {
+/** Starts a program now, in this turn of the event loop. */
+export function launch(program: ResolvedProgram, options: LaunchOptions): Launched {
+  const { stdin, stdout = "pipe", onStderr, onExit } = options;
   // The child has its own copy when this returns, and ours is closed.
   using secret = program.secretInput === undefined ? undefined : openSecretFile(program.secretInput, program.user);
   const child = spawn(program.file, [...program.args], {
     cwd: program.cwd,
     env: { ...program.env },
     detached: true,
-    stdio: [stdin, "pipe", "pipe", ...(secret ? [secret.fd] : [])],
+    stdio: [stdin, stdout, "pipe", ...(secret ? [secret.fd] : [])],
   });
   const lines = stderrLines((line) => onStderr(program.name, line), program.hidesLine);
   const exited = exitOf(child);

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { chown, rm, writeFile } from "node:fs/promises";
+import { chown, open, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -102,10 +101,20 @@ function jobsOption(jobs: number): string[] {
   return jobs > 1 ? [`--jobs=${jobs}`] : [];
 }
 
+/** The code of an error of a file, also of one that a program has written. */
+function fileErrorCode(error: unknown): string | undefined {
+  if (isFailure(error, "PROGRAM_FAILED")) {
+    if (error.message.includes("No space left on device")) return "ENOSPC";
+    return error.message.includes("Disk quota exceeded") ? "EDQUOT" : undefined;
+  }
+  if (isFailure(error) || !(error instanceof Error) || !("syscall" in error)) return undefined;
+  return "code" in error ? String(error.code) : "unknown";
+}
+
 /** What an error of the work folder amounts to. */
 function fileFailure(error: unknown, workFolder: string): unknown {
-  if (isFailure(error) || !(error instanceof Error) || !("syscall" in error)) return error;
-  const code = "code" in error ? String(error.code) : "unknown";
+  const code = fileErrorCode(error);
+  if (code === undefined) return error;
   try {
     if (code === "ENOSPC" || code === "EDQUOT")
       fail("SPACE_MISSING", `the folder ${workFolder} has no room for the plain archive`, {
@@ -145,10 +154,16 @@ const sayTo = (log: DumpToLoad["log"]) => (program: string, line: string) =>
   log(`${program}: ${line.replace(`${program}: `, "")}`);
 
 async function writePlainArchive({ source, signal, onBytes }: DumpToLoad, file: string): Promise<void> {
-  const encoded = openSource(source, { signal, onBytes });
-  await using decoded = await openDecoded(encoded, signal);
-  // Made where it is read from at once: the error of a file that cannot be made has to have a listener.
-  await pipeline(decoded.output, createWriteStream(file, { mode: 0o600, flags: "wx" }), { signal });
+  await using plain = await open(file, "wx", 0o600);
+  const { input, programs } = openSource(source, { signal, onBytes });
+  if (programs.length === 0) {
+    await pipeline(input, plain.createWriteStream({ autoClose: false, highWaterMark: 1 << 20 }), { signal });
+    return;
+  }
+  // It is the largest of all streams, so it goes past this process.
+  await using chain = await openChain(programs, { signal, input, ownsChunks: true, outputFile: plain.fd });
+  chain.output.resume();
+  await chain.done;
 }
 
 /** Lines of psql that say what went wrong; all others may quote the script. */

@@ -6,6 +6,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { raceSignal } from "@coppice/proto/kit/race";
 import { parseFileKey } from "./file-key.ts";
 import { errorCode } from "./filesystem-failure.ts";
+import { freeChunk } from "../host/free-chunk.ts";
 import { checkRoot, type FilesystemRoot, makeFolder, pruneFolders, syncNearest } from "./filesystem-root.ts";
 import { releaseBody } from "./release-body.ts";
 import type { Body, PutOptions } from "./storage.ts";
@@ -32,7 +33,7 @@ async function writeAndPublish(
   operationId: string,
   names: readonly string[],
   chunks: AsyncIterator<Uint8Array>,
-  { signal, ifAbsent }: PutOptions,
+  { signal, ifAbsent, ownsChunks = false }: PutOptions,
 ): Promise<{ sizeBytes: number }> {
   signal.throwIfAborted();
   await checkRoot(root);
@@ -43,7 +44,7 @@ async function writeAndPublish(
   try {
     let sizeBytes: number;
     try {
-      sizeBytes = await writeBody(file, chunks, signal);
+      sizeBytes = await writeBody(file, chunks, { signal, ownsChunks });
       await file.sync();
     } finally {
       await file.close();
@@ -105,7 +106,11 @@ const syncEveryBytes = 32 << 20;
  * One write is under way while the next bytes come in: about two buffers of 1 MiB, or two chunks, are held. Syncs run
  * beside; the error of one must not be lost, since the system tells it only once.
  */
-async function writeBody(file: FileHandle, chunks: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<number> {
+async function writeBody(
+  file: FileHandle,
+  chunks: AsyncIterator<Uint8Array>,
+  { signal, ownsChunks }: { signal: AbortSignal; ownsChunks: boolean },
+): Promise<number> {
   let sizeBytes = 0;
   let gathered: Uint8Array[] = [];
   let gatheredBytes = 0;
@@ -125,7 +130,10 @@ async function writeBody(file: FileHandle, chunks: AsyncIterator<Uint8Array>, si
     await writing;
     if (unsyncedBytes >= syncEveryBytes && !isSyncing) await sync();
     unsyncedBytes += gatheredBytes;
-    writing = writeAll(file, gathered);
+    const taken = gathered;
+    writing = writeAll(file, taken).then(() => {
+      if (ownsChunks) for (const chunk of taken) freeChunk(chunk);
+    });
     writing.catch(() => {});
     gathered = [];
     gatheredBytes = 0;
