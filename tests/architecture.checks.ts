@@ -91,10 +91,11 @@ function checkPure(source: Source, imported: Import): string[] {
   if (!purePlaces.some((place) => isIn(source.path, place))) return [];
   const specifier = imported.specifier ?? "";
   const target = targetOf(source, imported);
+  // The kit names its own files by their paths, everybody else as a package.
+  const packaged = target === undefined ? specifier : `@coppice/${target.replace(/\.ts$/, "")}`;
   const isPure =
-    target === undefined
-      ? purePackages.test(specifier) && !impureKit.test(specifier)
-      : [...purePlaces, ...pureTypes].some((place) => isIn(target, place));
+    (purePackages.test(packaged) && !impureKit.test(packaged)) ||
+    (target !== undefined && [...purePlaces, ...pureTypes].some((place) => isIn(target, place)));
   return isPure ? [] : [`${source.path} is pure and imports ${specifier}`];
 }
 

@@ -24,7 +24,6 @@ const controlDomains = [
   "operations",
   "policy",
   "preflight",
-  "recovery",
 ];
 const controlPlaneDomains = [...controlDomains, "reports", "retention", "schedule", "secrets", "telemetry"];
 
@@ -60,21 +59,20 @@ export const programs: Readonly<Record<string, ProgramRules>> = {
       // Downwards only, so that no two domains know each other.
       notify: ["health", "catalog"],
       telemetry: ["health", "fleet", "catalog"],
-      reports: ["operations", "fleet", "recovery", "audit", "catalog"],
+      reports: ["operations", "fleet", "audit", "catalog"],
       schedule: ["policy", "operations", "catalog"],
-      health: ["recovery", "retention", "catalog"],
-      operations: ["fleet", "recovery", "secrets", "audit", "catalog"],
+      health: ["retention", "catalog"],
+      operations: ["fleet", "secrets", "audit", "catalog"],
       // References resolved and requests weighed before anything is queued.
-      preflight: ["inventory", "recovery", "secrets", "catalog"],
+      preflight: ["inventory", "secrets", "catalog"],
       access: ["audit", "catalog"],
-      retention: ["policy", "recovery"],
+      retention: ["policy"],
       // Live sessions and the CA: app hands it the callback for reports and the opened key.
       fleet: ["catalog"],
       audit: ["catalog"],
       // What people register: clusters, repositories, how what was found on hosts relates to them.
       inventory: ["secrets", "catalog"],
       policy: [],
-      recovery: [],
       secrets: ["catalog"],
       catalog: [],
       embedded: [],
@@ -129,7 +127,8 @@ export const packageRules: readonly PackageRule[] = [
  * parameter. Tests beside them are free.
  */
 export const purePlaces: readonly string[] = [
-  "control-plane/src/recovery",
+  // What can be recovered to, and how: the control plane asks by its catalog, an agent alone by a repository.
+  "proto/kit/recovery",
   "control-plane/src/retention",
   "control-plane/src/policy",
   "control-plane/src/health/rules",

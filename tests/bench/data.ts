@@ -109,7 +109,7 @@ export async function loadData(
 }
 
 /** Rows and a sum over all of them, a line for each table: equal for databases with equal contents. */
-export function digestData(server: PostgresServer, database: string): Promise<string> {
+export function digestData(server: Pick<PostgresServer, "sql">, database: string): Promise<string> {
   const tables = [...pgbench.tables, ...shop.tables, ...wide.tables];
   return server.sql(
     database,

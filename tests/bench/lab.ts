@@ -26,7 +26,7 @@ export interface Lab extends AsyncDisposable {
   time(args: readonly string[]): Promise<number>;
   /**
    * Milliseconds that a bash script takes; a program that fails anywhere in it fails it. Arguments are $1, $2 … In a
-   * lab with S3, `$ENDPOINT` is the server's address.
+   * lab with S3, `$ENDPOINT` is the server's address. `$AS_OWNER` before a program runs it as the server's own user.
    */
   timeScript(script: string, ...args: readonly string[]): Promise<number>;
   /** Writes out what earlier work has left to be written, so that the next one does not pay for it. */
@@ -51,8 +51,12 @@ async function openPlace(cop: Installation, kind: PlaceKind): Promise<Pick<Lab, 
   return { peerTarget: (name) => join(peers, name), env: {} };
 }
 
-/** Opens a lab and loads the data; disposing of it removes everything. */
-export async function openLab({ sizeBytes, signal, say }: BenchRequest, kind: PlaceKind): Promise<Lab> {
+/** Opens a lab and loads the data; disposing of it removes everything. Settings are added to those of its server. */
+export async function openLab(
+  { sizeBytes, signal, say }: BenchRequest,
+  kind: PlaceKind,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Lab> {
   const stack = new AsyncDisposableStack();
   try {
     const server = stack.use(
@@ -66,6 +70,7 @@ export async function openLab({ sizeBytes, signal, say }: BenchRequest, kind: Pl
           max_wal_size: "16GB",
           checkpoint_timeout: "1h",
           autovacuum: "off",
+          ...settings,
         },
       }),
     );
@@ -83,6 +88,7 @@ export async function openLab({ sizeBytes, signal, say }: BenchRequest, kind: Pl
     });
     await cop.must(["cluster", "check", subject]);
 
+    const { uid, gid } = server.owner;
     const env = {
       PATH: `${server.binDir}:/usr/bin:/bin`,
       HOME: cop.folder,
@@ -91,6 +97,7 @@ export async function openLab({ sizeBytes, signal, say }: BenchRequest, kind: Pl
       PGPORT: String(server.port),
       PGUSER: server.superuser,
       PGPASSWORD: server.password,
+      AS_OWNER: process.getuid?.() === 0 ? `setpriv --reuid=${uid} --regid=${gid} --init-groups` : "",
       ...place.env,
     };
     const owned = stack.move();

@@ -3,6 +3,11 @@ import { parseSize } from "@coppice/proto/kit/size";
 import type { Bench } from "./bench.ts";
 import { dump } from "./dump.ts";
 import { dumpS3 } from "./dump-s3.ts";
+import { baseBackup } from "./physical/base-backup.ts";
+import { baseRestore } from "./physical/base-restore.ts";
+import { incremental } from "./physical/incremental.ts";
+import { pitr } from "./physical/pitr.ts";
+import { walReplay } from "./physical/wal-replay.ts";
 import { restore } from "./restore.ts";
 import { restoreS3 } from "./restore-s3.ts";
 import { formatJson, formatTable, type Row } from "./row.ts";
@@ -15,6 +20,11 @@ const benches: Readonly<Record<string, Bench>> = {
   "dump-s3": dumpS3,
   restore,
   "restore-s3": restoreS3,
+  "base-backup": baseBackup,
+  "base-restore": baseRestore,
+  "wal-replay": walReplay,
+  incremental,
+  pitr,
 };
 /** Runs in a minute or two on two cores. */
 const defaultSize = "300MB";

@@ -73,6 +73,10 @@ const examples: Record<string, Example> = {
     change: () => ({ endpoint: { host: "127.0.0.2", port: 5432 } }),
   },
   "ClusterService/CheckCluster": { request: () => ({ cluster: "db1" }), change: () => ({ cluster: "made" }) },
+  "ClusterService/FixCluster": {
+    request: () => ({ cluster: "db1", statements: ["ALTER ROLE coppice REPLICATION;"] }),
+    change: () => ({ statements: ["SELECT pg_reload_conf();"] }),
+  },
   "ClusterService/UpdateWalArchive": {
     request: () => ({ cluster: "db1", repository: "db1" }),
     change: () => ({ settings: { compressionLevel: 9 } }),

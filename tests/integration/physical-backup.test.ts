@@ -1,7 +1,6 @@
 // One thing: full physical backups of real servers, from the command to a server recovered by RECOVER.txt.
-import { chmod, cp, mkdir, mkdtemp, open, readdir, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { chmod, cp, mkdir, open, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { BaseBackupCodec, CheckpointMode } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { Failure } from "@coppice/proto/kit/failure";
@@ -11,13 +10,11 @@ import { settleCommitted } from "../../agent/src/repository/leavings/settle-comm
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 import { openPhysicalLab, physicalContent, type PhysicalLab } from "../support/physical/physical-lab.ts";
+import { runRecipe } from "../support/physical/run-recipe.ts";
 import { startRecovered } from "../support/physical/recovered-server.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { runProgram } from "../support/run-program.ts";
 
-/** All that the recipe may need; nothing else is to be found, least of all Node. */
-const systemPrograms = "age bash cat chmod gzip ln ls mkdir mv rm sed sha256sum tar zstd".split(" ");
-const serverPrograms = ["pg_verifybackup", "pg_combinebackup"];
 const path = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" };
 const { ZSTD, GZIP, NONE } = BaseBackupCodec;
 const cases: Readonly<Record<number, readonly [BaseBackupCodec, boolean][]>> = {
@@ -47,44 +44,7 @@ async function giveTo(server: PostgresServer, folder: string): Promise<void> {
   expect(ended).toMatchObject({ code: 0 });
 }
 
-/** Nothing in the environment but what RECOVER.txt asks for; gives the data directory, in a folder to remove. */
-async function recover(server: PostgresServer, backup: string, oid = "0") {
-  const folder = await mkdtemp(join(tmpdir(), "coppice-recover-"));
-  const [bin, copy, data, moved] = ["bin", "backup", "data", "moved"].map((name) => join(folder, name)) as [
-    string,
-    string,
-    string,
-    string,
-  ];
-  await mkdir(bin);
-  for (const name of systemPrograms) await symlink(join("/usr/bin", name), join(bin, name));
-  for (const name of serverPrograms) await symlink(join(server.binDir, name), join(bin, name)).catch(() => {});
-  await cp(join(backup, ".."), copy, { recursive: true });
-  await writeFile(join(folder, "identity.txt"), key.identityFile);
-  await giveTo(server, folder);
-  const settings = [
-    `PATH=${bin}`,
-    `PGDATA=${data}`,
-    `TABLESPACE_${oid}=${moved}`,
-    `IDENTITY=${join(folder, "identity.txt")}`,
-  ];
-  const asOwner = [`--reuid=${server.owner.uid}`, `--regid=${server.owner.gid}`, "--init-groups"];
-  const line = [
-    ...asOwner,
-    "/usr/bin/env",
-    "--chdir",
-    join(copy, basename(backup)),
-    "-i",
-    ...settings,
-    "bash",
-    "RECOVER.txt",
-  ];
-  const ended = await runProgram("setpriv", line, { env: path });
-  expect(ended).toMatchObject({ code: 0, stderr: "" });
-  return { data, moved, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
-}
-
-describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
+describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
   let server: PostgresServer;
   let lab: PhysicalLab;
   let space: string;
@@ -116,7 +76,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       const isOver = { value: false };
       // Bounded: each round is a whole segment, and a starved backup must not be given ever more to wait for.
       const load = (async () => {
-        for (let round = 0; round < 8 && !isOver.value; round += 1)
+        for (let round = 0; round < 3 && !isOver.value; round += 1)
           await server.sql(
             "postgres",
             "create table if not exists busy (a text); insert into busy select md5(g::text) from generate_series(1, 5000) g; select pg_switch_wal(); select pg_sleep(0.3)",
@@ -141,7 +101,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       expect(verified.failure).toBeUndefined();
       expect(verified.result.bytes).toBe(result.storedBytes);
 
-      await using recovered = await recover(server, lab.folderOf(command.backup), oid);
+      await using recovered = await runRecipe(server, lab.folderOf(command.backup), { key, oid });
       await using restored = await startRecovered(server, recovered.data);
       expect(await restored.sql("postgres", facts)).toBe(before);
       expect(await restored.sql("postgres", "show archive_mode")).toBe("off");
@@ -231,7 +191,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       expect(sizes[2]).toBeLessThan((sizes[0] ?? 0n) / 2n);
       const before = await server.sql("postgres", facts);
       await server.sql("postgres", "update big set text = 'later' where id = 8");
-      await using recovered = await recover(server, lab.folderOf(chain[2]!.backup), oid);
+      await using recovered = await runRecipe(server, lab.folderOf(chain[2]!.backup), { key, oid });
       await using restored = await startRecovered(server, recovered.data);
       expect(await restored.sql("postgres", facts)).toBe(before);
       expect(await restored.sql("postgres", `select pg_tablespace_location(${oid})`)).toBe(recovered.moved);
@@ -325,7 +285,7 @@ test("configuration outside the data directory is kept, and RECOVER.txt puts it 
   ]);
   expect((await lab.verify(command.backup)).failure).toBeUndefined();
   await rm(outside, { recursive: true });
-  await using recovered = await recover(server, lab.folderOf(command.backup));
+  await using recovered = await runRecipe(server, lab.folderOf(command.backup), { key });
   await using restored = await startRecovered(server, recovered.data);
   expect(await restored.sql("postgres", "show work_mem")).toBe("7MB");
   expect(await restored.sql("postgres", "show hba_file")).toBe(`${recovered.data}/pg_hba.conf`);

@@ -40,17 +40,21 @@ async function refusal(work: Promise<unknown>) {
 const embedded = { kind: BackupKind.FULL, physical: { walEmbedded: true } };
 
 describe.concurrent("a physical backup", () => {
-  test("is refused before a check, and without its WAL", async ({ expect }) => {
+  test("is refused before a check, and when it is to leave its WAL to an archive that is not there", async ({
+    expect,
+  }) => {
     const db = await openOperationLab(lab, "unchecked", heartbeatMs);
     using agent = await db.connect();
     const create = (request: object) =>
       refusal(lab.client(BackupService).createBackup({ cluster: "unchecked", repository: "unchecked", ...request }));
     expect((await create(embedded)).reason).toBe("CLUSTER_NOT_CHECKED");
     await checkPlayed(lab, db, agent);
-    expect(await create({ kind: BackupKind.FULL })).toMatchObject({
+    expect(await create({ kind: BackupKind.FULL, physical: { walArchived: true } })).toMatchObject({
       reason: "WAL_NOT_ARCHIVED",
-      hint: expect.stringContaining("--wal embedded") as string,
+      hint: expect.stringMatching(/coppice wal setup unchecked; .*--wal embedded/) as string,
     });
+    const both = { walArchived: true, walEmbedded: true };
+    expect((await create({ kind: BackupKind.FULL, physical: both })).reason).toBe("INVALID_FIELD");
     expect((await create({ ...embedded, dump: { jobs: 2 } })).reason).toBe("INVALID_FIELD");
     expect((await create({ kind: BackupKind.DUMP, physical: {} })).reason).toBe("INVALID_FIELD");
     const nobody = `bkp_${"0".repeat(26)}`;

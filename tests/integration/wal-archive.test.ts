@@ -5,6 +5,7 @@ import { openLog } from "@coppice/proto/kit/log";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { Client } from "pg";
 import { describe, expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
 import { runArchive, type RunningArchive } from "../../agent/src/wal/receive/archive.ts";
@@ -180,6 +181,36 @@ test("WAL that the server gave up is a gap that is declared, and what follows is
   const report = await stored(running, await writeWhenReady(server, 2));
   expect(report.trouble).toBeUndefined();
   expect(extentsOf(report)).toHaveLength(2);
+});
+
+test("a position that a crash may give to other WAL is not related to a time", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { wal_writer_delay: "10s" } });
+  await server.sql("postgres", "create table load (id int, text text)");
+  await using lab = await openArchiveLab(server);
+  const { port, superuser: user, password } = server;
+  const client = new Client({ host: "127.0.0.1", port, user, password, database: "postgres" });
+  await client.connect();
+  await client.query("begin; insert into load select id, md5(id::text) from generate_series(1, 100) id");
+  const { rows } = await client.query<{ lsn: string }>("select pg_current_wal_insert_lsn()::text as lsn");
+  const unflushed = parseLsn(rows[0]?.lsn ?? "");
+  {
+    await using running = run(lab);
+    let report: WalReport | undefined;
+    const serverLsn = () => {
+      report = running.report() ?? report;
+      return report?.serverLsn ? parseLsn(report.serverLsn) : 0n;
+    };
+    await expect.poll(serverLsn, patient).toBeGreaterThanOrEqual(unflushed);
+    const flushed = parseLsn(await server.sql("postgres", "select pg_current_wal_flush_lsn()"));
+    expect(report?.anchors.filter(({ lsn }) => parseLsn(lsn) > flushed)).toEqual([]);
+  }
+  await client.end();
+  // An idle server, whose position lies behind the header of a page that is not written yet, is told of all the same.
+  await server.sql("postgres", "select pg_switch_wal()");
+  await using running = run(lab);
+  const idle = parseLsn(await server.sql("postgres", "select pg_current_wal_insert_lsn()"));
+  const known = () => parseLsn(running.report()?.anchors.at(-1)?.lsn ?? "0/0");
+  await expect.poll(known, patient).toBeGreaterThanOrEqual(idle);
 });
 
 test("WAL of another server is never archived", async () => {

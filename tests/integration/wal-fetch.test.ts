@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { fetchWal } from "../../agent/src/wal/fetch/fetch-wal.ts";
+import { requireWal } from "../../agent/src/wal/fetch/require-wal.ts";
 import { openFetchServer } from "../../agent/src/wal/fetch/serve-fetch.ts";
 import { storeWal } from "../../agent/src/wal/store/store-wal.ts";
 import { readableOf } from "../../agent/src/wal/store/wal-codec.ts";
@@ -61,6 +62,20 @@ test("the same bytes again are a success, other ones a conflict that overwrites 
   const path = join(folder, "again");
   expect(await fetchWal(storage, { place, name: name(1n), signal }, path)).toBe(true);
   expect((await readFile(path)).equals(one?.bytes ?? Buffer.alloc(0))).toBe(true);
+});
+
+test("WAL is there when its files are, the last of them as far as it has to reach", async () => {
+  const wal = { place, segmentBytes: size, timelines: [2, 1], signal };
+  await put(name(170n), randomBytes(Number(size)));
+  await put(partialName(1, 171n * size + 500n, size), randomBytes(Number(size)));
+  const require = (fromLsn: bigint, endLsn: bigint) => requireWal(storage, { ...wal, fromLsn, endLsn });
+  await require(170n * size + 9n, 171n * size + 500n);
+  await expect(require(170n * size, 171n * size + 501n)).rejects.toMatchObject({ reason: "WAL_MISSING" });
+  await expect(require(169n * size, 171n * size)).rejects.toMatchObject({ reason: "WAL_MISSING" });
+  await expect(require(170n * size, 173n * size)).rejects.toThrow(`lacks WAL from ${formatLsn(171n * size + 500n)} to`);
+  // The newer timeline's file begins with what the older one's had.
+  await put(segmentName(2, 171n * size, size), randomBytes(Number(size)));
+  await require(170n * size, 172n * size);
 });
 
 test("an encrypted file is read with its identity, and without it nobody says that it is the same", async () => {

@@ -3,9 +3,12 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
+import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab, type OperationLab } from "../support/operation-lab.ts";
@@ -160,6 +163,47 @@ describe.concurrent("what an agent tells of WAL", () => {
     await report(agent, place, { stored, clusterId: place.clusterId, repositoryId: "rep_nobody", number: 3n });
     await report(agent, place, { stored, histories: [{ timeline: 2, content: "nonsense" }] as never, number: 4n });
     expect((await lab.client(ClusterService).getWalArchive({ cluster: "strange" })).extents).toEqual([]);
+  });
+
+  test("takes the WAL of backups that ask for no other place, unless it is in trouble", async ({ expect }) => {
+    const place = await archived("default");
+    using agent = place.agent;
+    const create = async (physical?: object) => {
+      const request = { cluster: "default", repository: "default", kind: BackupKind.FULL, validateOnly: true };
+      const { spec } = await lab.client(BackupService).createBackup({ ...request, ...(physical ? { physical } : {}) });
+      if (spec.case !== "createPhysicalBackup") throw new Error("it is no physical backup");
+      const { options, walRepository } = spec.value;
+      return { walArchived: options?.walArchived, walEmbedded: options?.walEmbedded, walRepository };
+    };
+    const inArchive = { walArchived: true, walEmbedded: false, walRepository: place.repositoryId };
+    const inBackup = { walArchived: false, walEmbedded: true, walRepository: "" };
+    expect(await create()).toEqual(inBackup);
+    expect(await create({ walArchived: true })).toEqual(inArchive);
+    await report(agent, place, {});
+    expect(await create()).toEqual(inArchive);
+    expect(await create({ walEmbedded: true })).toEqual(inBackup);
+    // Its WAL was seen there, whatever is reported of the archive, or not yet.
+    const backup = await makePhysical(lab, place.db, agent, { walEmbedded: false });
+    const target = { point: { case: "immediate" as const, value: true } };
+    const { spec } = await lab.client(RestoreService).createRestore({
+      validateOnly: true,
+      restore: { cluster: "default", physical: { host: "default", dataDirectory: "/srv/back", target } },
+    });
+    expect(spec.value).toMatchObject({
+      chain: [backup],
+      walRepository: place.repositoryId,
+      expectedEndLsn: "0/2000120",
+    });
+    const trouble = failureToDetail(new Failure("SLOT_INVALIDATED", "the slot is gone"));
+    await report(agent, place, { trouble, number: 2n });
+    expect(await create()).toEqual(inBackup);
+    expect(await reasonOf(create({ walArchived: true }))).toBe("WAL_NOT_ARCHIVED");
+    // What is the archive's stays there.
+    await lab.client(BackupService).deleteBackup({ backup, allowLast: true });
+    const { spec: deletion } = await agent.next("command");
+    if (deletion.case !== "deleteBackup") throw new Error("it is no deletion");
+    const own = ["base.tar", "16400.tar", "backup_manifest"].map((name) => `data/${name}.zst.0000`);
+    expect(deletion.value.keys).toEqual([...own, "RECOVER.txt"]);
   });
 
   test("makes a window, and a plan to a second within it", async ({ expect }) => {

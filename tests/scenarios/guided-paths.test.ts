@@ -94,6 +94,23 @@ test("Ctrl-C and a no at the confirmation leave everything as it is", async () =
   expect(kinds.operations.filter(({ kind }) => /^(create_restore|restore_)/.test(kind))).toEqual([]);
 });
 
+test("what a check would run is shown at a terminal, and run once the cluster's name was typed", async () => {
+  const limit = () => fresh.sql("postgres", "show max_slot_wal_keep_size");
+  const command = [findPrograms().coppice, "cluster", "check", "shop-new", "--fix"];
+  const question =
+    /ALTER SYSTEM SET max_slot_wal_keep_size = '4096MB';\n {2}SELECT pg_reload_conf\(\);\n[^]*type shop-new to go on:/;
+  await tmux.run(installation.env, command);
+  await answer(question, "shop");
+  await tmux.shows(/this was not confirmed, nothing was changed/);
+  expect(await tmux.exitCode()).toBe(2);
+  expect(await limit()).toBe("-1");
+  await tmux.run(installation.env, command);
+  await answer(question, "shop-new");
+  await tmux.shows(/mended: slot-limit/);
+  expect(await tmux.exitCode()).toBe(0);
+  expect(await limit()).toBe("4GB");
+});
+
 test("the globals go into another cluster", async () => {
   await begin("only the globals");
   await choose(/where to\?/, "shop-new: another cluster");

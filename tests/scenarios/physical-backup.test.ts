@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../support/free-port.ts";
 import { type Installation, openInstallation } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { openStandby } from "../support/physical/standby.ts";
 import { ask, asServer } from "../support/scenarios/restored-server.ts";
 
 const majors = [15, 18] as const;
@@ -60,14 +61,15 @@ describe.each(majors)("with a cluster of PostgreSQL %i", { timeout: 120_000 }, (
     await asServer(serverOf(major), "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
   });
 
-  test("without WAL in it a full backup is refused, and the refusal says what to ask for", async () => {
-    const refused = await installation.coppice(["backup", "create", name, "--kind", "full"]);
+  test("leaving its WAL to an archive that is not there is refused, and the refusal says what to ask for", async () => {
+    const refused = await installation.coppice(["backup", "create", name, "--kind", "full", "--wal", "archive"]);
     expect(refused.code).toBe(4);
-    expect(refused.stderr).toMatch(/^ {2}next: .*--wal embedded$/m);
+    expect(refused.stderr).toMatch(new RegExp(`^ {2}next: .*coppice wal setup ${name}; .*--wal embedded$`, "m"));
   });
 
   test("one command takes a checked full backup, and it is listed, shown and verified", async () => {
-    const said = await installation.must(["backup", "create", name, "--kind", "full", "--wal", "embedded"]);
+    // Where no WAL is archived it is in the backup without being asked for.
+    const said = await installation.must(["backup", "create", name, "--kind", "full"]);
     expect(said).toMatch(
       /^✓ bkp_\w{26}  full, [\d.]+ MB → [\d.]+ [kM]B in [\d.]+ \w+, checked\n {2}WAL from [\dA-F]+\/[\dA-F]+ to /,
     );
@@ -157,3 +159,50 @@ describe("an incremental of PostgreSQL 18", { timeout: 120_000 }, () => {
     expect(refused.stderr).toContain("incremental");
   });
 });
+
+describe("what a check finds in PostgreSQL 15", { timeout: 120_000 }, () => {
+  const name = "shop15";
+  const statement = "ALTER SYSTEM SET max_slot_wal_keep_size = '4096MB';";
+  const limit = () => serverOf(15).sql("postgres", "show max_slot_wal_keep_size");
+
+  test("is shown with its statements and not mended without a confirmation", async () => {
+    const shown = await installation.must(["cluster", "check", name]);
+    expect(shown).toMatch(/^ {2}! slot-limit +max_slot_wal_keep_size is -1: /m);
+    expect(shown).toContain(`    fix: ${statement} SELECT pg_reload_conf();`);
+    const refused = await installation.coppice(["cluster", "check", name, "--fix"]);
+    expect(refused).toMatchObject({ code: 2, stdout: "" });
+    expect(refused.stderr).toContain(`\n  ${statement}\n  SELECT pg_reload_conf();\n`);
+    expect(refused.stderr).toContain("this was not confirmed, nothing was changed");
+    expect(await limit()).toBe("-1");
+  });
+
+  test("is mended when it was confirmed; the answer and the operation's log name each statement", async () => {
+    const said = await installation.must(["cluster", "check", name, "--fix", "--yes"]);
+    expect(said).toContain(`\n  ran: ${statement}\n  ran: SELECT pg_reload_conf();\n  mended: slot-limit, it was: `);
+    expect(said).not.toContain("! slot-limit");
+    // What takes a restart, or more than SQL, is only said.
+    expect(said).toMatch(/^ {2}! checksums +.*\n {4}fix: stop the server, run `pg_checksums /m);
+    expect(await limit()).toBe("4GB");
+    const [operation = ""] = (await installation.must(["operation", "list", "-o", "name"])).split("\n");
+    expect(await installation.must(["operation", "logs", operation])).toContain(`ran: ${statement}`);
+    const again = await installation.must(["cluster", "check", name, "--fix", "--yes"]);
+    expect(again).not.toContain("ran: ");
+  });
+});
+
+test("a standby is protected as a cluster of its own, and its backups say where they are from", async () => {
+  const name = "standby15";
+  await using standby = await openStandby(serverOf(15));
+  const endpoint = `127.0.0.1:${standby.port}`;
+  await installation.must(["cluster", "add", name, "--host", "db7", "--endpoint", endpoint, "--password-stdin"], {
+    input: standby.password,
+  });
+  expect(await installation.must(["cluster", "check", name])).toContain(
+    "it is a standby: it can be dumped and backed up",
+  );
+  const said = await installation.must(["backup", "create", name, "--kind", "full", "--wal", "embedded"]);
+  const id = said.slice(2, 32);
+  expect(await installation.must(["backup", "get", id])).toMatch(/^taken of: +a standby$/m);
+  const place = ["--backup", id, "--to", `db7:${join(installation.folder, "restored15/of-standby")}`, "--start"];
+  expect(await installation.must(["restore", "plan", name, ...place])).toMatch(/^✓ /);
+}, 120_000);

@@ -4,6 +4,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../support/free-port.ts";
 import { type Installation, openInstallation, waitFor } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { findPrograms } from "../support/programs.ts";
+import { runProgram } from "../support/run-program.ts";
 import { ask, asServer } from "../support/scenarios/restored-server.ts";
 
 const majors = [15, 18] as const;
@@ -12,6 +14,8 @@ const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) fro
 let installation: Installation;
 const stack = new AsyncDisposableStack();
 const servers = new Map<number, PostgresServer>();
+/** What there was, and when. */
+const known = new Map<number, { readonly moment: string; readonly before: string }>();
 
 beforeAll(async () => {
   const open = async (major: number) => servers.set(major, stack.use(await openPostgresServer({ major })));
@@ -48,7 +52,15 @@ test.each(majors)(
       });
     // WAL that is not worth a segment is stored only after a while.
     await isStored(await query("select pg_switch_wal()"));
-    await installation.must(["backup", "create", name, "--kind", "full", "--wal", "embedded"]);
+    // Its WAL is left to the archive, where it is waited for, because there is one.
+    const taken = await installation.must(["backup", "create", name, "--kind", "full"]);
+    expect(taken).toMatch(/^ {2}WAL from [\dA-F/]+ to [\dA-F/]+, in the archive, consistent at its end$/m);
+    const id = taken.slice(2, 32);
+    expect(await installation.must(["backup", "get", id])).toMatch(/^WAL: +[\dA-F/]+ to [\dA-F/]+, in the archive$/m);
+    expect(await installation.must(["backup", "verify", id, "--content"])).toMatch(
+      /every digest matches, and all of it/,
+    );
+    const atEnd = await query(rows);
 
     await query("insert into orders select i, 'after the backup' from generate_series(3000, 3500) i");
     const before = await query(rows);
@@ -56,6 +68,7 @@ test.each(majors)(
     const moment = await query(
       "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'",
     );
+    known.set(major, { moment, before });
     await query("select pg_sleep(1.1)");
     await query("drop table orders");
     await isStored(await query("select pg_switch_wal()"));
@@ -80,6 +93,45 @@ test.each(majors)(
       expect(await ask(server, port, "orders", "select pg_is_in_recovery(), current_setting('archive_mode')")).toBe(
         "f|off",
       );
+      // Without --start its WAL comes out of the archive into the directory, and no further.
+      const alone = join(parent, "alone");
+      const there = ["--backup", id, "--to", `db7:${alone}`];
+      const refused = await installation.coppice(["restore", "create", name, ...there]);
+      expect(refused.stderr).toMatch(/^ {2}next: .*--immediate$/m);
+      await installation.must(["restore", "create", name, ...there, "--immediate"]);
+      await asServer(server, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
+      try {
+        await asServer(server, "pg_ctl", ["-D", alone, "-o", `-p ${port}`, "-l", `${alone}.log`, "-w", "start"]);
+        expect(await ask(server, port, "orders", rows)).toBe(atEnd);
+      } finally {
+        await asServer(server, "pg_ctl", ["-D", alone, "-m", "immediate", "-w", "stop"]);
+      }
+    } finally {
+      await asServer(server, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
+    }
+  },
+);
+
+test.each(majors)(
+  "with neither control plane nor agent running, the agent's program alone brings back the same of PostgreSQL %i",
+  { timeout: 180_000 },
+  async (major) => {
+    const server = servers.get(major);
+    const { moment, before } = known.get(major) ?? {};
+    if (!server || moment === undefined) throw new Error("nothing was lost");
+    for (const lost of [installation.agent("db7"), installation.controlPlane()]) await lost.end("SIGTERM");
+    const parent = join(installation.folder, `alone${major}`);
+    await mkdir(parent);
+    if (process.getuid?.() === 0) await chown(parent, server.owner.uid, server.owner.gid);
+    const directory = join(parent, "data");
+    const port = await freePort();
+    const repository = join(installation.folder, "backups");
+    const words = [`shop${major}`, "--repo", repository, "--into", directory, "--at", moment, "--start"];
+    const args = ["restore-directory", ...words, "--port", String(port)];
+    try {
+      const { code, stderr } = await runProgram(findPrograms().agent, args, { env: process.env });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.not.stringContaining("✗") as unknown });
+      expect(await ask(server, port, "orders", rows)).toBe(before);
     } finally {
       await asServer(server, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
     }

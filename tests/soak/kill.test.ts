@@ -6,7 +6,7 @@ import { portrayDatabase } from "../support/dumps/database-portrait.ts";
 import { lastLines } from "../support/background.ts";
 import { listFiles } from "../support/scenarios/files.ts";
 import { type KillLab, openKillLab, type Operation, type Protected } from "../support/scenarios/kill-lab.ts";
-import { openRandom } from "./random.ts";
+import { openRandom } from "../support/ledger/random.ts";
 
 /** A backup that was reported as good, and what its database looked like. */
 interface Good {

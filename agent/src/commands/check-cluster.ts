@@ -2,9 +2,14 @@ import { checkCluster } from "../postgres/check/check.ts";
 import type { Handler } from "./handler.ts";
 import { required } from "./required.ts";
 
-/** Connects to a cluster and looks whether it can be protected. */
-export const checkClusterCommand: Handler<"checkCluster"> = async (spec, { signal, secret, clientFiles: files }) => {
+/** Connects to a cluster and looks whether it can be protected; runs what was confirmed to mend it. */
+export const checkClusterCommand: Handler<"checkCluster"> = async (
+  spec,
+  { signal, secret, log, clientFiles: files },
+) => {
   const connection = required(spec.connection, "connection");
   const password = secret(connection.passwordSecret);
-  return { result: await checkCluster({ connection, password, files, signal }) };
+  return {
+    result: await checkCluster({ connection, password, files, fixStatements: spec.fixStatements, log, signal }),
+  };
 };

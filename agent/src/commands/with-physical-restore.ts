@@ -4,7 +4,7 @@ import type { BackupToRestore } from "../physical/restore/chain.ts";
 import type { PhysicalRestore } from "../physical/restore/inspect.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { CommandContext } from "./handler.ts";
-import { openReplay } from "./open-replay.ts";
+import { replayFor } from "./replay-for.ts";
 import { required } from "./required.ts";
 import { withStorage } from "./with-storage.ts";
 
@@ -18,9 +18,10 @@ export async function withPhysicalRestore<T>(
   work: (restore: PhysicalRestore) => Promise<T>,
 ): Promise<T> {
   const { operationId, signal, secret } = context;
-  if (command.walRepository && !command.start)
+  const isOfBackup = !command.start && command.target?.point.case === "immediate" && command.target.point.value;
+  if (command.walRepository && !command.start && !isOfBackup)
     fail("NOT_SUPPORTED", "archived WAL is handed out only while Coppice itself starts the server and waits for it", {
-      hint: "add --start, or restore a backup that holds its WAL itself to where it is consistent (--immediate)",
+      hint: "add --start, or restore a backup to where it is consistent: --immediate",
     });
   const opened = new Map<string, Storage>();
   const openNext = async (index: number): Promise<T> => {
@@ -39,9 +40,10 @@ export async function withPhysicalRestore<T>(
     });
     const restore = { command, backups, operationId, signal };
     const newest = required(backups.at(-1), "chain");
-    if (!command.walRepository) return await work({ ...restore, restoreCommand: undefined });
+    // Nobody will be there to hand out WAL, and the backup's own is put into its place.
+    if (!command.walRepository || isOfBackup) return await work({ ...restore, restoreCommand: undefined });
     return await withStorage(command.walRepository, context, async (storage) => {
-      await using replay = await openReplay(command, context, { storage, backups: newest.storage });
+      await using replay = await replayFor(command, context, { storage, backups: newest.storage });
       return await work({ ...restore, restoreCommand: replay.restoreCommand });
     });
   };

@@ -12,7 +12,7 @@ type Output = "table" | "json";
 function integer(most: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (/^\d{1,9}$/.test(text) && value >= 1 && value <= most) return value;
+    if (/^\d{1,10}$/.test(text) && value >= 1 && value <= most) return value;
     return fail("INVALID_FIELD", `${JSON.stringify(text)} is not a number from 1 to ${most}`);
   };
 }
@@ -72,11 +72,19 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     });
 
   withPlace(program.command("restore-directory"))
-    .description("with no control plane: make a data directory of a physical backup that has its WAL in it")
+    .description("with no control plane: make a data directory as the cluster was at a point in time")
     .argument("<cluster>", "name or id of the cluster in the repository, see ls")
     .requiredOption("--into <folder>", "data directory to make; it has to be absent or empty")
-    .option("--backup <id>", "backup (the newest that has its WAL in it)")
-    .option("--start", "start the server, and wait until it has recovered")
+    .option("--at <time>", 'as it was then, such as "2026-11-20 02:55 Europe/Berlin" or "2 hours ago"')
+    .option("--lsn <lsn>", "up to this WAL position")
+    .option("--xid <n>", "up to this transaction", integer(4_294_967_295))
+    .option("--name <name>", "up to this restore point (pg_create_restore_point)")
+    .option("--immediate", "no further than where the backup is consistent")
+    .option("--latest", "up to the latest point there is, which is so without any of these")
+    .option("--exclusive", "leave out what is exactly at the time, position or transaction")
+    .option("--timeline <n>", "timeline to follow (the latest that grew out of the backup's)", integer(4_294_967_295))
+    .option("--backup <id>", "backup (the newest that leads there)")
+    .option("--start", "start the server, hand it its WAL, and wait until it has recovered")
     .option("--port <n>", "port that it is to listen on (its own)", integer(65_535))
     .option("--tablespace <oid=folder>", "another place of a tablespace (may be repeated)", collect)
     .option("--replace", "move what is in the folder aside; it is kept as FOLDER.before-TIME")
@@ -85,7 +93,8 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .addOption(identityOption())
     .addHelpText(
       "after",
-      "\nExample:\n  coppice-agent restore-directory shop --repo /mnt/backups --into /var/lib/postgresql/17/restored --start --port 5433",
+      "\nExample:\n  coppice-agent restore-directory shop --repo /mnt/backups --into /var/lib/postgresql/17/restored --start --port 5433\n" +
+        '  coppice-agent restore-directory shop --repo /mnt/backups --into /srv/pg --at "2026-11-21 14:03:07+01" --plan',
     )
     .action(async (cluster: string, options: Omit<DirectoryOptions, "cluster">) => {
       const { restoreDirectory } = await import("./data-directory/restore-directory.ts");
@@ -123,6 +132,7 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .argument("<destination>", "where it goes: %p")
     .requiredOption("--cluster <id>", "id of the cluster in the repository, see ls")
     .option("--system-identifier <number>", "the server's (of the data directory that it is run in)")
+    .option("--end-lsn <lsn>", "where the archive ends for this server: nothing from there on is handed out")
     .option("--wait <seconds>", "how long to try while the repository is in trouble", integer(86_400), 300)
     .addOption(identityOption())
     .addHelpText(

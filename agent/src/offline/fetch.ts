@@ -2,6 +2,7 @@ import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail, toFailure } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { isWalName } from "../repository/layout.ts";
 import { fetchPatiently } from "../wal/fetch/fetch-patiently.ts";
 import { offlineFailure } from "./offline-failure.ts";
@@ -15,6 +16,8 @@ export interface FetchOptions extends PlaceOptions {
   /** Seconds. */
   readonly wait: number;
   readonly identity?: string;
+  /** Nothing from this position on is handed out. */
+  readonly endLsn?: string;
   /** Name as PostgreSQL gives it by %f. */
   readonly file: string;
   /** Path as it gives it by %p. */
@@ -37,7 +40,8 @@ export async function fetchFromRepository(options: FetchOptions, signal: AbortSi
     const systemIdentifier = options.systemIdentifier ?? (await readSystemIdentifier());
     const identities = options.identity === undefined ? undefined : await readTextFile(options.identity, "identities");
     await using storage = await openPlace(options, signal);
-    const wal = { place: { clusterId, systemIdentifier }, name, identities, signal };
+    const endLsn = options.endLsn === undefined ? undefined : parseLsn(options.endLsn);
+    const wal = { place: { clusterId, systemIdentifier }, name, identities, endLsn, signal };
     return (await fetchPatiently(storage, wal, { path, waitMs: options.wait * 1000 })) ? 0 : absentCode;
   } catch (error) {
     const { message, hint } = toFailure(offlineFailure(error));

@@ -24,6 +24,7 @@ const hints: Partial<Record<Reason, string>> = {
   PASSWORD_MISSING: password,
   PASSWORD_REFUSED: password,
   PROGRAM_FAILED: "read what the program said above",
+  RECOVERY_TARGET_UNREACHABLE: "see what there is with `coppice-agent ls`",
   REPOSITORY_CREDENTIALS_REFUSED:
     "give the right keys: S3 by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, SSH by --identity-file",
   REPOSITORY_SETTINGS_REFUSED: "correct --repo, --endpoint, --region or --path-style",

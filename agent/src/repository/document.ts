@@ -3,10 +3,11 @@ import { fail } from "@coppice/proto/kit/failure";
 
 /**
  * Features of manifest.json and cluster.json that this version knows: streams encrypted by age; databases or a whole
- * cluster as SQL; physical backups, with their WAL in them, and as PostgreSQL's incrementals.
+ * cluster as SQL; physical backups, with their WAL in them or in the archive, and as PostgreSQL's incrementals.
  */
 const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>([
   "age",
+  "archived-wal",
   "cluster-dump",
   "embedded-wal",
   "incremental",

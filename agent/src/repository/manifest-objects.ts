@@ -1,6 +1,7 @@
 import type { BackupManifest, DumpContent } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import { walPrefix } from "./layout.ts";
 
 /** An object of a backup, and what cannot be restored without it: a database's name, a tablespace, all. */
 export interface ManifestObject {
@@ -52,4 +53,23 @@ export function manifestObjects(manifest: BackupManifest): ManifestObject[] {
     ...streams.flatMap(({ affects, stream }) => stream.objects.map((object) => ({ object, affects }))),
     ...(manifest.recipe ? [{ object: manifest.recipe, affects: "recipe" }] : []),
   ];
+}
+
+/** A file of the WAL archive that a backup needs; its object's key is relative to `prefix`. */
+export interface ArchivedWalStream extends ManifestStream {
+  readonly prefix: string;
+  /** As the archive names it: a segment, a part of one, a history. */
+  readonly name: string;
+}
+
+/** The files of the archive that hold a backup's WAL, in order; none of one that has it in itself. */
+export function archivedWalStreams({ clusterId, systemIdentifier, content }: BackupManifest): ArchivedWalStream[] {
+  if (content.case !== "physical" || content.value.archivedWal.length === 0) return [];
+  const prefix = walPrefix({ clusterId, systemIdentifier });
+  return content.value.archivedWal.map((stream) => ({
+    stream,
+    affects: "WAL",
+    prefix,
+    name: stream.objects[0]?.key.split("/").at(-1) ?? "",
+  }));
 }

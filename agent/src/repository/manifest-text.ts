@@ -1,13 +1,15 @@
 import { fromJson, toJson } from "@bufbuild/protobuf";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
+import { archivedWalProblem } from "@coppice/proto/kit/wal/archived-wal";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { isSegmentSize } from "@coppice/proto/kit/wal/segment";
 import { parseCodec } from "../pipeline/stages.ts";
 import { checkFeatures, parseJsonObject } from "./document.ts";
 import { isRelativeKey } from "./layout.ts";
-import { manifestObjects } from "./manifest-objects.ts";
+import { archivedWalStreams, manifestObjects } from "./manifest-objects.ts";
 
 /** The text of manifest.json: proto JSON, every field of it, in the order of the proto. */
 export function formatManifest(manifest: BackupManifest): string {
@@ -49,9 +51,10 @@ function requiredStreams(content: BackupManifest["content"]): (StoredStream | un
 }
 
 /** A position or digest that cannot be read would fail a restore when it is needed most. */
-function checkPhysical({ content }: BackupManifest, key: string): void {
+function checkPhysical(manifest: BackupManifest, key: string): void {
+  const { content } = manifest;
   if (content.case !== "physical") return;
-  const { startLsn, stopLsn, timeline, walSegmentBytes, backupManifestSha256 } = content.value;
+  const { startLsn, stopLsn, timeline, walSegmentBytes, backupManifestSha256, walEmbedded, method } = content.value;
   const lsn = /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/;
   const isSound =
     lsn.test(startLsn) &&
@@ -61,6 +64,24 @@ function checkPhysical({ content }: BackupManifest, key: string): void {
     isSegmentSize(walSegmentBytes) &&
     /^[0-9a-f]{64}$/.test(backupManifestSha256);
   if (!isSound) fail("MANIFEST_UNREADABLE", `${key} does not say which WAL the backup needs`);
+  if (walEmbedded || method === IncrementalMethod.WAL) return;
+  const files = archivedWalStreams(manifest);
+  for (const { stream } of files)
+    if (stream.objects.length !== 1 || !stream.objects.every(isSoundObject) || !parseCodec(stream.codec))
+      fail("MANIFEST_UNREADABLE", `${key} describes archived WAL wrongly`);
+  const names = files.map(({ name }) => name);
+  const problem = archivedWalProblem(names, {
+    timeline,
+    startLsn: parseLsn(startLsn),
+    stopLsn: parseLsn(stopLsn),
+    segmentBytes: walSegmentBytes,
+  });
+  if (problem !== undefined)
+    fail("MANIFEST_UNREADABLE", `${key} does not name all WAL that the backup needs: ${problem}`);
+}
+
+function isSoundObject({ key, sizeBytes, sha256 }: StoredObject): boolean {
+  return isRelativeKey(key) && sizeBytes >= 0n && /^[0-9a-f]{64}$/.test(sha256);
 }
 
 function checkContent(manifest: BackupManifest, key: string): void {
@@ -76,8 +97,7 @@ function checkContent(manifest: BackupManifest, key: string): void {
   checkPhysical(manifest, key);
   const seen = new Set<string>();
   for (const { object } of manifestObjects(manifest)) {
-    const isSound = isRelativeKey(object.key) && object.sizeBytes >= 0n && /^[0-9a-f]{64}$/.test(object.sha256);
-    if (!isSound || seen.has(object.key)) {
+    if (!isSoundObject(object) || seen.has(object.key)) {
       fail("MANIFEST_UNREADABLE", `${key} describes object ${JSON.stringify(object.key)} wrongly`);
     }
     seen.add(object.key);

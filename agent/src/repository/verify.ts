@@ -17,7 +17,13 @@ import type { Storage } from "../storage/storage.ts";
 import { requireClusterFile } from "./cluster-file.ts";
 import { fetchManifest, parseManifestOf, readChecked } from "./get.ts";
 import { backupPrefix, manifestKey } from "./layout.ts";
-import { type ManifestObject, manifestObjects, type ManifestStream, manifestStreams } from "./manifest-objects.ts";
+import {
+  archivedWalStreams,
+  type ManifestObject,
+  manifestObjects,
+  type ManifestStream,
+  manifestStreams,
+} from "./manifest-objects.ts";
 
 /** What a verification found, and the failure that it amounts to. */
 export interface Verified {
@@ -52,14 +58,27 @@ const problemReasons: readonly Reason[] = [
   "REPOSITORY_NOT_READABLE",
 ];
 
+/** An object to read, and where its key begins. */
+interface PlacedObject extends ManifestObject {
+  readonly prefix: string;
+}
+
+interface PlacedStream extends ManifestStream {
+  readonly prefix: string;
+}
+
+function placedObjects({ stream, affects, prefix }: PlacedStream): PlacedObject[] {
+  return stream.objects.map((object) => ({ object, affects, prefix }));
+}
+
 interface Found {
   readonly problem: ObjectProblem;
   readonly reason: string;
 }
 
 /**
- * Re-reads and re-hashes everything a backup consists of, each object once, and looks into it where that is wanted. What
- * is wrong with the backup is in the result; it throws only when it could not look (REPOSITORY_UNREACHABLE,
+ * Re-reads and re-hashes everything a backup consists of, each object once, and looks into it where that is wanted; the
+ * files of the WAL archive that it needs are among it. What is wrong with the backup is in the result; it throws only when it could not look (REPOSITORY_UNREACHABLE,
  * FEATURE_UNKNOWN, the signal's reason, or as `openContent`).
  */
 export async function verifyBackup(
@@ -70,7 +89,9 @@ export async function verifyBackup(
   const prefix = backupPrefix(address);
   const found: Found[] = [];
   const { manifest, bytes: manifestBytes } = await lookAtManifest(storage, address, signal, found);
-  const objects = manifest ? manifestObjects(manifest) : [];
+  const archived = manifest ? archivedWalStreams(manifest) : [];
+  const own = (manifest ? manifestObjects(manifest) : []).map((object) => ({ ...object, prefix }));
+  const objects: PlacedObject[] = [...own, ...archived.flatMap(placedObjects)];
   const checkContent = manifest && (await openContent?.(manifest));
   const work = create(WorkDoneSchema, {
     phase: "verifying",
@@ -81,13 +102,13 @@ export async function verifyBackup(
   let readObjects = manifestBytes === undefined ? 0 : 1;
 
   /** The bytes of an object; when they are wrong it says so in the result and fails. Not read to its end, it counts as not begun. */
-  async function* read({ object, affects }: ManifestObject): AsyncGenerator<Buffer, void> {
+  async function* read({ object, affects, prefix: at }: PlacedObject): AsyncGenerator<Buffer, void> {
     const before = { doneBytes: work.doneBytes, doneItems: work.doneItems };
     let isRead = false;
     work.item = affects;
     report(() => work);
     try {
-      for await (const chunk of readChecked(storage, { prefix, object, signal })) {
+      for await (const chunk of readChecked(storage, { prefix: at, object, signal })) {
         work.doneBytes += BigInt(chunk.length);
         report(() => work);
         yield chunk;
@@ -97,7 +118,7 @@ export async function verifyBackup(
     } catch (error) {
       isRead = true;
       signal.throwIfAborted();
-      found.push(asFound(error, prefix + object.key, affects));
+      found.push(asFound(error, at + object.key, affects));
       throw error;
     } finally {
       if (isRead) work.doneItems++;
@@ -106,7 +127,7 @@ export async function verifyBackup(
   }
 
   /** One object after the other, each whatever the others were like. */
-  async function readAll(wanted: readonly ManifestObject[]): Promise<void> {
+  async function readAll(wanted: readonly PlacedObject[]): Promise<void> {
     for (const object of wanted) {
       const problems = found.length;
       try {
@@ -118,8 +139,9 @@ export async function verifyBackup(
   }
 
   /** Looks into a stream, and then reads what that did not get to: it stops at the first thing that is wrong. */
-  async function readStream({ stream, affects }: ManifestStream, check: CheckContent): Promise<void> {
-    const own = stream.objects.map((object) => ({ object, affects }));
+  async function readStream(placed: PlacedStream, check: CheckContent): Promise<void> {
+    const { stream, affects } = placed;
+    const own = placedObjects(placed);
     const problems = found.length;
     let [begun, ended] = [0, 0];
     async function* chunks() {
@@ -139,13 +161,14 @@ export async function verifyBackup(
       // Not read to its end, so that nothing is known of its digest yet.
       await readAll(own.slice(ended));
       // Wrong bytes say it better than what a program made of them.
-      if (found.length === problems) found.push(asFound(error, prefix + (own[0]?.object.key ?? ""), affects));
+      if (found.length === problems) found.push(asFound(error, placed.prefix + (own[0]?.object.key ?? ""), affects));
     }
   }
 
   if (checkContent && manifest) {
-    for (const stream of manifestStreams(manifest)) await readStream(stream, checkContent);
-    await readAll(objects.filter(({ affects, object }) => affects === "recipe" && object === manifest.recipe));
+    for (const stream of manifestStreams(manifest)) await readStream({ ...stream, prefix }, checkContent);
+    for (const stream of archived) await readStream(stream, checkContent);
+    await readAll(own.filter(({ affects, object }) => affects === "recipe" && object === manifest.recipe));
   } else await readAll(objects);
   work.item = "";
   onProgress(work);

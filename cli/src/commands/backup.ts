@@ -83,8 +83,9 @@ export function addBackupCommands(program: Command, execute: Execute): void {
       "coppice backup create shop --to main --database orders --database customers",
       "coppice backup create shop --format plain --codec gzip --cluster-dump",
       "coppice backup create shop --database orders --table public.log* --statement-timeout 2h",
-      "coppice backup create shop --kind full --wal embedded",
-      "coppice backup create shop --kind incremental --wal embedded",
+      "coppice backup create shop --kind full",
+      "coppice backup create shop --kind incremental",
+      "coppice backup create shop --kind full --wal archive --wal-wait 10m",
       "coppice backup create shop --kind full --wal embedded --max-rate 50MB --checkpoint spread",
       "coppice backup create shop --no-wait -o name",
     ],
@@ -167,9 +168,15 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
   const { spec } = operation;
   const isKnown = spec.case === "createBackup" || spec.case === "createPhysicalBackup";
   const to = isKnown ? spec.value.repositoryName : "";
+  const wal =
+    spec.case !== "createPhysicalBackup"
+      ? ""
+      : spec.value.walRepository === ""
+        ? ", its WAL in it"
+        : ", its WAL in the archive there";
   await session.answer({
     json: () => protoJson(OperationSchema, operation),
-    table: () => session.success(`${cluster} would be backed up to ${to}; nothing was done`),
+    table: () => session.success(`${cluster} would be backed up to ${to}${wal}; nothing was done`),
     names: () => [cluster],
   });
   return 0;

@@ -16,11 +16,11 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { backupRoleStatements, makeRolePassword } from "./cluster/backup-role.ts";
+import { checkCluster, type CheckOptions, checkOptions } from "./cluster/check.ts";
 import { describeUnknown, formatRunState } from "./cluster/run-state.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
-import { labelOption, operationOptions, repeatableOption, yesOption } from "../input/options.ts";
+import { labelOption, repeatableOption, yesOption } from "../input/options.ts";
 import { type PasswordOptions, passwordOptions, readPassword } from "../input/password.ts";
-import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import { formatDetails } from "../output/details.ts";
 import { formatRelative } from "../output/elapsed.ts";
 import { enumLabel } from "../output/enum-label.ts";
@@ -93,13 +93,13 @@ export function addClusterCommands(program: Command, execute: Execute): void {
     examples: ["coppice cluster get shop"],
     run: get,
   });
-  addCommand<OperationOptions>(group, execute, {
+  addCommand<CheckOptions>(group, execute, {
     name: "check",
-    summary: "connect to a cluster and look whether it can be protected",
+    summary: "connect to a cluster, look whether it can be protected, and say what mends what is wrong",
     arguments: [clusterArgument],
-    options: operationOptions(),
-    examples: ["coppice cluster check shop"],
-    run: check,
+    options: checkOptions(),
+    examples: ["coppice cluster check shop", "coppice cluster check shop --fix"],
+    run: checkCluster,
   });
   addCommand<UpdateOptions>(group, execute, {
     name: "update",
@@ -330,12 +330,6 @@ function describeWindow(window: RecoveryWindow | undefined): string {
   const to = instantOf(window.endTime) ?? window.endLsn;
   const gaps = window.gaps.map(({ startLsn, endLsn }) => `${startLsn} to ${endLsn}`);
   return `from ${from} to ${to}, timeline ${window.timeline}${gaps.length > 0 ? `, without ${gaps.join(", ")}` : ""}`;
-}
-
-async function check(session: Session, options: OperationOptions, cluster: string): Promise<number> {
-  const api = await session.api();
-  const operation = await api.clusters.checkCluster({ cluster, requestId: session.newRequestId() });
-  return await seeThrough(session, api, operation, options);
 }
 
 async function update(session: Session, options: UpdateOptions, name: string): Promise<void> {

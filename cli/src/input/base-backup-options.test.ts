@@ -26,7 +26,15 @@ test("flags of a physical backup become its options", () => {
     acceptCorrupt: true,
     label: "x",
   });
-  expect(baseBackupOptionsFromFlags(BackupKind.FULL, parse())).toMatchObject({ walEmbedded: false, maxRateBytes: 0n });
+  const plain = baseBackupOptionsFromFlags(BackupKind.FULL, parse());
+  expect(plain).toMatchObject({ walEmbedded: false, walArchived: false, maxRateBytes: 0n });
+  expect(plain.walWait).toBeUndefined();
+  const archived = parse("--wal", "archive", "--wal-wait", "10m");
+  expect(baseBackupOptionsFromFlags(BackupKind.FULL, archived)).toMatchObject({
+    walEmbedded: false,
+    walArchived: true,
+    walWait: { seconds: 600n },
+  });
 });
 
 test("an incremental may name its parent, and a full has none", () => {
@@ -42,6 +50,7 @@ test.each([
   [["--no-owner", "--jobs", "2"], "--jobs, --no-owner: that is about dumps"],
   [["--codec", "gzip", "--level", "12"], "--level 12 is none of --codec gzip"],
   [["--codec", "none", "--level", "1"], "--level 1 is none of --codec none"],
+  [["--wal", "embedded", "--wal-wait", "1m"], "--wal-wait: WAL that is embedded is not waited for"],
 ])("a physical backup with %j is refused", (words, message) => {
   expect(() => baseBackupOptionsFromFlags(BackupKind.FULL, parse(...words))).toThrow(message);
 });

@@ -1,4 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import {
   BaseBackupCodec,
   type BaseBackupOptions,
@@ -10,10 +11,12 @@ import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { parseSize } from "@coppice/proto/kit/size";
 import { InvalidArgumentError, Option } from "commander";
 import { type DumpFlags, dumpFlags } from "./dump-options.ts";
+import { durationOption } from "./options.ts";
 
 /** Flags that say how a physical backup is taken, beside --codec and --level, which dumps have too. */
 export interface BaseBackupFlags extends Pick<DumpFlags, "codec" | "level"> {
-  readonly wal?: "embedded";
+  readonly wal?: "archive" | "embedded";
+  readonly walWait?: number;
   readonly checkpoint?: keyof typeof checkpoints;
   readonly maxRate?: bigint;
   readonly acceptCorrupt?: boolean;
@@ -25,10 +28,20 @@ const checkpoints = { fast: CheckpointMode.FAST, spread: CheckpointMode.SPREAD }
 const codecs = { zstd: BaseBackupCodec.ZSTD, gzip: BaseBackupCodec.GZIP, none: BaseBackupCodec.NONE };
 const leastRate = 32n << 10n;
 const mostRate = 1n << 30n;
+const mostWalWaitMs = 604_800_000;
 
 /** Those flags, for commands that take them. */
 export const baseBackupFlags = () => [
-  new Option("--wal <where>", "physical: embedded puts the WAL that it needs into it").choices(["embedded"]),
+  new Option(
+    "--wal <where>",
+    "physical: where the WAL that it needs goes (archive where `wal setup` archives into the same repository and works, else embedded in it)",
+  ).choices(["archive", "embedded"]),
+  durationOption(
+    "--wal-wait <time>",
+    "with --wal archive: fail when no more of it comes for so long (1h)",
+    1000,
+    mostWalWaitMs,
+  ),
   new Option("--parent <backup>", "incremental: what it builds on (the newest that can be one)"),
   new Option("--checkpoint <mode>", "physical: how it begins (fast)").choices(Object.keys(checkpoints)),
   new Option("--max-rate <size>", "physical: most bytes a second, 32KiB to 1GiB (none)").argParser(parseRate),
@@ -65,6 +78,9 @@ export function baseBackupOptionsFromFlags(
       hint: "leave it out, or take a dump with --kind dump",
     });
   }
+  if (flags.wal === "embedded" && flags.walWait !== undefined) {
+    fail("INVALID_FIELD", "--wal-wait: WAL that is embedded is not waited for", { hint: "leave one of them out" });
+  }
   refuseWrongLevel(flags);
   const init: MessageInitShape<typeof BaseBackupOptionsSchema> = {
     checkpoint: flags.checkpoint === undefined ? CheckpointMode.UNSPECIFIED : checkpoints[flags.checkpoint],
@@ -74,6 +90,8 @@ export function baseBackupOptionsFromFlags(
     acceptCorrupt: flags.acceptCorrupt ?? false,
     label: flags.backupLabel ?? "",
     walEmbedded: flags.wal === "embedded",
+    walArchived: flags.wal === "archive",
+    ...(flags.walWait === undefined ? {} : { walWait: durationFromMs(flags.walWait) }),
     parent: flags.parent ?? "",
   };
   return create(BaseBackupOptionsSchema, init);

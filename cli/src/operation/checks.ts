@@ -1,4 +1,4 @@
-import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { type AppliedStatement, type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { printable } from "../output/printable.ts";
 import type { Terminal } from "../output/terminal.ts";
 
@@ -17,4 +17,18 @@ export function formatChecks(items: readonly CheckItem[], paint: Terminal["paint
       return fix ? `${line}    fix: ${printable(fix)}\n` : line;
     })
     .join("");
+}
+
+/** The statements that mend items and take effect without a restart, each once, in order. */
+export function liveStatements(items: readonly CheckItem[]): string[] {
+  const live = items.filter(({ needsRestart }) => !needsRestart);
+  return [...new Set(live.flatMap(({ statements }) => statements))];
+}
+
+/** What was run of the confirmed statements, and what it changed; nothing where none was asked for. */
+export function describeFixes(applied: readonly AppliedStatement[], mended: readonly CheckItem[]): string[] {
+  return [
+    ...applied.map(({ statement, problem }) => (problem ? `! refused: ${statement} ${problem}` : `ran: ${statement}`)),
+    ...mended.map(({ name, message }) => `mended: ${name}, it was: ${message}`),
+  ];
 }

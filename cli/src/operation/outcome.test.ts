@@ -1,8 +1,9 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { CheckItemSchema, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { expect, test } from "vitest";
+import { liveStatements } from "./checks.ts";
 import { formatOutcome, outcomeName, sawTrouble } from "./outcome.ts";
 import { formatSetback } from "./setback.ts";
 
@@ -120,6 +121,44 @@ test("a check that saw something bad does not read as a success, and says what m
       "  ✗ reachable  no folder\n" +
       "    fix: make it\n",
   );
+});
+
+test("a check that ran confirmed statements says which, what they mended, and what was refused", () => {
+  const checked = (problem: string) =>
+    operationOf({
+      state: OperationState.SUCCEEDED,
+      spec: { case: "checkCluster", value: { clusterName: "shop", fixStatements: ["ALTER ROLE a REPLICATION;"] } },
+      result: {
+        case: "checkedCluster",
+        value: {
+          items: [{ name: "connection", status: CheckStatus.OK, message: "it answers" }],
+          applied: [{ statement: "ALTER ROLE a REPLICATION;", problem }],
+          mended: problem ? [] : [{ name: "replication-role", message: "no REPLICATION" }],
+        },
+      },
+    });
+  const good = checked("");
+  expect(sawTrouble(good)).toBe(false);
+  expect(formatOutcome(good, { paint: plain, now })).toBe(
+    "✓ cluster shop can be protected, checked in 14 s\n" +
+      "  ran: ALTER ROLE a REPLICATION;\n" +
+      "  mended: replication-role, it was: no REPLICATION\n" +
+      "  ✓ connection  it answers\n" +
+      "  next: coppice backup create shop\n",
+  );
+  const bad = checked("permission denied");
+  expect(sawTrouble(bad)).toBe(true);
+  expect(formatOutcome(bad, { paint: plain, now })).toContain(
+    "✗ cluster shop refused statements that mend it, checked in 14 s\n" +
+      "  next: run them as a superuser, with psql\n" +
+      "  ! refused: ALTER ROLE a REPLICATION; permission denied\n",
+  );
+});
+
+test("only statements that need no restart are offered, each once and in order", () => {
+  const item = (statements: string[], needsRestart: boolean) => create(CheckItemSchema, { statements, needsRestart });
+  const items = [item(["a;", "reload;"], false), item(["b;"], true), item([], false), item(["c;", "reload;"], false)];
+  expect(liveStatements(items)).toEqual(["a;", "reload;", "c;"]);
 });
 
 test("a cleaning says what it found, and one that only looked how to remove it", () => {

@@ -2,7 +2,7 @@
 import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { formatSize } from "@coppice/proto/kit/size";
-import { formatChecks } from "./checks.ts";
+import { describeFixes, formatChecks } from "./checks.ts";
 import { describePhysicalPlan, formatCreatedPhysicalBackup, formatRestoredDataDirectory } from "./physical.ts";
 import { describePlan, itemsOfPlan } from "./plan.ts";
 import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
@@ -40,11 +40,20 @@ export function workedMs({ startTime, createTime, endTime }: Operation): number 
 }
 
 const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describe<Case> } = {
-  checkedCluster: ({ items }, operation, { paint }) => {
+  checkedCluster: ({ items, applied, mended }, operation, { paint }) => {
     const { spec } = operation;
     const name = spec.case === "checkCluster" ? spec.value.clusterName : "";
     const took = `checked in ${formatElapsed(workedMs(operation))}`;
+    const changes = describeFixes(applied, mended);
+    if (applied.some(({ problem }) => problem !== "")) {
+      const message = `cluster ${name} refused statements that mend it, ${took}`;
+      const hint = "run them as a superuser, with psql";
+      return formatFailure({ message, hint, fields: [] }, paint) + linesOf(changes) + formatChecks(items, paint);
+    }
+    if (spec.case === "checkCluster" && spec.value.fixStatements.length > 0 && applied.length === 0)
+      changes.push("none of the confirmed statements was run: the check did not ask for them any more");
     return formatLook(items, paint, {
+      changes,
       good: `cluster ${name} can be protected, ${took}`,
       bad: `cluster ${name} cannot be protected, ${took}`,
       next: `coppice backup create ${name}`,
@@ -156,12 +165,28 @@ const linesOf = (facts: readonly string[]) => facts.map((fact) => `  ${printable
 function formatLook(
   items: readonly CheckItem[],
   paint: Terminal["paint"],
-  { good, bad, facts = [], next }: { good: string; bad: string; facts?: readonly string[]; next?: string },
+  {
+    good,
+    bad,
+    changes = [],
+    facts = [],
+    next,
+  }: {
+    good: string;
+    bad: string;
+    /** What was changed: said however it reads. */
+    changes?: readonly string[];
+    facts?: readonly string[];
+    next?: string;
+  },
 ): string {
   const failed = items.find(isFailed);
-  if (failed) return formatFailure({ message: bad, hint: failed.fix, fields: [] }, paint) + formatChecks(items, paint);
+  if (failed) {
+    const done = formatFailure({ message: bad, hint: failed.fix, fields: [] }, paint) + linesOf(changes);
+    return done + formatChecks(items, paint);
+  }
   const nextLine = next ? `  ${paint("dim", "next:")} ${next}\n` : "";
-  return formatSuccess(paint, good, { facts }) + formatChecks(items, paint) + nextLine;
+  return formatSuccess(paint, good, { facts: [...changes, ...facts] }) + formatChecks(items, paint) + nextLine;
 }
 
 const isFailed = ({ status }: CheckItem) => status === CheckStatus.FAILED;
@@ -171,6 +196,7 @@ export function sawTrouble({ result }: Operation): boolean {
   switch (result.case) {
     case "checkedCluster":
     case "checkedRepository":
+      return result.value.items.some(isFailed) || result.value.applied.some(({ problem }) => problem !== "");
     case "physicalPlan":
       return result.value.items.some(isFailed);
     case "restorePlan":

@@ -29,7 +29,9 @@ export function formatCreatedPhysicalBackup(
   const cluster = spec.case === "createPhysicalBackup" ? spec.value.clusterName : "";
   const isIncremental = created.kind === BackupKind.INCREMENTAL;
   const sizes = `${formatSize(created.dataBytes)} → ${formatSize(created.storedBytes)}`;
-  const facts = [`WAL from ${created.startLsn} to ${created.stopLsn}, consistent at its end`];
+  const isArchived = spec.case === "createPhysicalBackup" && spec.value.walRepository !== "";
+  const wal = isArchived ? "in the archive" : "in the backup";
+  const facts = [`WAL from ${created.startLsn} to ${created.stopLsn}, ${wal}, consistent at its end`];
   if (isIncremental && created.parent) facts.push(`what has changed since ${created.parent}`);
   if (created.fullReason) facts.push(`! it became a full backup: ${created.fullReason}`);
   if (created.corruptPages) facts.push("! pages failed their checksums, which was accepted: restore and check it");

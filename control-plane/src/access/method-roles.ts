@@ -47,6 +47,7 @@ export const methodRoles = {
     listClusters: "VIEWER",
     updateCluster: "ADMIN",
     checkCluster: "OPERATOR",
+    fixCluster: "ADMIN",
     discoverClusters: "VIEWER",
     deleteCluster: "ADMIN",
     updateWalArchive: "ADMIN",

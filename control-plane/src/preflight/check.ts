@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { CheckClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import type { CheckClusterRequest, FixClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { CheckClusterSpecSchema, CheckRepositorySpecSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { CheckRepositoryRequest } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { newId } from "@coppice/proto/kit/id";
@@ -9,13 +9,20 @@ import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
 import { primaryInstance } from "./primary-instance.ts";
 
-/** Resolves a request for a check of a cluster. Errors: CLUSTER_NOT_FOUND. */
-export async function prepareClusterCheck(db: Database, request: CheckClusterRequest): Promise<Prepared> {
+/** Resolves a request for a check of a cluster, with statements that were confirmed or without. Errors: CLUSTER_NOT_FOUND. */
+export async function prepareClusterCheck(
+  db: Database,
+  request: CheckClusterRequest | FixClusterRequest,
+): Promise<Prepared> {
   const cluster = await requireCluster(db, request.cluster);
   const { id, name } = cluster.row;
+  const fixStatements = "statements" in request ? request.statements : [];
   return {
     operationId: newId("op"),
-    spec: { case: "checkCluster", value: create(CheckClusterSpecSchema, { cluster: id, clusterName: name }) },
+    spec: {
+      case: "checkCluster",
+      value: create(CheckClusterSpecSchema, { cluster: id, clusterName: name, fixStatements }),
+    },
     hostId: primaryInstance(cluster).hostId,
     clusterId: id,
     repositoryId: undefined,

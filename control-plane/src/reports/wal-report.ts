@@ -16,9 +16,9 @@ import {
   type WalServer,
 } from "../catalog/physical/wal-knowledge.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
-import { addRuns } from "../recovery/extents.ts";
-import { microsecondsOf } from "../recovery/microseconds.ts";
-import { parseTimelineHistory } from "../recovery/timeline-history.ts";
+import { addRuns } from "@coppice/proto/kit/recovery/extents";
+import { microsecondsOf } from "@coppice/proto/kit/recovery-point/microseconds";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 
 /** For so long all that is known of times is kept. */
 const keptMs = 7 * 24 * 3_600_000;

@@ -71,6 +71,7 @@ export function clusterService(options: {
       return describe(catalog.db, await requireCluster(catalog.db, id));
     },
     checkCluster: (request, context) => start(request, context, (tx) => prepareClusterCheck(tx, request)),
+    fixCluster: (request, context) => start(request, context, (tx) => prepareClusterCheck(tx, request)),
     async discoverClusters(request) {
       return { hosts: await discover(catalog.db, request.host) };
     },

@@ -20,7 +20,7 @@ import { repositoryNames } from "../catalog/repository.ts";
 import { requireCluster } from "../inventory/require.ts";
 import { readRecoveryInput } from "../preflight/physical/recovery-input.ts";
 import { resolveWalArchive, type WantedArchive } from "../preflight/physical/wal-archive.ts";
-import { recoveryWindows } from "../recovery/windows.ts";
+import { recoveryWindows } from "@coppice/proto/kit/recovery/windows";
 import { auditedCall } from "./audited-call.ts";
 import { claimCreate } from "./claim-create.ts";
 import { windowMessages } from "./convert/recovery-window.ts";

@@ -44,6 +44,16 @@ export function physicalResult(command: BackupPhysicalCommand, physical: Physica
     codec: "zstd",
     objects: [{ key: `data/${name}.zst.0000`, sizeBytes: 10n, sha256: "a".repeat(64) }],
   });
+  const archived = {
+    codec: "zstd",
+    objects: [
+      {
+        key: "00000001/0000000100000000/000000010000000000000002",
+        sizeBytes: 10n,
+        sha256: "a".repeat(64),
+      },
+    ],
+  };
   return create(BackupPhysicalResultSchema, {
     manifest: create(BackupManifestSchema, {
       formatVersion: 1,
@@ -70,7 +80,7 @@ export function physicalResult(command: BackupPhysicalCommand, physical: Physica
           walSegmentBytes: 16_777_216n,
           dataBytes: 1000n,
           walEmbedded: options?.walEmbedded ?? false,
-          ...(options?.walEmbedded ? { wal: stream("wal.tar") } : {}),
+          ...(options?.walEmbedded ? { wal: stream("wal.tar") } : { archivedWal: [archived] }),
           parentBackupId: parent?.backupId ?? "",
           ...physical,
         }),
@@ -97,7 +107,7 @@ export async function makePhysical(
     cluster: db.name,
     repository: db.name,
     kind,
-    physical: { walEmbedded },
+    physical: { walEmbedded, walArchived: !walEmbedded },
   });
   const command = await agent.next("command");
   agent.accept(command);

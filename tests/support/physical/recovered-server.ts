@@ -11,10 +11,15 @@ export interface RecoveredServer extends AsyncDisposable {
   sql(database: string, text: string): Promise<string>;
 }
 
-const readyMs = 60_000;
-
-/** Starts the programs of a server's major on another data directory, and waits until its recovery has ended. */
-export async function startRecovered(source: PostgresServer, dataDir: string): Promise<RecoveredServer> {
+/**
+ * Starts the programs of a server's major on another data directory, and waits until its recovery has ended. What it logs
+ * lies beside the directory, with `.log` behind its name.
+ */
+export async function startRecovered(
+  source: PostgresServer,
+  dataDir: string,
+  readyMs = 60_000,
+): Promise<RecoveredServer> {
   const { owner, binDir, superuser } = source;
   const [port, socketDir, logFile] = [await freePort(), source.socketDir, `${dataDir}.log`];
   const asOwner = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--init-groups"];

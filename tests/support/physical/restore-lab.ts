@@ -17,7 +17,9 @@ import { openStorage } from "../../../agent/src/storage/open.ts";
 import { freePort } from "../free-port.ts";
 import type { PostgresServer } from "../postgres-servers.ts";
 
-type Changes = Partial<Pick<RestoreToDo, "signal" | "restoreCommand" | "operationId" | "onProgress" | "onRestored">>;
+type Changes = Partial<Pick<RestoreToDo, "signal" | "restoreCommand" | "operationId" | "onProgress" | "onRestored">> & {
+  readonly identities?: string;
+};
 
 interface CommandChanges {
   readonly tablespaces?: { oid: number; location: string }[];
@@ -80,7 +82,7 @@ export async function openRestoreLab(server: PostgresServer, repository: string)
       kind: { case: "filesystem", value: { path: repository } },
     });
     await using storage = await openStorage(location, { operationId: "op_restore", signal });
-    const backups = command.chain.map((address) => ({ storage, address, identities: undefined }));
+    const backups = command.chain.map((address) => ({ storage, address, identities: changes.identities }));
     return await work({
       command,
       backups,

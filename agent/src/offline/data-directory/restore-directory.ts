@@ -1,25 +1,35 @@
 import { createHash } from "node:crypto";
-import { resolve } from "node:path";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalCommand,
   RestorePhysicalCommandSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
+import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
 import { formatSize } from "@coppice/proto/kit/size";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { segmentName } from "@coppice/proto/kit/wal/segment";
 import type { PhysicalRestore } from "../../physical/restore/inspect.ts";
+import { chooseOwner } from "../../physical/restore/owner.ts";
 import { planPhysical } from "../../physical/restore/plan.ts";
 import { restorePhysical } from "../../physical/restore/restore.ts";
-import { findCluster, readRepository } from "../catalog.ts";
+import type { Storage } from "../../storage/storage.ts";
+import { openReplay } from "../../wal/fetch/open-replay.ts";
+import { type FoundCluster, findCluster, readRepository } from "../catalog.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
 import { openProgress } from "../progress.ts";
 import { confirm } from "../restore/confirm.ts";
-import { chooseChain } from "./choose-chain.ts";
+import { fetchCommand, firstSegment, tryFetchCommand } from "./fetch-command.ts";
+import { describeRecovery, planFromRepository, type PlannedRecovery } from "./plan-recovery.ts";
 
 /** What is restored, from where and to where. */
-export interface DirectoryOptions extends PlaceOptions {
+export interface DirectoryOptions extends PlaceOptions, Omit<RecoveryFlags, "action"> {
   /** Name or id of the cluster in the repository. */
   readonly cluster: string;
   /** Data directory to make. */
@@ -94,40 +104,111 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   return 0;
 }
 
-function toCommand(options: DirectoryOptions, chain: RestorePhysicalCommand["chain"]): RestorePhysicalCommand {
+function toCommand(
+  options: DirectoryOptions,
+  { backups }: FoundCluster,
+  { plan, target }: PlannedRecovery,
+): RestorePhysicalCommand {
   const { into, tablespace = [], replace = false, start = false, port = 0 } = options;
+  const { chain, endLsn, walEndLsn } = plan;
   return create(RestorePhysicalCommandSchema, {
-    chain,
-    target: {},
+    chain: chain.map(
+      (id) =>
+        backups.find(({ address }) => address.backupId === id)?.address ??
+        fail("BACKUP_NOT_FOUND", `the planned backup ${id} is gone`),
+    ),
+    target,
     dataDirectory: resolve(into),
     tablespaces: tablespace.map(parseTablespace),
     replace,
     start,
     port,
+    expectedEndLsn: endLsn === undefined ? "" : formatLsn(endLsn),
+    walEndLsn: walEndLsn === undefined ? "" : formatLsn(walEndLsn),
   });
 }
 
+/** A restore_command, and what has to be kept in mind with it. */
+interface WalSupply extends AsyncDisposable {
+  readonly restoreCommand: string | undefined;
+  readonly remarks: readonly string[];
+}
+
 /**
- * Makes a data directory of a physical backup with nothing but this program, or with `plan` says what that would do.
- * Gives the exit code; fails as findCluster, chooseChain and restorePhysical do. Run again after it was killed, it clears
- * away first what it had left.
+ * How the server gets archived WAL: while this program starts it and waits, from this program, which alone has to reach
+ * the repository; started later by somebody else, by a command of its own that is tried beforehand.
+ */
+async function openSupply(
+  options: DirectoryOptions,
+  { plan, input, place }: PlannedRecovery,
+  { storage, identities, signal }: { storage: Storage; identities: string | undefined; signal: AbortSignal },
+): Promise<WalSupply> {
+  await using stack = new AsyncDisposableStack();
+  if (plan.walRepository === undefined) return { restoreCommand: undefined, remarks: [], ...ending(stack) };
+  const { walEndLsn: endLsn } = plan;
+  if (options.start) {
+    const workFolder = await mkdtemp(join(tmpdir(), "coppice-wal-"));
+    stack.defer(() => rm(workFolder, { recursive: true, force: true }));
+    // The server's user has to pass through.
+    await chmod(workFolder, 0o711);
+    const wal = { place, identities, endLsn, signal };
+    const { restoreCommand } = stack.use(await openReplay({ storage, workFolder, wal, onServed: () => {} }));
+    return { restoreCommand, remarks: [], ...ending(stack) };
+  }
+  const restoreCommand = fetchCommand({ ...options, clusterId: place.clusterId, endLsn });
+  const segment = firstSegment(input.extents, plan, (timeline, lsn) => segmentName(timeline, lsn, input.segmentBytes));
+  const user = await chooseOwner(resolve(options.into), signal);
+  const { systemIdentifier } = place;
+  const remarks = await tryFetchCommand(restoreCommand, { user, segment, systemIdentifier, signal });
+  return { restoreCommand, remarks, ...ending(stack) };
+}
+
+function ending(stack: AsyncDisposableStack): AsyncDisposable {
+  const resources = stack.move();
+  return { [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+/**
+ * Makes a data directory as a cluster was at a point in time, with nothing but this program and a repository, or with
+ * `plan` says what that would do. Gives the exit code; fails as findCluster, planFromRepository and restorePhysical do. Run
+ * again after it was killed, it clears away first what it had left.
  */
 export async function restoreDirectory(options: DirectoryOptions, signal: AbortSignal): Promise<number> {
   const identities = options.identity === undefined ? undefined : await readTextFile(options.identity, "identity");
   await using storage = await openPlace(options, signal);
-  const found = chooseChain(findCluster(await readRepository(storage, signal), options.cluster), options.backup);
-  const command = toCommand(
-    options,
-    found.map(({ address }) => address),
-  );
-  const key = JSON.stringify([command.chain.map(({ backupId }) => backupId), command.dataDirectory]);
+  const repository = await readRepository(storage, signal);
+  const cluster = findCluster(repository, options.cluster);
+  for (const { clusterId, key, message } of repository.unreadable)
+    if (clusterId === cluster.id) process.stderr.write(`! left out: ${key}: ${message}\n`);
+  const planned = await plan(cluster, options, { storage, identities, signal });
+  for (const line of describeRecovery(planned.plan)) print(line);
+  const command = toCommand(options, cluster, planned);
+  await using supply = await openSupply(options, planned, { storage, identities, signal });
   const restore: PhysicalRestore = {
     command,
     backups: command.chain.map((address) => ({ storage, address, identities })),
-    restoreCommand: undefined,
-    // The same for every run of the same restore, which so knows what an earlier one left.
-    operationId: `offline${createHash("sha256").update(key).digest("hex").slice(0, 24)}`,
+    restoreCommand: supply.restoreCommand,
+    // The same for every run into that directory, which so knows what an earlier one left.
+    operationId: `offline${createHash("sha256").update(command.dataDirectory).digest("hex").slice(0, 24)}`,
     signal,
   };
-  return options.plan ? await showPlan(restore) : await carryOut(restore, options);
+  if (options.plan) return await showPlan(restore);
+  const exitCode = await carryOut(restore, options);
+  for (const remark of supply.remarks) print(`  ! ${remark}`);
+  return exitCode;
+}
+
+async function plan(
+  cluster: FoundCluster,
+  options: DirectoryOptions,
+  source: { storage: Storage; identities: string | undefined; signal: AbortSignal },
+): Promise<PlannedRecovery> {
+  using progress = openProgress(process.stderr);
+  const work = create(WorkDoneSchema, { phase: "looking for that time in the WAL" });
+  const onSegment = (name: string) => {
+    work.item = name;
+    progress.update(work);
+  };
+  const request = { flags: options, backup: options.backup, now: new Date() };
+  return await planFromRepository(cluster, request, { ...source, onSegment });
 }

@@ -1,3 +1,4 @@
+// One thing: a physical backup from its command to its manifest; what each step does is in a file of its own.
 import { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
@@ -20,15 +21,19 @@ import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { linkSignals } from "@coppice/proto/kit/race";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { majorOf } from "../../postgres/majors.ts";
-import { openReplication } from "../../postgres/replication/open-replication.ts";
+import type { BackupStart } from "../../postgres/replication/base-backup.ts";
+import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
 import { clearAway } from "../../repository/leavings/clear-away.ts";
 import { recipeName } from "../../repository/layout.ts";
 import { manifestObjects } from "../../repository/manifest-objects.ts";
 import { commitManifest, storeText } from "../../repository/put.ts";
 import { type StoredArchives, storeArchives } from "./archives.ts";
+import { awaitArchivedWal } from "./archived-wal.ts";
 import { openEmbeddedWal } from "./embedded-wal.ts";
+import { endSegment } from "./end-segment.ts";
 import { type BackupRequest, prepareBackup, type PreparedBackup } from "./prepare-backup.ts";
 import { formatPhysicalRecipe } from "./recipe.ts";
+import { requireStandby } from "./require-standby.ts";
 import { storeEncoded } from "./store-encoded.ts";
 
 /** Names of objects are plain; the path itself is in the manifest. */
@@ -63,7 +68,12 @@ async function storeConfigFiles(prepared: PreparedBackup): Promise<StoredConfigF
 interface StoredBackup {
   readonly prepared: PreparedBackup;
   readonly archives: StoredArchives;
-  readonly wal: StoredStream;
+  /** Of a backup with its WAL in it. */
+  readonly wal?: StoredStream;
+  /** Of one that leaves it to the archive. */
+  readonly archivedWal?: readonly StoredStream[];
+  /** When the server had come to its end. */
+  readonly endTime: Date;
 }
 
 /** What the server refuses before it has sent a byte is taken as a full one. */
@@ -81,32 +91,89 @@ async function storeOrFull(
   }
 }
 
+function requireTimeline(before: number, now: number): void {
+  if (now !== before)
+    throw new Failure("TIMELINE_CHANGED", `the server went over from timeline ${before} to ${now} during the backup`);
+}
+
+/** The archives of a server that stays what it is meanwhile; `onStart` is waited for before the first byte. */
+async function storeOnTimeline(
+  prepared: PreparedBackup,
+  replication: ReplicationConnection,
+  onStart: (start: BackupStart) => Promise<void>,
+): Promise<Pick<StoredBackup, "prepared" | "archives">> {
+  const { endpoint, facts, request } = prepared;
+  const stored = await storeOrFull(prepared, (way) =>
+    storeArchives(way, replication, async (start) => {
+      requireTimeline(prepared.timeline, start.timeline);
+      await onStart(start);
+    }),
+  ).catch(async (error: unknown) => {
+    if (facts.inRecovery) await requireStandby(endpoint, error, request.signal);
+    throw error;
+  });
+  requireTimeline(stored.archives.start.timeline, stored.archives.result.timeline);
+  return stored;
+}
+
+async function storeWithoutWal(prepared: PreparedBackup): Promise<Pick<StoredBackup, "prepared" | "archives">> {
+  await using replication = await openReplication(prepared.endpoint, { signal: prepared.request.signal });
+  return await storeOnTimeline(prepared, replication, async () => {});
+}
+
+/** The archives, and when the server has ended its part, the proof that their WAL is in the repository's archive. */
+async function storeAndAwaitWal(prepared: PreparedBackup): Promise<StoredBackup> {
+  const { request, address, facts, server, options } = prepared;
+  const { signal, onProgress, command } = request;
+  const { prepared: taken, archives } = await storeWithoutWal(prepared);
+  const endTime = new Date();
+  const { start, result, dataBytes: doneBytes } = archives;
+  const { stopLsn } = result;
+  const wait = (item: string) =>
+    onProgress(create(WorkDoneSchema, { phase: "waiting for WAL", item, doneBytes, totalBytes: doneBytes }));
+  wait("");
+  const isEnded = await endSegment(prepared, stopLsn);
+  const archivedWal = await awaitArchivedWal(request.storage, {
+    place: { clusterId: address.clusterId, systemIdentifier: facts.systemIdentifier },
+    clusterName: command.clusterName,
+    timeline: start.timeline,
+    startLsn: start.lsn,
+    stopLsn,
+    segmentBytes: server.walSegmentBytes,
+    // One that was promoted since never ends the segment that it left its timeline in.
+    mayBePartial: facts.inRecovery || !isEnded,
+    waitMs: options.walWaitMs,
+    signal,
+    onWait: wait,
+  });
+  return { prepared: taken, archives, archivedWal, endTime };
+}
+
 /** Archives and WAL side by side: each fails with what ended it first, and neither goes on without the other. */
-async function storeAll(prepared: PreparedBackup): Promise<StoredBackup> {
+async function storeWithWal(prepared: PreparedBackup): Promise<StoredBackup> {
   const { request, endpoint } = prepared;
   await using wal = await openEmbeddedWal(prepared);
   using both = linkSignals(request.signal, wal.lost);
   const inBoth = { ...prepared, request: { ...request, signal: both.signal } };
   await using replication = await openReplication(endpoint, { signal: both.signal });
-  const { prepared: taken, archives } = await storeOrFull(inBoth, (way) =>
-    storeArchives(way, replication, ({ lsn, timeline }) => wal.start(lsn, timeline)),
+  const { prepared: taken, archives } = await storeOnTimeline(inBoth, replication, ({ lsn, timeline }) =>
+    wal.start(lsn, timeline),
   );
-  const { start, result } = archives;
-  if (result.timeline !== start.timeline)
-    throw new Failure(
-      "TIMELINE_CHANGED",
-      `the server went over from timeline ${start.timeline} to ${result.timeline} during the backup`,
-    );
   request.onProgress(
     create(WorkDoneSchema, { phase: "waiting for WAL", doneBytes: archives.dataBytes, totalBytes: archives.dataBytes }),
   );
-  return { prepared: { ...taken, request }, archives, wal: await wal.finish(result.stopLsn) };
+  const stored = await wal.finish(archives.result.stopLsn);
+  return { prepared: { ...taken, request }, archives, wal: stored, endTime: new Date() };
 }
 
 function describe(
   { options, facts, server, parent, fullReason }: PreparedBackup,
   { start, result, base, tablespaces, backupManifest, backupManifestSha256, dataBytes }: StoredArchives,
-  { wal, configFiles }: { wal: StoredStream; configFiles: StoredConfigFile[] },
+  {
+    wal,
+    archivedWal = [],
+    configFiles,
+  }: Pick<StoredBackup, "wal" | "archivedWal"> & { configFiles: StoredConfigFile[] },
 ): PhysicalContent {
   return create(PhysicalContentSchema, {
     base,
@@ -120,7 +187,7 @@ function describe(
     dataChecksums: server.dataChecksums,
     fromStandby: facts.inRecovery,
     corruptPages: result.checksumFailures > 0,
-    walEmbedded: true,
+    walEmbedded: wal !== undefined,
     dataBytes,
     requiredSettings: { ...server.requiredSettings },
     configFiles,
@@ -129,7 +196,8 @@ function describe(
     fullReason,
     options: options.given,
     dataDirectory: server.dataDirectory,
-    wal,
+    ...(wal ? { wal } : {}),
+    archivedWal: [...archivedWal],
   });
 }
 
@@ -137,9 +205,10 @@ async function takeBackup(prepared: PreparedBackup): Promise<BackupPhysicalResul
   const { request, address, prefix, facts, recipients, startTime } = prepared;
   const { command, storage, signal } = request;
   const configFiles = await storeConfigFiles(prepared);
-  const { prepared: taken, archives, wal } = await storeAll(prepared);
+  const isEmbedded = prepared.options.given.walEmbedded;
+  const { prepared: taken, archives, endTime, ...wal } = await (isEmbedded ? storeWithWal : storeAndAwaitWal)(prepared);
   const { parent } = taken;
-  const physical = describe(taken, archives, { wal, configFiles });
+  const physical = describe(taken, archives, { ...wal, configFiles });
   const recipe = formatPhysicalRecipe({
     clusterName: command.clusterName,
     backupId: address.backupId,
@@ -147,6 +216,7 @@ async function takeBackup(prepared: PreparedBackup): Promise<BackupPhysicalResul
     major: majorOf(facts.serverVersionNum),
     recipients,
     physical,
+    systemIdentifier: facts.systemIdentifier,
     parentFolder: parent?.folder,
   });
   const recipeObject = await storeText(storage, { prefix, key: recipeName, text: recipe, signal });
@@ -154,7 +224,8 @@ async function takeBackup(prepared: PreparedBackup): Promise<BackupPhysicalResul
     formatVersion: 1,
     requiredFeatures: [
       ...(recipients.length > 0 ? ["age"] : []),
-      "embedded-wal",
+      ...(isEmbedded ? [] : ["archived-wal"]),
+      ...(isEmbedded ? ["embedded-wal"] : []),
       ...(parent ? ["incremental"] : []),
       "physical",
     ],
@@ -166,7 +237,7 @@ async function takeBackup(prepared: PreparedBackup): Promise<BackupPhysicalResul
     serverVersionNum: facts.serverVersionNum,
     operationId: request.operationId,
     startTime: timestampFromDate(startTime),
-    endTime: timestampFromDate(new Date()),
+    endTime: timestampFromDate(endTime),
     complete: true,
     tools: [...prepared.codecTools],
     agentVersion: request.agentVersion,

@@ -49,6 +49,8 @@ export interface PreparedBackup {
   readonly endpoint: ResolvedEndpoint;
   readonly facts: ClusterFacts;
   readonly server: ServerFacts;
+  /** The one that the server was on when it was looked at. */
+  readonly timeline: number;
   readonly configFiles: readonly ConfigFile[];
   /** Threads that compress, where the server does. */
   readonly workers: number;
@@ -87,9 +89,23 @@ async function requireReplication(
   return seen;
 }
 
+/** All WAL has to be somewhere: in the backup, or in an archive beside it, where RECOVER.txt can name it. */
+function requireWalPlace(
+  { clusterName, walRepository, backup }: BackupPhysicalCommand,
+  { given }: ResolvedBackupOptions,
+): void {
+  if (given.walEmbedded) return;
+  if (walRepository === undefined)
+    fail("WAL_NOT_ARCHIVED", `WAL of cluster ${clusterName} is not archived, and a physical backup needs it`);
+  if (walRepository.repositoryId !== backup?.repository?.repositoryId)
+    fail("NOT_SUPPORTED", `WAL of cluster ${clusterName} is archived in another repository than the backup's`, {
+      hint: `back up into ${walRepository.name}, or put the WAL into the backup itself: --wal embedded`,
+    });
+}
+
 /**
  * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections and the
- * storage do, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL or NOT_SUPPORTED.
+ * storage do, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or NOT_SUPPORTED.
  */
 export async function prepareBackup(request: BackupRequest): Promise<PreparedBackup> {
   const { command, signal, storage, log } = request;
@@ -101,10 +117,7 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     fail("NOT_SUPPORTED", "this version takes no incremental backups by archived WAL", {
       hint: "take a full one: --kind full",
     });
-  if (!options.given.walEmbedded)
-    fail("NOT_SUPPORTED", "this version takes physical backups with their WAL in them alone", {
-      hint: "ask for it: --wal embedded",
-    });
+  requireWalPlace(command, options);
 
   const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
   await using connection = await openConnection(endpoint, { signal });
@@ -148,6 +161,7 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     endpoint,
     facts,
     server,
+    timeline,
     configFiles,
     // Nobody can ask a server for its cores; two help any, and cost little where there is one.
     workers: facts.isLocal ? Math.max(availableParallelism(), 2) : 2,

@@ -1,8 +1,10 @@
+// One text: RECOVER.txt of physical backups, whose parts name and follow each other.
 import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import { archivedWalStep, archiveSettings, describeArchive } from "./recipe-archive.ts";
 import { digestLines, hereDocument, quoteShell, readStream, showName } from "../../repository/recipe-text.ts";
 
-/** What RECOVER.txt of a physical backup with its WAL in it is written from. */
+/** What RECOVER.txt of a physical backup is written from. */
 export interface PhysicalRecipeFacts {
   readonly clusterName: string;
   readonly backupId: string;
@@ -12,6 +14,8 @@ export interface PhysicalRecipeFacts {
   /** age recipients of every stream; empty means not encrypted. */
   readonly recipients: readonly string[];
   readonly physical: PhysicalContent;
+  /** Of the server: the archive with WAL that is not in the backup is named by it. */
+  readonly systemIdentifier: string;
   /** Folder of the backup that an incremental builds on, beside its own; undefined for a full. */
   readonly parentFolder: string | undefined;
 }
@@ -28,7 +32,7 @@ function streamsOf({ base, tablespaces, backupManifest, wal, configFiles }: Phys
 }
 
 function preamble(facts: PhysicalRecipeFacts): string {
-  const { clusterName, backupId, startTime, major, recipients, physical, parentFolder } = facts;
+  const { clusterName, backupId, startTime, major, recipients, physical, systemIdentifier, parentFolder } = facts;
   const encryption =
     recipients.length === 0
       ? ""
@@ -37,9 +41,10 @@ function preamble(facts: PhysicalRecipeFacts): string {
           .map((recipient) => `\n#   ${recipient}`)
           .join("")}
 #   export IDENTITY=/media/safe/identity.txt`;
-  const codecs = new Set(streamsOf(physical).map(({ codec }) => codec));
+  const codecs = new Set([...streamsOf(physical), ...physical.archivedWal].map(({ codec }) => codec));
   const programs = ["bash", "tar", "sha256sum", ...["zstd", "gzip"].filter((name) => codecs.has(name))];
   if (recipients.length > 0) programs.push("age");
+  const archive = physical.walEmbedded ? "" : `\n${describeArchive({ systemIdentifier })}`;
   const places = physical.tablespaces.map(
     ({ oid, location }) => `
 #   export TABLESPACE_${oid}=/another/folder    # instead of ${showName(location)}`,
@@ -66,7 +71,7 @@ function preamble(facts: PhysicalRecipeFacts): string {
     parentFolder === undefined ? "" : ", pg_combinebackup among them, in PATH"
   }, ${programs.join(", ")}.
 # Say where the data directory is to be made, an absolute path that does not exist or is empty:
-#   export PGDATA=/var/lib/postgresql/${major}/restored${encryption}${tablespaces}${parent}`;
+#   export PGDATA=/var/lib/postgresql/${major}/restored${encryption}${tablespaces}${parent}${archive}`;
 }
 
 const emptyFolder = `empty_folder() {
@@ -196,12 +201,38 @@ const settings = `archive_mode = off
 archive_command = ''
 primary_conninfo = ''
 primary_slot_name = ''
-restore_command = 'false'
-recovery_target = 'immediate'
-recovery_target_timeline = 'current'
 recovery_target_action = 'promote'
 recovery_end_command = ''
 archive_cleanup_command = ''`;
+
+/** After a standby's backup there may be no record at which a server could see that it is where it was to stop. */
+function settingsOfEmbedded({ fromStandby }: PhysicalContent): string {
+  return `restore_command = 'false'
+${fromStandby ? "" : "recovery_target = 'immediate'\n"}recovery_target_timeline = 'current'`;
+}
+
+const verifyUnpacked =
+  'if command -v pg_verifybackup > /dev/null; then pg_verifybackup --quiet --no-parse-wal --ignore=tablespace_map "$PGDATA"; fi';
+
+function walSteps({ physical, systemIdentifier }: PhysicalRecipeFacts): string {
+  if (physical.wal)
+    return `# 4. The WAL that it needs, and a check of every file where pg_verifybackup is there.
+${readStream(physical.wal)} | tar --extract --file=- --directory="$PGDATA/pg_wal"
+${verifyUnpacked}`;
+  return `# 4. A check of every file where pg_verifybackup is there, and of the WAL that it needs in the archive.
+${verifyUnpacked}
+${archivedWalStep({ physical, systemIdentifier })}`;
+}
+
+function recoveryStep({ physical }: PhysicalRecipeFacts): string {
+  const to = physical.wal ? "up to the end of the backup" : "as RECOVER_TO says, from the archive";
+  return `# 5. Recovery ${to}. It archives nowhere until you say so: remove these lines then.
+rm -f "$PGDATA/standby.signal"
+sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
+${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', physical.wal ? `${settings}\n${settingsOfEmbedded(physical)}` : settings)}
+${physical.wal ? "" : `${archiveSettings}\n`}: > "$PGDATA/recovery.signal"
+chmod 700 "$PGDATA"`;
+}
 
 /**
  * The text of RECOVER.txt: comments for people and, between them, the exact commands with standard tools, which make a
@@ -209,8 +240,9 @@ archive_cleanup_command = ''`;
  */
 export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
   const { physical, recipients } = facts;
-  const { base, wal, backupManifest } = physical;
-  if (!base || !wal || !backupManifest) throw new Error("a full backup with its WAL in it lacks one of its archives");
+  const { base, wal, archivedWal, backupManifest } = physical;
+  if (!base || !backupManifest || (!wal && archivedWal.length === 0))
+    throw new Error("a physical backup lacks one of its archives");
   const objects = streamsOf(physical).flatMap((stream) => stream.objects);
   return `${[
     preamble(facts),
@@ -224,16 +256,9 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
     ': "${PGDATA:?set it to the path of the data directory to make}"\nempty_folder "$PGDATA"',
     ...placeTablespaces(physical),
     dataDirectorySteps(facts),
-    `# 4. The WAL that it needs, and a check of every file where pg_verifybackup is there.
-${readStream(wal)} | tar --extract --file=- --directory="$PGDATA/pg_wal"
-if command -v pg_verifybackup > /dev/null; then pg_verifybackup --quiet --no-parse-wal --ignore=tablespace_map "$PGDATA"; fi`,
+    walSteps(facts),
     ...configSteps(physical),
-    `# 5. Recovery up to the end of the backup. It archives nowhere until you say so: remove these lines then.
-rm -f "$PGDATA/standby.signal"
-sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
-${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', settings)}
-: > "$PGDATA/recovery.signal"
-chmod 700 "$PGDATA"`,
+    recoveryStep(facts),
     "echo \"restored; now start it: pg_ctl --pgdata='$PGDATA' --wait start\"",
   ].join("\n\n")}\n`;
 }

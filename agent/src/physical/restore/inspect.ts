@@ -43,7 +43,8 @@ export interface RestoreGround {
 /** Looks at everything that a restore depends on; changes nothing. Fails where not even the looking works. */
 export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreGround> {
   const { command, backups, restoreCommand, signal } = restore;
-  const chain = await openRestoreChain(backups, signal);
+  const opened = await openRestoreChain(backups, signal);
+  const chain = restoreCommand === undefined ? withArchivedWal(opened) : opened;
   const { newest, major } = chain;
   const { content } = newest;
   const { dataDirectory } = command;
@@ -89,6 +90,17 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
   return { items, chain, owner, programs, tablespaces, recovery, freeBytes };
 }
 
+/** With the files of the archive that are unpacked too, because nobody will fetch them for the server. */
+function withArchivedWal(chain: Chain): Chain {
+  const { archivedWal, walSegmentBytes } = chain.newest.content;
+  const objects = archivedWal.flatMap((stream) => stream.objects);
+  return {
+    ...chain,
+    storedBytes: objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, chain.storedBytes),
+    neededBytes: chain.neededBytes + BigInt(objects.length) * walSegmentBytes,
+  };
+}
+
 function describeChain({ links, newest, neededBytes }: Chain): string {
   const { manifest, content } = newest;
   const more = links.length === 1 ? "" : ` on ${links.length - 1} before it`;
@@ -112,24 +124,18 @@ function placeTablespaces(
 
 function seeTarget({ command, restoreCommand }: PhysicalRestore, { newest }: Chain): Sight {
   const { target, start } = command;
-  const { manifest, content } = newest;
+  const { content } = newest;
   const point = target?.point.case;
   recoverySettings({
     target: target ?? fail("INVALID_FIELD", "the command has no target"),
     backupTimeline: content.timeline,
     restoreCommand,
   });
-  if (restoreCommand === undefined) {
-    if (!content.walEmbedded)
-      fail(
-        "WAL_MISSING",
-        `the backup ${manifest.backupId} needs archived WAL from ${content.startLsn} on, and none was named`,
-      );
-    if (point !== undefined && point !== "immediate")
-      fail("RECOVERY_TARGET_UNREACHABLE", `with the WAL of the backup alone recovery ends at ${content.stopLsn}`, {
-        hint: "restore it to where it is consistent: to the latest, or immediate",
-      });
-  }
+  // WAL up to there is in the backup, or named by its manifest and taken out of the archive meanwhile.
+  if (restoreCommand === undefined && point !== undefined && point !== "immediate")
+    fail("RECOVERY_TARGET_UNREACHABLE", `with the WAL of the backup alone recovery ends at ${content.stopLsn}`, {
+      hint: "restore it to where it is consistent: to the latest, or immediate",
+    });
   const where = point === undefined ? "the latest that is there" : point;
   return { message: start ? `the server recovers to ${where}` : `a server started there recovers to ${where}` };
 }

@@ -142,9 +142,12 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
   await startServer(place);
   const { endpoint } = access;
   const address = `${endpoint.host}:${endpoint.port}`;
+  // One for all looks: a server that has two cores for its recovery would spend much of them on logins.
+  let connection: PostgresConnection | undefined;
+  await using _last = { [Symbol.asyncDispose]: async () => await connection?.[Symbol.asyncDispose]() };
   const ended = await waitWhileRunning(place, async (): Promise<Recovered | undefined> => {
     try {
-      await using connection = await openConnection(endpoint, { signal: place.signal, connectTimeoutMs: 5000 });
+      connection ??= await openConnection(endpoint, { signal: place.signal, connectTimeoutMs: 5000 });
       const seen = await connection.queryOne<Seen>(sight);
       if (seen.lsn !== null) onWait(seen.lsn);
       if (seen.in_recovery && !(action === RecoveryAction.PAUSE && seen.paused)) return undefined;
@@ -166,6 +169,8 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       place.signal.throwIfAborted();
       const isFinal = isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE");
       if (isFinal || !isNotYet(error)) throw error;
+      await connection?.[Symbol.asyncDispose]();
+      connection = undefined;
       return undefined;
     }
   });

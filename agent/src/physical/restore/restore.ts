@@ -17,7 +17,7 @@ import { type ServerPlace, stopServer } from "./server.ts";
 import { serverProgram, type ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
 import { putIntoPlace } from "./place.ts";
-import { settlePhysical } from "./settle.ts";
+import { forgetRecovered, settlePhysical } from "./settle.ts";
 import { stageBackup } from "./stage-backup.ts";
 import { dataStaging, listContent, makeOwned, type Marker, readMarker, takeBack, writeMarker } from "./staging.ts";
 
@@ -71,6 +71,8 @@ async function undo(restore: RestoreToDo, { staging, ground }: { staging: string
  */
 export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhysicalResult> {
   const { command, operationId, signal, onProgress, log } = restore;
+  const recovered = await forgetRecovered(command.dataDirectory, operationId);
+  if (recovered !== undefined) log(recovered);
   const earlier = await settlePhysical({ command, operationId, noted: undefined, signal });
   for (const removed of earlier.removed) log(`removed of an earlier run: ${removed}`);
   const ground = requireReady(await inspectRestore(restore));
@@ -100,7 +102,15 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       onProgress(work);
     };
     const unpacking = { user: owner, signal, onBytes };
-    const staged = await stageBackup(chain, { staging, operationId, tablespaces, programs, unpacking, onPhase: say });
+    const staged = await stageBackup(chain, {
+      staging,
+      operationId,
+      tablespaces,
+      programs,
+      takesArchivedWal: recovery.restoreCommand === undefined,
+      unpacking,
+      onPhase: say,
+    });
     const warnings = await writeConfiguration(chain.newest, { data: staged.data, staging, unpacking });
     const stagedPlace: ServerPlace = { data: staged.data, programs, user: owner, signal };
     const extra = await findExtraSettings(stagedPlace, command.port, warnings);

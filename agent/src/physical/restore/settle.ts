@@ -1,4 +1,5 @@
 import { rm, stat } from "node:fs/promises";
+import { join } from "node:path";
 import type {
   RestorePhysicalCommand,
   RestorePhysicalResult,
@@ -39,8 +40,9 @@ export async function settlePhysical({
   const staging = await dataStaging(dataDirectory, operationId);
   const marker = await readMarker(staging);
   if (!marker) {
+    const isThere = (await stat(staging).catch(() => undefined)) !== undefined;
     await rm(staging, { recursive: true, force: true });
-    return { outcome: noted, removed: [] };
+    return { outcome: noted, removed: isThere && !noted ? [`the staging folder ${staging}`] : [] };
   }
   const ended: Marker = noted ? { ...marker, state: "done" } : marker;
   if (ended.state === "placing" && (marker.keptAs === "" || (await isMoved(marker))))
@@ -50,4 +52,19 @@ export async function settlePhysical({
 
 async function isMoved({ keptAs }: Marker): Promise<boolean> {
   return (await stat(keptAs).catch(() => undefined)) !== undefined;
+}
+
+/**
+ * Of an earlier run that was cut off after its server had come to the end of recovery, somebody may use the result since:
+ * it is left as it is, and only forgotten. Gives what to tell people of it; undefined when there is none.
+ */
+export async function forgetRecovered(dataDirectory: string, operationId: string): Promise<string | undefined> {
+  const staging = await dataStaging(dataDirectory, operationId);
+  const marker = await readMarker(staging);
+  const isThere = async (name: string) => (await stat(join(dataDirectory, name)).catch(() => undefined)) !== undefined;
+  if (marker?.state !== "placing" || !(await isThere("global/pg_control")) || (await isThere("recovery.signal")))
+    return undefined;
+  await takeBack(staging, { ...marker, state: "done" });
+  const kept = marker.keptAs === "" ? "" : `; what was there before is kept as ${marker.keptAs}`;
+  return `the cluster in ${dataDirectory} has recovered since an earlier run was cut off, and is left as it is${kept}`;
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
+import { archivedWalStreams } from "../../repository/manifest-objects.ts";
 import type { Chain, ChainLink } from "./chain.ts";
 import type { PlacedTablespace } from "./inspect.ts";
 import { type ServerPrograms, serverProgram } from "./server-programs.ts";
@@ -15,6 +16,8 @@ export interface StagePlace {
   readonly operationId: string;
   readonly tablespaces: readonly PlacedTablespace[];
   readonly programs: ServerPrograms;
+  /** Whether the newest backup's WAL comes out of the archive now, and not when the server asks for it. */
+  readonly takesArchivedWal: boolean;
   readonly unpacking: Unpacking;
   readonly onPhase: (phase: string, item: string) => void;
 }
@@ -53,7 +56,25 @@ export async function linkTablespaces(
   await rm(join(data, "tablespace_map"), { force: true });
 }
 
-async function unpackBackup(link: ChainLink, part: number, place: StagePlace): Promise<Staged> {
+/** Puts the files of the archive that the backup needs where its server looks first. */
+async function unpackArchivedWal(link: ChainLink, data: string, { unpacking, onPhase }: StagePlace): Promise<void> {
+  const { user } = unpacking;
+  const folder = join(data, "pg_wal");
+  await makeOwned(folder, user);
+  for (const { stream, name, prefix } of archivedWalStreams(link.manifest)) {
+    onPhase("unpacking", name);
+    // Of a part of a segment the rest is zeros.
+    const file = join(folder, name.replace(/\.partial\..*$/, ""));
+    await unpackFile({ ...link, prefix }, { stream, file, what: `${name} of the archive` }, unpacking);
+    if (process.geteuid?.() === 0) await chown(file, user.uid, user.gid);
+  }
+}
+
+async function unpackBackup(
+  link: ChainLink,
+  { part, isNewest }: { part: number; isNewest: boolean },
+  place: StagePlace,
+): Promise<Staged> {
   const { staging, operationId, unpacking, tablespaces, onPhase } = place;
   const { user } = unpacking;
   const { content, manifest } = link;
@@ -96,6 +117,7 @@ async function unpackBackup(link: ChainLink, part: number, place: StagePlace): P
     await unpackTar(link, { stream: wal, folder, what: `the WAL of ${manifest.backupId}` }, unpacking);
     await surveyTree(folder);
   }
+  if (isNewest && place.takesArchivedWal) await unpackArchivedWal(link, data, place);
   await linkTablespaces(data, places, user);
   return { data, tree: { files, bytes } };
 }
@@ -155,7 +177,7 @@ async function combine(staged: readonly Staged[], place: StagePlace): Promise<St
 export async function stageBackup({ links }: Chain, place: StagePlace): Promise<Staged> {
   const staged: Staged[] = [];
   for (const [index, link] of links.entries()) {
-    const unpacked = await unpackBackup(link, index, place);
+    const unpacked = await unpackBackup(link, { part: index, isNewest: index === links.length - 1 }, place);
     place.onPhase("comparing", link.manifest.backupId);
     await compareWithManifest(unpacked.data, `the backup ${link.manifest.backupId}`, place);
     staged.push(unpacked);

@@ -9,6 +9,7 @@ import type { OsUser } from "../../host/os-user.ts";
 import { decodePrograms } from "../../pipeline/stages.ts";
 import { openStoredStream } from "../../repository/get.ts";
 import type { ChainLink } from "./chain.ts";
+import { syncAlong } from "./sync-along.ts";
 
 /** What a stream is unpacked with. */
 export interface Unpacking {
@@ -43,7 +44,10 @@ export async function unpackTar(
     file: "tar",
     args: [
       "--extract",
+      "--verbose",
       "--file=-",
+      // What a pipe gives at once, in place of 10 KiB.
+      "--blocking-factor=128",
       `--directory=${folder}`,
       "--preserve-permissions",
       "--no-same-owner",
@@ -61,8 +65,7 @@ export async function unpackTar(
       input,
       ownsChunks: true,
     });
-    chain.output.resume();
-    await chain.done;
+    await Promise.all([chain.done, syncAlong(chain.output, folder)]);
   } catch (error) {
     throw asContentFailure(error, what);
   }

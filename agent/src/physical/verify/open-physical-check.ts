@@ -5,9 +5,12 @@ import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/ma
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
 import { openChain } from "../../host/chain.ts";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { decodePrograms } from "../../pipeline/stages.ts";
+import { archivedWalStreams } from "../../repository/manifest-objects.ts";
 import type { CheckContent } from "../../repository/verify.ts";
 import { readTar, type TarEntry, type TarSink } from "../tar/read.ts";
 import { type Digest, type ManifestFile, openDigest, parseBackupManifest } from "./backup-manifest.ts";
@@ -82,6 +85,7 @@ export function openPhysicalCheck(
   if (manifest.content.case !== "physical") return undefined;
   const physical = manifest.content.value;
   const fitting = matchIdentities(manifest.recipients, identities);
+  const archived = new Map(archivedWalStreams(manifest).map(({ stream, name }) => [stream, name]));
   let files: Map<string, ManifestFile> | undefined;
 
   async function decode(stream: StoredStream, input: Readable, read: (plain: Plain) => Promise<void>): Promise<void> {
@@ -123,9 +127,39 @@ export function openPhysicalCheck(
     check.finish();
   }
 
+  /** Each file by itself, from where it begins to its end or the backup's. */
+  async function checkArchived(plain: Plain, name: string): Promise<void> {
+    const { walSegmentBytes, startLsn, stopLsn, timeline } = physical;
+    const file = parseWalFile(name, walSegmentBytes);
+    if (file?.kind !== "segment" && file?.kind !== "partial") {
+      for await (const _ of plain) signal.throwIfAborted();
+      return;
+    }
+    const [start, stop] = [startLsn, stopLsn].map(parseLsn) as [bigint, bigint];
+    const endLsn = file.startLsn + walSegmentBytes;
+    const check = openWalCheck({
+      systemIdentifier: manifest.systemIdentifier,
+      startLsn: formatLsn(start > file.startLsn ? start : file.startLsn),
+      stopLsn: formatLsn(stop < endLsn ? stop : endLsn),
+      timeline,
+      walSegmentBytes,
+    });
+    const segment = segmentName(timeline, file.startLsn, walSegmentBytes);
+    await check.onEntry({ name: segment, type: "file", sizeBytes: Number(walSegmentBytes), target: "", mode: 0o600 });
+    let sizeBytes = 0n;
+    for await (const piece of plain) {
+      sizeBytes += BigInt(piece.length);
+      await check.onContent(Buffer.from(piece.buffer, piece.byteOffset, piece.length));
+    }
+    if (sizeBytes !== walSegmentBytes) wrong(`${name} has ${sizeBytes} bytes instead of ${walSegmentBytes}`);
+    check.finish();
+  }
+
   return async (stream, input) => {
     const place = placeOf(physical, stream);
+    const ofArchive = archived.get(stream);
     await decode(stream, input, async (plain) => {
+      if (ofArchive !== undefined) return await checkArchived(plain, ofArchive);
       if (stream === physical.backupManifest) return await checkManifest(plain);
       if (stream === physical.wal) return await checkWal(plain);
       if (place !== undefined) return await checkArchive(plain, place);

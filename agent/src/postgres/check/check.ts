@@ -4,9 +4,8 @@ import {
   CheckClusterResultSchema,
   type ClusterFacts,
 } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
-import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { type AppliedStatement, CheckItemSchema, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
-import { isFailure } from "@coppice/proto/kit/failure";
 import { runProgram } from "../../host/run.ts";
 import { openConnection, type PostgresConnection } from "../connect.ts";
 import { type ClientFiles, formatAddress, isSocket, type ResolvedEndpoint, resolveEndpoint } from "../endpoint.ts";
@@ -15,28 +14,10 @@ import { majorOf, requireSupported } from "../majors.ts";
 import { quoteIdentifier } from "../quote.ts";
 import { findToolAccess } from "../tool-access.ts";
 import { findTools } from "../tools.ts";
-import { listUnreadable } from "./unreadable.ts";
-
-interface Item {
-  name: string;
-  status: CheckStatus;
-  message: string;
-  fix: string;
-}
-
-const ok = (name: string, message: string): Item => ({ name, status: CheckStatus.OK, message, fix: "" });
-const warning = (name: string, message: string, fix: string): Item => ({
-  name,
-  status: CheckStatus.WARNING,
-  message,
-  fix,
-});
-
-function failed(name: string, error: unknown): Item {
-  // What is no Failure is a mistake of ours, and no answer about the cluster.
-  if (!isFailure(error)) throw error;
-  return { name, status: CheckStatus.FAILED, message: error.message, fix: error.hint };
-}
+import { applyFixes } from "./apply-fixes.ts";
+import { failed, type Item, mendable, ok, onStandby, warning } from "./item.ts";
+import { checkPhysical } from "./physical.ts";
+import { listUnreadable, type Unreadable } from "./unreadable.ts";
 
 function checkPeer(endpoint: ResolvedEndpoint): Item[] {
   if (process.getuid?.() !== 0 || !isSocket(endpoint)) return [];
@@ -73,15 +54,15 @@ async function checkPrivileges(connection: PostgresConnection, facts: ClusterFac
   if (reads_all) items.push(ok("privileges", `${role} may read all data`));
   else {
     const message = `${role} is no superuser and may not read all data: dumps of tables it has no right to will fail`;
-    items.push(warning("privileges", message, `GRANT pg_read_all_data TO ${role};`));
+    items.push(mendable("privileges", message, { statements: [`GRANT pg_read_all_data TO ${role};`] }));
   }
-  for (const { message, fix } of await listUnreadable(connection, signal))
-    items.push(warning("contents", message, fix));
+  for (const unreadable of await listUnreadable(connection, signal)) items.push(contents(unreadable));
   if (!reads_passwords) {
     const message = "the passwords of roles cannot be read: globals are dumped without them";
     // A catalog of all databases, with privileges in each; pg_dumpall reads it in this one.
-    const where = `-- in the database ${quoteIdentifier(connection.endpoint.maintenanceDatabase)}`;
-    items.push(warning("role-passwords", message, `GRANT SELECT ON pg_catalog.pg_authid TO ${role}; ${where}`));
+    const note = `in the database ${quoteIdentifier(connection.endpoint.maintenanceDatabase)}`;
+    const statements = [`GRANT SELECT ON pg_catalog.pg_authid TO ${role};`];
+    items.push(mendable("role-passwords", message, { statements, note }));
   }
   return items;
 }
@@ -91,43 +72,78 @@ async function checkDatabases(connection: PostgresConnection): Promise<Item[]> {
     "select datname as name from pg_database where not datallowconn and datname <> 'template0' order by 1",
   );
   return forbidden.map(({ name }) =>
-    warning(
+    mendable(
       "databases",
       `the database ${JSON.stringify(name)} forbids connections: it cannot be dumped, and a backup without excluding it by name is incomplete`,
-      `ALTER DATABASE ${quoteIdentifier(name)} ALLOW_CONNECTIONS true;`,
+      { statements: [`ALTER DATABASE ${quoteIdentifier(name)} ALLOW_CONNECTIONS true;`] },
     ),
   );
 }
 
+/** All that a connected cluster is looked at for. */
+async function look(connection: PostgresConnection, facts: ClusterFacts, signal: AbortSignal): Promise<Item[]> {
+  const { endpoint } = connection;
+  const major = majorOf(facts.serverVersionNum);
+  const items = [ok("connection", `PostgreSQL ${major} answers at ${formatAddress(endpoint)}`), ...checkPeer(endpoint)];
+  if (facts.inRecovery)
+    items.push(ok("role", "it is a standby: it can be dumped and backed up physically, not restored into"));
+  items.push(...(await checkTools(endpoint, major, signal)));
+  const changeable = [
+    ...(await checkPrivileges(connection, facts, signal)),
+    ...(await checkDatabases(connection)),
+    ...(await checkPhysical(connection, facts, signal)),
+  ];
+  return [...items, ...(facts.inRecovery ? changeable.map(onStandby) : changeable)];
+}
+
 /**
- * Connects to a cluster and looks whether it can be dumped; changes nothing. What does not work is an item of the
- * result with what mends it; it throws only the signal's reason.
+ * Connects to a cluster and looks whether it can be protected; changes nothing, but by those of the confirmed statements
+ * that mend what it finds at once, and then it looks again. What does not work is an item of the result with what mends
+ * it; it throws only the signal's reason.
  */
 export async function checkCluster(request: {
   connection: Connection | undefined;
   /** The opened password, where the connection has one. */
   password: string | undefined;
   files: ClientFiles;
+  /** Statements that somebody has read and confirmed. */
+  fixStatements?: readonly string[];
+  /** Told each statement that was run. */
+  log?: (line: string) => void;
   signal: AbortSignal;
 }): Promise<CheckClusterResult> {
-  const { signal } = request;
-  const items: Item[] = [];
-  let facts: ClusterFacts | undefined;
+  const { signal, fixStatements: confirmed = [], log = () => {} } = request;
+  const result = create(CheckClusterResultSchema);
   try {
     const endpoint = await resolveEndpoint(request.connection?.endpoint, request.password, request.files);
-    items.push(...checkPeer(endpoint));
     await using connection = await openConnection(endpoint, { signal });
-    facts = await readFacts(connection);
+    const facts = await readFacts(connection);
+    result.facts = facts;
     requireSupported(facts.serverVersionNum);
-    const major = majorOf(facts.serverVersionNum);
-    items.unshift(ok("connection", `PostgreSQL ${major} answers at ${formatAddress(endpoint)}`));
-    if (facts.inRecovery) items.push(ok("role", "it is a standby: it can be dumped, not restored into"));
-    items.push(...(await checkTools(endpoint, major, signal)));
-    items.push(...(await checkPrivileges(connection, facts, signal)));
-    items.push(...(await checkDatabases(connection)));
+    let items = await look(connection, facts, signal);
+    if (confirmed.length > 0) {
+      const before = items;
+      const onApplied = (applied: AppliedStatement) => void result.applied.push(applied);
+      await applyFixes(connection, before, { confirmed, onApplied, log, signal });
+      items = await look(connection, facts, signal);
+      result.mended = toMessages(before.filter((item) => isTrouble(item) && !items.some((now) => isSame(now, item))));
+    }
+    result.items = toMessages(items);
   } catch (error) {
     signal.throwIfAborted();
-    items.unshift(failed("connection", error));
+    result.items.unshift(create(CheckItemSchema, toMessage(failed("connection", error))));
   }
-  return create(CheckClusterResultSchema, { items, ...(facts ? { facts } : {}) });
+  return result;
+}
+
+const isTrouble = ({ status }: Item) => status !== CheckStatus.OK;
+// Messages count what comes and goes.
+const isSame = (a: Item, b: Item) => a.name === b.name && a.fix === b.fix;
+const toMessage = ({ statements, ...item }: Item) => ({ ...item, statements: [...statements] });
+const toMessages = (items: readonly Item[]) => items.map((item) => create(CheckItemSchema, toMessage(item)));
+
+function contents({ message, fix, statements, note }: Unreadable): Item {
+  return statements.length > 0
+    ? mendable("contents", message, { statements, note })
+    : warning("contents", message, fix);
 }

@@ -6,7 +6,10 @@ import { quoteIdentifier } from "../quote.ts";
 export interface Unreadable {
   readonly database: string;
   readonly message: string;
-  /** The statement that mends it. */
+  /** The statements that mend it; none where it takes something else, which `fix` says. */
+  readonly statements: readonly string[];
+  /** What else they do. */
+  readonly note: string;
   readonly fix: string;
 }
 
@@ -35,6 +38,8 @@ const question = `
         and not exists (select from aclexplode(lomacl) where privilege_type = 'SELECT'
           and (grantee = 0 or pg_has_role(grantee, 'usage')))) as "largeObjects"`;
 
+const by = (statement: string, note = "") => ({ statements: [statement], note, fix: "" });
+
 async function look(connection: PostgresConnection): Promise<Unreadable[]> {
   const { database, endpoint } = connection;
   const role = quoteIdentifier(endpoint.user);
@@ -44,19 +49,19 @@ async function look(connection: PostgresConnection): Promise<Unreadable[]> {
   if (tables !== "0") {
     const some = (someTables ?? []).join(", ") + (Number(tables) > examples ? " …" : "");
     const message = `${within} has ${tables} tables or sequences that ${role} may not read, and its dump fails: ${some}`;
-    found.push({ database, message, fix: `GRANT pg_read_all_data TO ${role};` });
+    found.push({ database, message, ...by(`GRANT pg_read_all_data TO ${role};`) });
   }
   if (secured !== "0")
     found.push({
       database,
       message: `${within} has ${secured} tables whose row security hides rows from ${role}, and its dump fails`,
-      fix: `ALTER ROLE ${role} BYPASSRLS;`,
+      ...by(`ALTER ROLE ${role} BYPASSRLS;`),
     });
   if (largeObjects !== "0")
     found.push({
       database,
       message: `${within} has ${largeObjects} large objects of others that ${role} may not read, and its dump fails`,
-      fix: `ALTER ROLE ${role} SET lo_compat_privileges = on; -- it may write them then, too`,
+      ...by(`ALTER ROLE ${role} SET lo_compat_privileges = on;`, "it may write them then, too"),
     });
   return found;
 }
@@ -80,7 +85,8 @@ export async function listUnreadable(connection: PostgresConnection, signal: Abo
       if (!isFailure(error)) throw error;
       const grant = `GRANT CONNECT ON DATABASE ${quoteIdentifier(database)} TO ${quoteIdentifier(endpoint.user)};`;
       const message = `the database ${JSON.stringify(database)} cannot be looked into, and its dump fails: ${error.message}`;
-      found.push({ database, message, fix: error.reason === "PRIVILEGE_MISSING" ? grant : error.hint });
+      const fix = { statements: [], note: "", fix: error.hint };
+      found.push({ database, message, ...(error.reason === "PRIVILEGE_MISSING" ? by(grant) : fix) });
     }
   }
   return found;

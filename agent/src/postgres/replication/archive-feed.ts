@@ -14,7 +14,7 @@ export interface ArchiveFeed {
 }
 
 /** Makes a stream that stops the server when nobody reads it, and for good when its consumer gives up on it. */
-export function openArchiveFeed(line: Line): ArchiveFeed {
+export function openArchiveFeed(line: Pick<Line, "hold">): ArchiveFeed {
   let release: (() => void) | undefined;
   const content = new Readable({
     highWaterMark: aheadBytes,
@@ -35,7 +35,12 @@ export function openArchiveFeed(line: Line): ArchiveFeed {
     put(piece) {
       if (!content.push(piece)) release ??= line.hold();
     },
-    end: () => void content.push(null),
+    end() {
+      // Nobody asks a stream that has ended for more, and what comes next is held back by who takes it.
+      release?.();
+      release = undefined;
+      content.push(null);
+    },
     fail(reason) {
       if (!content.readableEnded) content.destroy(reason instanceof Error ? reason : new Error(String(reason)));
     },

@@ -1,13 +1,12 @@
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
-import { createWriteStream } from "node:fs";
 import { randomBytes } from "node:crypto";
-import { pipeline } from "node:stream/promises";
+import { addAbortSignal, type Readable } from "node:stream";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { requireClusterFile } from "../../repository/cluster-file.ts";
 import { walKey, type WalPlace, walPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
+import { chunkSize, decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
 
 /** Which file of an archive is wanted. */
 export interface WalToFetch {
@@ -36,7 +35,7 @@ export async function fetchWal(storage: Storage, wal: WalToFetch, path: string):
   const temporary = `${path}.${randomBytes(6).toString("hex")}.coppice`;
   try {
     const plain = await decodeWal(stored, identities, signal);
-    await pipeline(plain, createWriteStream(temporary, { flags: "wx", mode: 0o600 }), { signal });
+    await writePlain(temporary, plain, signal);
     if (wal.endLsn !== undefined && !(await cut(temporary, name, wal.endLsn))) return false;
     await rename(temporary, path);
     return true;
@@ -45,6 +44,30 @@ export async function fetchWal(storage: Storage, wal: WalToFetch, path: string):
     throw toDecodeFailure(error, walKey(place, name));
   } finally {
     await rm(temporary, { force: true });
+  }
+}
+
+/**
+ * The plain bytes of a file of WAL, of a segment that was never stored whole what there is of it; undefined when the
+ * archive has no such file. Fails as fetchWal does, the stream itself with what toDecodeFailure knows.
+ */
+export async function readWal(storage: Storage, wal: WalToFetch): Promise<Readable | undefined> {
+  const stored = await findStored(storage, walKey(wal.place, wal.name), wal.signal);
+  return stored && (await decodeWal(stored, wal.identities, wal.signal));
+}
+
+/**
+ * Writes what decodeWal gives into a new file. A buffer that it has filled is freed at once: left to the garbage collector,
+ * those of a few segments a second come to a hundred megabytes.
+ */
+async function writePlain(path: string, plain: Readable, signal: AbortSignal): Promise<void> {
+  await using file = await open(path, "wx", 0o600);
+  let filled: ArrayBufferLike | undefined;
+  for await (const chunk of addAbortSignal(signal, plain) as AsyncIterable<Buffer>) {
+    // Pieces come in order, and each buffer is a decoder's own.
+    if (chunk.buffer !== filled && filled instanceof ArrayBuffer && filled.byteLength === chunkSize) filled.transfer(0);
+    filled = chunk.buffer;
+    for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
   }
 }
 

@@ -1,6 +1,7 @@
 import { toFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
-import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import type { Logger } from "pino";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
@@ -16,6 +17,8 @@ export interface WatchOptions {
 }
 
 const everyMs = 10_000;
+/** How often, and at most for how long, WAL is waited for that is written and not flushed yet. */
+const flush = { lookEveryMs: 50, looks: 20 };
 
 /**
  * Asks the server every ten seconds for its time and the end of its WAL, and how its slot is, until the signal aborts.
@@ -27,7 +30,7 @@ export async function watchServer(options: WatchOptions, signal: AbortSignal): P
   while (!signal.aborted) {
     try {
       connection ??= await openConnection(await options.endpoint(), { signal });
-      await look(connection, options);
+      await look(connection, options, signal);
     } catch (error) {
       if (!signal.aborted) options.log.debug({ reason: toFailure(error).reason }, "the server's time was not read");
       await connection?.[Symbol.asyncDispose]();
@@ -44,7 +47,11 @@ interface Clock {
   system_identifier: string;
 }
 
-async function look(connection: PostgresConnection, { systemIdentifier, slot, ledger }: WatchOptions): Promise<void> {
+async function look(
+  connection: PostgresConnection,
+  { systemIdentifier, slot, ledger }: WatchOptions,
+  signal: AbortSignal,
+): Promise<void> {
   // The clock first: then everything that was committed up to that time lies before the position.
   const clock = await connection.queryOne<Clock>(
     `select (extract(epoch from clock_timestamp()) * 1000000)::bigint::text as time_us, pg_is_in_recovery() as in_recovery,
@@ -58,10 +65,30 @@ async function look(connection: PostgresConnection, { systemIdentifier, slot, le
   );
   ledger.stand({ slotStatus: held?.wal_status ?? "" });
   if (clock.in_recovery) return;
-  const { lsn, timeline } = await connection.queryOne<{ lsn: string; timeline: number }>(
-    `select lsn::text as lsn, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int as timeline
+  const now = await connection.queryOne<{ lsn: string; timeline: number; segment_bytes: string }>(
+    `select lsn::text as lsn, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int as timeline,
+        (select setting from pg_settings where name = 'wal_segment_size') as segment_bytes
       from (select pg_current_wal_insert_lsn() as lsn) as now`,
   );
-  ledger.addAnchor({ timeline, timeUs, lsn: parseLsn(lsn) });
-  ledger.stand({ serverLsn: parseLsn(lsn), serverTime: new Date(Number(timeUs / 1000n)) });
+  const { timeline } = now;
+  const lsn = parseLsn(now.lsn);
+  if (await isFlushed(connection, recordEnd(lsn, BigInt(now.segment_bytes)), signal))
+    ledger.addAnchor({ timeline, timeUs, lsn });
+  ledger.stand({ serverLsn: lsn, serverTime: new Date(Number(timeUs / 1000n)) });
+}
+
+/**
+ * Whether everything before the position is on the server's disk, at the latest after a second. What is not may be lost
+ * when the server dies, and the same positions then hold what was committed later.
+ */
+async function isFlushed(connection: PostgresConnection, lsn: bigint, signal: AbortSignal): Promise<boolean> {
+  for (let looks = 0; looks < flush.looks; looks++) {
+    const { done } = await connection.queryOne<{ done: boolean }>(
+      "select pg_current_wal_flush_lsn() >= $1::pg_lsn as done",
+      [formatLsn(lsn)],
+    );
+    if (done) return true;
+    await sleep(flush.lookEveryMs, signal);
+  }
+  return false;
 }

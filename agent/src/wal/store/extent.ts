@@ -5,8 +5,9 @@ export interface WalExtent {
   readonly endLsn: bigint;
 }
 
-/** Adds a run to extents in the order of timeline and position; what touches or overlaps becomes one. */
+/** Adds a run to extents in the order of timeline and position; what touches or overlaps becomes one, an empty one nothing. */
 export function addExtent(extents: readonly WalExtent[], run: WalExtent): WalExtent[] {
+  if (run.endLsn <= run.startLsn) return [...extents];
   // By far most runs follow the newest one.
   const last = extents.at(-1);
   if (last && isJoined(last, run) && run.startLsn >= last.startLsn) return [...extents.slice(0, -1), join(last, run)];

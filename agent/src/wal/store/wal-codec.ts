@@ -12,7 +12,8 @@ export interface WalEncoding {
   readonly recipients: readonly string[];
 }
 
-const chunkSize = 1 << 20;
+/** Size of the buffers that are encoded and decoded into; no one else uses such a one. */
+export const chunkSize = 1 << 20;
 const zstdMagic = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const ageMagic = Buffer.from("age-encryption.org/");
 

@@ -102,9 +102,11 @@ export function formatBackup(backup: Backup, now: Date): string {
 
 function describePhysical(physical: PhysicalBackup | undefined): [name: string, value: string][] {
   if (!physical) return [];
-  const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason } = physical;
+  const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, fromStandby } =
+    physical;
   return [
     ["system", `identifier ${systemIdentifier}, timeline ${timeline}`],
+    ["taken of", fromStandby ? "a standby" : ""],
     ["WAL", `${startLsn} to ${stopLsn}, ${walEmbedded ? "in the backup" : "in the archive"}`],
     ["checksums", corruptPages ? "pages failed them, and it was accepted: restore and check it" : ""],
     ["full since", fullReason],

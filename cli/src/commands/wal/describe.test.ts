@@ -20,6 +20,7 @@ test("an archive says how far it is, what is missing, and what can be reached", 
   const run = { repository: "rep_1", systemIdentifier: "75", timeline: 1 };
   const archive = create(WalArchiveSchema, {
     clusterName: "shop",
+    repository: "rep_1",
     repositoryName: "main",
     hostName: "db7",
     settings: { mode: WalMode.STREAM, slot: "coppice_x", maxAge: { seconds: 60n } },
@@ -56,7 +57,7 @@ test("an archive says how far it is, what is missing, and what can be reached", 
       "server:   0/6000000\n" +
       "received: 0/5800000\n" +
       "stored:   0/5000000\n" +
-      "behind:   17 MB; all that was committed until 9 s ago is stored\n" +
+      "behind:   17 MB; all that was committed until 9 s ago is stored, but for what is missing below\n" +
       "reported: 3 s ago\n" +
       "✗ the repository is away\n" +
       "  next: coppice repo check main\n" +

@@ -56,12 +56,21 @@ function describeMode({ settings, repositoryName }: WalArchive): string {
   return `${mode}, into ${repositoryName}`;
 }
 
-function describeLag({ lagBytes }: WalArchive, stored: Date | undefined, now: Date): string {
-  const bytes = lagBytes === undefined ? [] : [formatSize(lagBytes)];
-  const age = stored
-    ? [`all that was committed until ${formatElapsed(Math.max(0, now.getTime() - stored.getTime()))} ago is stored`]
-    : [];
-  return [...bytes, ...age].join("; ");
+function describeLag(archive: WalArchive, stored: Date | undefined, now: Date): string {
+  const bytes = archive.lagBytes === undefined ? [] : [formatSize(archive.lagBytes)];
+  if (stored === undefined) return bytes.join("; ");
+  const age = formatElapsed(Math.max(0, now.getTime() - stored.getTime()));
+  const but = hasGap(archive) ? ", but for what is missing below" : "";
+  return [...bytes, `all that was committed until ${age} ago is stored${but}`].join("; ");
+}
+
+/** Two runs of one timeline have a gap between them. */
+function hasGap({ extents, repository, systemIdentifier, timeline }: WalArchive): boolean {
+  const present = extents.filter(
+    (extent) =>
+      extent.repository === repository && extent.systemIdentifier === systemIdentifier && extent.timeline === timeline,
+  );
+  return present.length > 1;
 }
 
 /** What is stored, a run a line; what is missing between two of one timeline is a gap. */

@@ -5,7 +5,10 @@ import { CheckOutcomeSchema } from "@coppice/proto/gen/coppice/control/v1/operat
 import { defineKind, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
 
-/** A look at a cluster. It succeeds also when what it saw is bad; without facts no connection came about. */
+/**
+ * A look at a cluster. It succeeds also when what it saw is bad; without facts no connection came about. Confirmed
+ * statements are run only while the look itself asks for them, so that it can be repeated.
+ */
 export const checkCluster = defineKind({
   spec: "checkCluster",
   command: "checkCluster",
@@ -14,13 +17,14 @@ export const checkCluster = defineKind({
   mayLeave: undefined,
   isHeavy: false,
   references: ({ cluster }) => ({ clusterId: cluster }),
-  plan: (_spec, facts) => create(CheckClusterCommandSchema, { connection: required(facts.cluster).connection }),
+  plan: ({ fixStatements }, facts) =>
+    create(CheckClusterCommandSchema, { connection: required(facts.cluster).connection, fixStatements }),
   apply({ cluster: clusterId }, { result, failure }) {
     if (result === undefined) return { failure, changes: reachability({ clusterId }, failure) };
-    const { facts, items } = result;
+    const { facts, items, applied, mended } = result;
     const trouble = items.find(({ status }) => status === CheckStatus.FAILED)?.message ?? "no connection came about";
     return {
-      result: { case: "checkedCluster", value: create(CheckOutcomeSchema, { items }) },
+      result: { case: "checkedCluster", value: create(CheckOutcomeSchema, { items, applied, mended }) },
       failure,
       changes: facts
         ? [

@@ -2,6 +2,7 @@ import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { archivedWalProblem } from "@coppice/proto/kit/wal/archived-wal";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { isSegmentSize } from "@coppice/proto/kit/wal/segment";
 
@@ -46,8 +47,17 @@ function contentProblem(kind: BackupKind, physical: PhysicalContent): string | u
   if (!/^[0-9a-f]{64}$/.test(backupManifestSha256)) return "its backup_manifest has no digest";
   const empty = tablespaces.find(({ stream }) => !stream?.objects.length);
   if (empty) return `it has no archive of the tablespace ${empty.oid}`;
-  if (walEmbedded && !wal?.objects.length) return "its WAL is embedded, and no archive of it is there";
-  return undefined;
+  if (walEmbedded) return wal?.objects.length ? undefined : "its WAL is embedded, and no archive of it is there";
+  const problem = archivedWalProblem(
+    physical.archivedWal.map(({ objects }) => objects[0]?.key.split("/").at(-1) ?? ""),
+    {
+      timeline: physical.timeline,
+      startLsn: parseLsn(physical.startLsn),
+      stopLsn: parseLsn(physical.stopLsn),
+      segmentBytes: physical.walSegmentBytes,
+    },
+  );
+  return problem === undefined ? undefined : `it does not name all WAL that it needs: ${problem}`;
 }
 
 function position(text: string): bigint | undefined {

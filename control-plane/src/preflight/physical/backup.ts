@@ -1,6 +1,11 @@
-import { create } from "@bufbuild/protobuf";
+import { clone, create, fromJson } from "@bufbuild/protobuf";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
-import { type BaseBackupOptions, IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import {
+  type BaseBackupOptions,
+  BaseBackupOptionsSchema,
+  IncrementalMethod,
+} from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import type { CreateBackupRequest } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { CreatePhysicalBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { fail } from "@coppice/proto/kit/failure";
@@ -8,7 +13,7 @@ import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
 import { findHost } from "../../catalog/host.ts";
-import { findWalArchive } from "../../catalog/physical/wal-archive.ts";
+import { findWalArchive, type WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
 import { listRepositories, type RepositoryRow } from "../../catalog/repository.ts";
 import { requireCluster, requireHost, requireRepository } from "../../inventory/require.ts";
 import { formatBackupFolder } from "../backup-folder.ts";
@@ -33,7 +38,7 @@ export async function preparePhysicalBackup(
   },
   now: Date,
 ): Promise<Prepared> {
-  const { kind, physical: options } = request;
+  const { kind, physical: given } = request;
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
   const host = await requireHost(db, primaryInstance(cluster).hostId);
@@ -44,7 +49,7 @@ export async function preparePhysicalBackup(
   requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
   const present = presentIncarnation(cluster);
   const { systemIdentifier } = present;
-  const walRepository = await walRepositoryOf(db, { cluster, systemIdentifier, options });
+  const { options, walRepository } = await chooseWalPlace(db, { cluster, systemIdentifier, repository, given });
   const parent =
     kind === BackupKind.INCREMENTAL ? await parentOf(db, { cluster, present, repository, options }) : undefined;
   const backup = newId("bkp");
@@ -58,7 +63,7 @@ export async function preparePhysicalBackup(
         kind,
         repository: repository.id,
         repositoryName: repository.name,
-        ...(options === undefined ? {} : { options }),
+        options,
         backup,
         folder: formatBackupFolder(now, kind === BackupKind.FULL ? "full" : "incremental", backup),
         parent: parent ?? "",
@@ -74,29 +79,66 @@ export async function preparePhysicalBackup(
   };
 }
 
-/**
- * The repository with the WAL from the backup's start to its end, without which it could not be restored at all; empty
- * when that is embedded.
- */
-async function walRepositoryOf(
+/** Where the WAL from the backup's start to its end goes, without which it could not be restored at all. */
+interface WalPlace {
+  /** As asked for, with that place in it. */
+  readonly options: BaseBackupOptions;
+  /** Repository of the archive; empty when it is embedded. */
+  readonly walRepository: string;
+}
+
+/** What is not asked for is left to the archive where there is one, right where the backup goes, that works. */
+async function chooseWalPlace(
   db: Database,
   {
     cluster: { row },
     systemIdentifier,
-    options,
+    repository,
+    given,
   }: {
     readonly cluster: ClusterRecord;
     readonly systemIdentifier: string;
-    readonly options: BaseBackupOptions | undefined;
+    readonly repository: RepositoryRow;
+    readonly given: BaseBackupOptions | undefined;
   },
-): Promise<string> {
-  if (options?.walEmbedded) return "";
+): Promise<WalPlace> {
+  const options = clone(BaseBackupOptionsSchema, given ?? create(BaseBackupOptionsSchema));
+  if (options.walEmbedded) return { options, walRepository: "" };
   const archive = await findWalArchive(db, row.id);
-  if (archive?.systemIdentifier === systemIdentifier) return archive.repositoryId;
-  const what = archive === undefined ? "WAL" : "WAL of the present server";
-  return fail("WAL_NOT_ARCHIVED", `${what} of cluster ${row.name} is not archived, and a physical backup needs it`, {
-    hint: `archive it: coppice wal setup ${row.name}; or put it into the backup itself: --wal embedded`,
-  });
+  const problem = archiveProblem(archive, { name: row.name, systemIdentifier, repository });
+  // One that has not begun yet is waited for by who asks for it, and by nobody else.
+  const hasBegun = archive !== undefined && archive.timeline !== null;
+  if (problem === undefined && (hasBegun || options.walArchived)) {
+    options.walArchived = true;
+    return { options, walRepository: repository.id };
+  }
+  if (problem !== undefined && options.walArchived) {
+    fail("WAL_NOT_ARCHIVED", `${problem}, and a backup is to leave its WAL to the archive`, {
+      hint: `see to it: coppice wal ${archive === undefined ? "setup" : "status"} ${row.name}; or put the WAL into the backup itself: --wal embedded`,
+    });
+  }
+  options.walEmbedded = true;
+  return { options, walRepository: "" };
+}
+
+/** Why a backup cannot leave its WAL to the archive; undefined when it can. */
+function archiveProblem(
+  archive: WalArchiveRow | undefined,
+  {
+    name,
+    systemIdentifier,
+    repository,
+  }: { readonly name: string; readonly systemIdentifier: string; readonly repository: RepositoryRow },
+): string | undefined {
+  if (archive === undefined) return `WAL of cluster ${name} is not archived`;
+  if (archive.systemIdentifier !== systemIdentifier)
+    return `WAL of the present server of cluster ${name} is not archived`;
+  if (archive.repositoryId !== repository.id) {
+    return `WAL of cluster ${name} is archived in another repository than ${repository.name}`;
+  }
+  if (archive.trouble === null) return undefined;
+  const { message } = fromJson(FailureDetailSchema, archive.trouble);
+  return `archiving of WAL of cluster ${name} is in trouble, ${message}`;
 }
 
 async function parentOf(
@@ -110,24 +152,29 @@ async function parentOf(
     readonly cluster: ClusterRecord;
     readonly present: { readonly major: number; readonly systemIdentifier: string };
     readonly repository: RepositoryRow;
-    readonly options: BaseBackupOptions | undefined;
+    readonly options: BaseBackupOptions;
   },
 ): Promise<string | undefined> {
-  if (options?.method === IncrementalMethod.WAL || present.major < firstNativeMajor) {
+  if (options.method === IncrementalMethod.WAL || present.major < firstNativeMajor) {
     const why =
-      options?.method === IncrementalMethod.WAL
+      options.method === IncrementalMethod.WAL
         ? "incremental backups by archived WAL are not supported yet"
         : `PostgreSQL ${present.major} of cluster ${row.name} keeps no WAL summaries, and incremental backups without them are not supported yet`;
     fail("NOT_SUPPORTED", why, { hint: `take a full one: coppice backup create ${row.name} --kind full` });
   }
   const { systemIdentifier } = present;
-  return await chooseParent(db, { cluster: row, systemIdentifier, repository, backupId: options?.parent ?? "" });
+  return await chooseParent(db, { cluster: row, systemIdentifier, repository, backupId: options.parent });
 }
 
 function refuseContradiction({ kind, dump, physical }: Pick<CreateBackupRequest, "kind" | "dump" | "physical">): void {
   if (dump !== undefined) {
     fail("INVALID_FIELD", "a physical backup takes no options of a dump", {
       fields: [{ field: "dump", expected: "nothing with the kinds full and incremental" }],
+    });
+  }
+  if (physical?.walEmbedded && physical.walArchived) {
+    fail("INVALID_FIELD", "the WAL of a backup is embedded or archived, not both", {
+      fields: [{ field: "physical.wal_archived", expected: "nothing with physical.wal_embedded" }],
     });
   }
   if (kind === BackupKind.INCREMENTAL || physical === undefined) return;

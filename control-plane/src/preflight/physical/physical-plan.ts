@@ -3,8 +3,8 @@ import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { RecoveryTarget } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { type PhysicalPlan, PhysicalPlanSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { timestampOf } from "../../recovery/microseconds.ts";
-import type { RecoveryPlan } from "../../recovery/recovery-plan.ts";
+import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
+import type { RecoveryPlan } from "@coppice/proto/kit/recovery/recovery-plan";
 
 /** A plan as people are shown it, before its host has looked. */
 export function physicalPlan(

@@ -1,8 +1,10 @@
+import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { Database } from "../../catalog/catalog.ts";
 import { listPhysicalCopies, type PhysicalCopy } from "../../catalog/physical/copies.ts";
 import { listAnchors, listCommits, listExtents, listHistories } from "../../catalog/physical/wal-knowledge.ts";
-import { parseTimelineHistory } from "../../recovery/timeline-history.ts";
-import type { RecoveryInput } from "../../recovery/recovery-input.ts";
+import { addRuns, type Extent } from "@coppice/proto/kit/recovery/extents";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
+import type { RecoveryInput } from "@coppice/proto/kit/recovery/recovery-input";
 
 /**
  * What the catalog knows of recovery of one server of a cluster: of the backup that is named, else of the newest one.
@@ -35,15 +37,18 @@ export async function readRecoveryInput(
     systemIdentifier,
     segmentBytes,
     backups: copies.map((copy) => physicalBackup(copy)),
-    extents: extents
-      .filter(({ repositoryId }) => isUsable(repositoryId))
-      .map(({ repositoryId, timeline, startLsn, endLsn }) => ({
-        repository: repositoryId,
-        systemIdentifier,
-        timeline,
-        startLsn,
-        endLsn,
-      })),
+    extents: addRuns(
+      extents
+        .filter(({ repositoryId }) => isUsable(repositoryId))
+        .map(({ repositoryId, timeline, startLsn, endLsn }) => ({
+          repository: repositoryId,
+          systemIdentifier,
+          timeline,
+          startLsn,
+          endLsn,
+        })),
+      copies.flatMap((copy) => provenWal(copy)),
+    ),
     histories: histories.map(({ timeline, content }) => parseTimelineHistory(timeline, content)),
     anchors: anchors.map(({ timeline, timeUs, lsn }) => ({ timeline, timeUs, lsn })),
     commits: commits.map(({ timeline, startLsn, endLsn, earliestUs, latestUs }) => ({
@@ -54,6 +59,15 @@ export async function readRecoveryInput(
     })),
     ...(backupId === "" ? {} : { backup: backupId }),
   };
+}
+
+/** What was read in the archive before a backup counted is there, whatever agents have reported since or before. */
+function provenWal(copy: PhysicalCopy): Extent[] {
+  const { repositoryId, systemIdentifier, timeline, startLsn, stopLsn, segmentBytes } = copy;
+  const { walEmbedded, isWalIncrement, complete, state } = copy;
+  if (walEmbedded || isWalIncrement || !complete || state !== "STORED") return [];
+  const start = segmentStart(startLsn, segmentBytes);
+  return [{ repository: repositoryId, systemIdentifier, timeline, startLsn: start, endLsn: stopLsn }];
 }
 
 function physicalBackup(copy: PhysicalCopy): RecoveryInput["backups"][number] {

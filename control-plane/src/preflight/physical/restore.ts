@@ -16,16 +16,16 @@ import type { ClusterRow } from "../../catalog/cluster.ts";
 import { findHost, type HostRow } from "../../catalog/host.ts";
 import { listRepositories, type RepositoryRow } from "../../catalog/repository.ts";
 import { requireBackup, requireCluster, requireHost, requireRepository } from "../../inventory/require.ts";
-import { planRecovery } from "../../recovery/plan.ts";
-import type { RecoveryPlan } from "../../recovery/recovery-plan.ts";
+import { planRecovery } from "@coppice/proto/kit/recovery/plan";
+import type { RecoveryPlan } from "@coppice/proto/kit/recovery/recovery-plan";
 import { requireMayDecrypt } from "../../secrets/may-decrypt.ts";
 import { isReachable, requireReachable } from "../choose-repository.ts";
 import type { Prepared } from "../prepared.ts";
 import { physicalPlan } from "./physical-plan.ts";
 import { readRecoveryInput } from "./recovery-input.ts";
 import { tablespacePlaces } from "./tablespaces.ts";
-import { parseTarget, serverTarget } from "./target.ts";
-import { refuseUnreachable } from "./unreachable.ts";
+import { parseTarget, serverTarget } from "@coppice/proto/kit/recovery-point/recovery-target";
+import { refuseUnreachable } from "@coppice/proto/kit/recovery-point/refuse-unreachable";
 
 /**
  * Resolves a restore of a whole cluster to a point in time. Errors: CLUSTER_NOT_FOUND, HOST_NOT_FOUND, BACKUP_NOT_FOUND,
@@ -80,7 +80,7 @@ async function resolve(db: Database, request: RestoreRequest, physical: Physical
     replace: request.replace,
     start: physical.start,
     port: physical.port,
-    expectedEndLsn: recovery.endLsn === undefined ? "" : formatLsn(recovery.endLsn),
+    expectedEndLsn: recovery.leastLsn === undefined ? "" : formatLsn(recovery.leastLsn),
     walEndLsn: recovery.walEndLsn === undefined ? "" : formatLsn(recovery.walEndLsn),
     host: host.id,
     hostName: host.name,

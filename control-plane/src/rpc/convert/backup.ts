@@ -57,7 +57,7 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
 }
 
 function physicalBackup({ systemIdentifier }: BackupManifest, physical: PhysicalContent): PhysicalBackup {
-  const { timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, options } = physical;
+  const { timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, fromStandby, options } = physical;
   return create(PhysicalBackupSchema, {
     systemIdentifier,
     timeline,
@@ -66,6 +66,7 @@ function physicalBackup({ systemIdentifier }: BackupManifest, physical: Physical
     walEmbedded,
     corruptPages,
     fullReason,
+    fromStandby,
     ...(options ? { options } : {}),
   });
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { RecoveryWindow } from "../../recovery/windows.ts";
+import type { RecoveryWindow } from "@coppice/proto/kit/recovery/windows";
 import { windowMessages } from "./recovery-window.ts";
 
 const stretch = (timeline: number, startLsn: bigint, endLsn: bigint, more: Partial<RecoveryWindow> = {}) => ({

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { type RecoveryWindow, RecoveryWindowSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { timestampOf } from "../../recovery/microseconds.ts";
-import type { RecoveryWindow as Stretch } from "../../recovery/windows.ts";
+import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
+import type { RecoveryWindow as Stretch } from "@coppice/proto/kit/recovery/windows";
 
 /**
  * What can be reached through archived WAL, a window for each timeline, newest last: from its first point to its last,

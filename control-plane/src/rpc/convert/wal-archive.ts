@@ -5,7 +5,7 @@ import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/co
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import type { WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
 import type { WalExtentRow } from "../../catalog/physical/wal-knowledge.ts";
-import { timestampOf } from "../../recovery/microseconds.ts";
+import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
 

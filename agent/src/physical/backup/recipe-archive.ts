@@ -1,0 +1,69 @@
+// What RECOVER.txt says where the WAL that a backup needs is in the repository's archive.
+import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { digestLines, hereDocument } from "../../repository/recipe-text.ts";
+
+/** The lines of its head that say where the archive is, and how far it is recovered. */
+export function describeArchive({ systemIdentifier }: { readonly systemIdentifier: string }): string {
+  return `# It needs WAL of the archive, ../../wal/${systemIdentifier} seen from this folder, and so does the server that you
+# start later, for as long as it recovers: it must be able to read it. Where that folder lies elsewhere, say so:
+#   export WAL=/another/${systemIdentifier}
+# The server recovers to the end of this backup. For the latest point in the archive, or a time with its zone, say:
+#   export RECOVER_TO=latest
+#   export RECOVER_TO='2026-11-21 14:03:07+01'`;
+}
+
+const script = String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
+# ends recovery there; 126 stops it, so that trouble does not end recovery early.
+set -u -o pipefail
+[ -d "$WAL" ] || exit 126
+case $1 in
+  *.history | *.backup) file=$WAL/history/$1 ;;
+  *) file=$WAL/$(printf '%.8s/%.16s' "$1" "$1")/$1 ;;
+esac
+if [ ! -e "$file" ]; then
+  # Of a segment that was never stored whole, the longest part.
+  for part in "$file".partial.*; do
+    if [ -e "$part" ]; then file=$part; fi
+  done
+fi
+[ -e "$file" ] || exit 1
+plain() {
+  if [ "$(head -c 19 "$file" | tr -d '\0')" = age-encryption.org/ ]; then
+    age --decrypt --identity="$IDENTITY" "$file" | zstd -dcq
+  else
+    zstd -dcq < "$file"
+  fi
+}
+plain > "$2" || { rm -f "$2"; exit 126; }`;
+
+/** The commands that check the files of WAL that the backup needs, and write what restore_command runs. */
+export function archivedWalStep({
+  physical: { archivedWal },
+  systemIdentifier,
+}: {
+  readonly physical: Pick<PhysicalContent, "archivedWal">;
+  readonly systemIdentifier: string;
+}): string {
+  const objects = archivedWal.flatMap((stream) => stream.objects);
+  return `WAL=$(cd "\${WAL:-../../wal/${systemIdentifier}}" && pwd)
+${hereDocument('(cd "$WAL" && exec sha256sum --check --quiet -)', digestLines(objects))}
+case "\${IDENTITY:-}" in
+  "" | /*) ;;
+  *) IDENTITY=$PWD/$IDENTITY ;;
+esac
+{
+  printf 'WAL=%q\\nIDENTITY=%q\\n' "$WAL" "\${IDENTITY:-}"
+${hereDocument("  cat", script)}
+} > "$PGDATA/fetch_wal.bash"`;
+}
+
+/** The commands that add how far the server recovers, and from where. */
+export const archiveSettings = `QUOTE="'"
+{
+  echo "restore_command = 'bash fetch_wal.bash %f %p'"
+  case "\${RECOVER_TO:-}" in
+    "") printf '%s\\n' "recovery_target = 'immediate'" "recovery_target_timeline = 'current'" ;;
+    latest) echo "recovery_target_timeline = 'latest'" ;;
+    *) printf '%s\\n' "recovery_target_time = '\${RECOVER_TO//$QUOTE/$QUOTE$QUOTE}'" "recovery_target_timeline = 'latest'" ;;
+  esac
+} >> "$PGDATA/postgresql.auto.conf"`;

@@ -1,0 +1,125 @@
+/** The end of a transaction, as recovery to a time compares it: a commit or an abort. */
+export interface TransactionEnd {
+  /** Where its record begins, and the first position after it. */
+  readonly startLsn: bigint;
+  readonly endLsn: bigint;
+  /** Microseconds since 1970, by the server's clock. */
+  readonly timeUs: bigint;
+}
+
+/** Takes WAL in order, segment after segment, and tells of every transaction that ends in it. */
+export interface TransactionReader {
+  /** Takes the next bytes of a segment; `lsn` is the position of the first one. */
+  take(bytes: Buffer, lsn: bigint): void;
+}
+
+const pageBytes = 8192;
+/** xlp_magic, xlp_info, xlp_tli, xlp_pageaddr, xlp_rem_len; a segment's first page has more. */
+const shortHeaderBytes = 24;
+const longHeaderBytes = 40;
+const isContinuation = 1;
+const isLongHeader = 2;
+/** xl_tot_len, xl_xid, xl_prev, xl_info, xl_rmid, two of nothing, xl_crc. */
+const recordHeaderBytes = 24;
+/** A record's header, those of origin and outer transaction, the one of its data, and the time that it begins with. */
+const headBytes = 48;
+const xlog = { rmid: 0, switch: 0x40 };
+const transaction = { rmid: 1, mask: 0x70, ends: [0x00, 0x20, 0x30, 0x40] };
+const blockIds = { data: 255, longData: 254, origin: 253, outerTransaction: 252 };
+/** PostgreSQL counts from 2000 on. */
+const epochUs = 946_684_800_000_000n;
+
+interface OpenRecord {
+  readonly startLsn: bigint;
+  readonly totalBytes: number;
+  readonly head: Buffer;
+  doneBytes: number;
+}
+
+const align = (bytes: number) => Math.ceil(bytes / 8) * 8;
+
+/** The time of a record that ends a transaction; undefined of any other. */
+function timeOf(head: Buffer): bigint | undefined {
+  const [info, rmid] = [head.readUInt8(16), head.readUInt8(17)];
+  if (rmid !== transaction.rmid || !transaction.ends.includes(info & transaction.mask)) return undefined;
+  let at = recordHeaderBytes;
+  for (;;) {
+    const id = head[at];
+    if (id === blockIds.origin) at += 3;
+    else if (id === blockIds.outerTransaction) at += 5;
+    else if (id === blockIds.data || id === blockIds.longData) {
+      at += id === blockIds.data ? 2 : 5;
+      return at + 8 > head.length ? undefined : head.readBigInt64LE(at) + epochUs;
+    } else return undefined;
+  }
+}
+
+/**
+ * Opens a reader of WAL of PostgreSQL 15 to 18. What it begins with in the middle of a record is passed over, and so is
+ * everything behind a switch or the end of what was written, up to the next segment.
+ */
+export function openTransactionReader(segmentBytes: bigint, onEnd: (end: TransactionEnd) => void): TransactionReader {
+  let held = Buffer.alloc(0);
+  let record: OpenRecord | undefined;
+  let isOver = false;
+
+  function readPage(page: Buffer, pageLsn: bigint): void {
+    if (pageLsn % segmentBytes === 0n) isOver = false;
+    if (isOver) return;
+    const info = page.readUInt16LE(2);
+    if (page.readUInt16LE(0) === 0 || page.readBigUInt64LE(8) !== pageLsn) return finish();
+    let at = info & isLongHeader ? longHeaderBytes : shortHeaderBytes;
+    const restBytes = page.readUInt32LE(16);
+    if (!(info & isContinuation)) record = undefined;
+    else if (!record || record.totalBytes - record.doneBytes !== restBytes) {
+      record = undefined;
+      if (restBytes > pageBytes - at) return;
+      at = align(at + restBytes);
+    }
+    while (at < pageBytes) at = readRecord(page, at, pageLsn);
+  }
+
+  /** Reads of a record what the page holds; gives where the next one begins, the page's end where none does. */
+  function readRecord(page: Buffer, at: number, pageLsn: bigint): number {
+    if (!record) {
+      const totalBytes = page.readUInt32LE(at);
+      if (totalBytes < recordHeaderBytes) {
+        finish();
+        return pageBytes;
+      }
+      const head = Buffer.alloc(Math.min(headBytes, totalBytes));
+      record = { startLsn: pageLsn + BigInt(at), totalBytes, head, doneBytes: 0 };
+    }
+    const { startLsn, totalBytes, head, doneBytes } = record;
+    const bytes = Math.min(totalBytes - doneBytes, pageBytes - at);
+    if (doneBytes < head.length) page.copy(head, doneBytes, at, at + bytes);
+    record.doneBytes += bytes;
+    if (record.doneBytes < totalBytes) return pageBytes;
+    const next = align(at + bytes);
+    record = undefined;
+    const timeUs = timeOf(head);
+    if (timeUs !== undefined) onEnd({ startLsn, endLsn: pageLsn + BigInt(next), timeUs });
+    if (head.readUInt8(17) !== xlog.rmid || (head.readUInt8(16) & 0xf0) !== xlog.switch) return next;
+    finish();
+    return pageBytes;
+  }
+
+  function finish(): void {
+    isOver = true;
+    record = undefined;
+  }
+
+  return {
+    take(bytes, lsn) {
+      const before = held.length;
+      const whole = before === 0 ? bytes : Buffer.concat([held, bytes]);
+      const firstLsn = lsn - BigInt(before);
+      const pages = Math.floor(whole.length / pageBytes);
+      for (let index = 0; index < pages; index++) {
+        const at = index * pageBytes;
+        readPage(whole.subarray(at, at + pageBytes), firstLsn + BigInt(at));
+      }
+      held = Buffer.from(whole.subarray(pages * pageBytes));
+    },
+  };
+}

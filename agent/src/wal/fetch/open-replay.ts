@@ -1,0 +1,62 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Storage } from "../../storage/storage.ts";
+import type { WalToFetch } from "./fetch-wal.ts";
+import { openFetchServer } from "./serve-fetch.ts";
+
+/** Archived WAL on its way to a server that recovers; disposing hands out no more. */
+export interface Replay extends AsyncDisposable {
+  /** The server's restore_command. */
+  readonly restoreCommand: string;
+}
+
+const waitMs = 300_000;
+
+/**
+ * Hands out the WAL that a restore replays, over a socket in a folder whose name nobody can guess, as long as it is open.
+ * `workFolder` is one that the server's user can pass through. Fails with PROGRAM_MISSING without coppice-wal, or as the
+ * storage does.
+ */
+export async function openReplay({
+  storage,
+  workFolder,
+  wal,
+  onServed,
+}: {
+  readonly storage: Storage;
+  readonly workFolder: string;
+  readonly wal: Omit<WalToFetch, "name">;
+  readonly onServed: (name: string) => void;
+}): Promise<Replay> {
+  const shim = await findShim();
+  const folder = join(workFolder, `w-${randomUUID().replaceAll("-", "")}`);
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  // The server's user has to pass through.
+  await mkdir(folder, { mode: 0o711 });
+  const socketPath = join(folder, "s");
+  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, wal, onServed }));
+  const resources = stack.move();
+  return {
+    restoreCommand: `${[shim, "fetch", socketPath].map(quoteWord).join(" ")} %f %p`,
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** A word of a restore_command, for its shell and with nothing in it that PostgreSQL would fill in. */
+export function quoteWord(word: string): string {
+  return `'${word.replaceAll("'", "'\\''").replaceAll("%", "%%")}'`;
+}
+
+/** coppice-wal of the same installation, bin/coppice-wal beside lib/coppice/coppice-agent/main.js; or of the same sources. */
+async function findShim(): Promise<string> {
+  const installed = join(dirname(process.argv[1] ?? ""), "../../../bin/coppice-wal");
+  const source = join(import.meta.dirname, "../../../../deploy/debian/coppice-wal");
+  for (const path of [installed, source]) {
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile()) return path;
+  }
+  return fail("PROGRAM_MISSING", `coppice-wal is not at ${installed}, beside the agent`);
+}

@@ -1,0 +1,47 @@
+import { fail } from "@coppice/proto/kit/failure";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { parseWalFile, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { walKey, type WalPlace } from "../../repository/layout.ts";
+import type { Storage } from "../../storage/storage.ts";
+
+/** WAL that has to be there. */
+export interface RequiredWal {
+  readonly place: WalPlace;
+  readonly fromLsn: bigint;
+  readonly endLsn: bigint;
+  readonly segmentBytes: bigint;
+  /** It may be on any of these. */
+  readonly timelines: readonly number[];
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Makes sure that the archive has a file for everything between two positions. A server that finds none takes it for the
+ * end of WAL, and says nothing. Fails with WAL_MISSING, and as the storage does.
+ */
+export async function requireWal(storage: Storage, wal: RequiredWal): Promise<void> {
+  const { fromLsn, endLsn, segmentBytes } = wal;
+  for (let startLsn = segmentStart(fromLsn, segmentBytes); startLsn < endLsn; startLsn += segmentBytes) {
+    const reached = await reachOf(storage, wal, startLsn);
+    const end = startLsn + segmentBytes < endLsn ? startLsn + segmentBytes : endLsn;
+    if (reached >= end) continue;
+    fail("WAL_MISSING", `${storage.name} lacks WAL from ${formatLsn(reached)} to ${formatLsn(end)}, which was stored`, {
+      hint: "choose a target before it; `coppice backup create CLUSTER --kind full --wal embedded` leads on behind it",
+    });
+  }
+}
+
+/** How far a segment is there, on the timeline that has most of it. */
+async function reachOf(storage: Storage, wal: RequiredWal, startLsn: bigint): Promise<bigint> {
+  const { place, segmentBytes, timelines, signal } = wal;
+  let reached = startLsn;
+  for (const timeline of timelines) {
+    const name = segmentName(timeline, startLsn, segmentBytes);
+    for await (const { key } of storage.list(walKey(place, name), signal)) {
+      const file = parseWalFile(key.slice(key.lastIndexOf("/") + 1), segmentBytes);
+      if (file?.kind === "segment") return startLsn + segmentBytes;
+      if (file?.kind === "partial" && file.endLsn !== undefined && file.endLsn > reached) reached = file.endLsn;
+    }
+  }
+  return reached;
+}

@@ -1,0 +1,51 @@
+import { Option } from "commander";
+import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { fail } from "@coppice/proto/kit/failure";
+import { confirm } from "../../input/confirm.ts";
+import { operationOptions, yesOption } from "../../input/options.ts";
+import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
+import { liveStatements } from "../../operation/checks.ts";
+import { followOperation } from "../../operation/follow.ts";
+import { formatOutcome } from "../../operation/outcome.ts";
+import { printable } from "../../output/printable.ts";
+import type { Session } from "../../session.ts";
+
+/** Flags of `coppice cluster check`. */
+export interface CheckOptions extends OperationOptions {
+  readonly fix?: boolean;
+  readonly yes?: boolean;
+}
+
+/** Its options. */
+export const checkOptions = () => [
+  new Option(
+    "--fix",
+    "show the statements that mend what was found without a restart, ask, run them as the cluster's role, and check again",
+  ),
+  yesOption(),
+  ...operationOptions(),
+];
+
+/** Looks whether a cluster can be protected, mends what was confirmed, and gives the exit code. */
+export async function checkCluster(session: Session, options: CheckOptions, cluster: string): Promise<number> {
+  const { fix = false, yes, wait = true } = options;
+  if (fix && !wait)
+    fail("INVALID_FIELD", "--fix has to wait for what the check finds", { hint: "leave --no-wait out" });
+  const api = await session.api();
+  const started = await api.clusters.checkCluster({ cluster, requestId: session.newRequestId() });
+  if (!fix) return await seeThrough(session, api, started, options);
+  const seen = await followOperation(session, api, started.id);
+  const { result, spec, state } = seen;
+  if (state !== OperationState.SUCCEEDED || result.case !== "checkedCluster" || spec.case !== "checkCluster")
+    return await conclude(session, api, seen);
+  const statements = liveStatements(result.value.items);
+  if (statements.length === 0) return await conclude(session, api, seen);
+  const { terminal } = session;
+  terminal.err(formatOutcome(seen, { paint: terminal.paintErr, now: session.now() }));
+  terminal.err(`${statements.map((each) => `  ${printable(each)}`).join("\n")}\n`);
+  const { clusterName: name } = spec.value;
+  const count = statements.length === 1 ? "this statement is" : `these ${statements.length} statements are`;
+  await confirm(session, { yes, what: `${count} run in cluster ${name}, as the role it is protected with`, name });
+  const request = { cluster: spec.value.cluster, statements, requestId: session.newRequestId() };
+  return await seeThrough(session, api, await api.clusters.fixCluster(request), options);
+}

@@ -1,0 +1,34 @@
+import { fail } from "../failure.ts";
+import { formatLsn } from "../wal/lsn.ts";
+import { timestampOf } from "./microseconds.ts";
+import type { ReachablePoint, Unreachable } from "../recovery/recovery-plan.ts";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+
+/** Says why a target cannot be reached, and what can be. Errors: RECOVERY_TARGET_UNREACHABLE, always. */
+export function refuseUnreachable(clusterName: string, unreachable: Unreachable): never {
+  const { message, before, after, unusable } = unreachable;
+  const points = [
+    before === undefined ? "" : `before it ${describe(before)}`,
+    after === undefined ? "" : `after it ${describe(after)}`,
+  ].filter((text) => text !== "");
+  const [first] = unusable;
+  const hint =
+    points.length > 0
+      ? `what can be reached: ${points.join("; ")}`
+      : first === undefined
+        ? `take a full backup: coppice backup create ${clusterName} --kind full`
+        : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
+  return fail("RECOVERY_TARGET_UNREACHABLE", `cluster ${clusterName}: ${message}`, {
+    hint,
+    metadata: {
+      ...(before ? { before: formatLsn(before.lsn) } : {}),
+      ...(after ? { after: formatLsn(after.lsn) } : {}),
+    },
+  });
+}
+
+function describe({ timeline, lsn, timeUs, backup }: ReachablePoint): string {
+  const at = timeUs === undefined ? `LSN ${formatLsn(lsn)}` : timestampDate(timestampOf(timeUs)).toISOString();
+  const of = backup === undefined ? "" : `, the end of backup ${backup}`;
+  return `${at} on timeline ${timeline}${of}`;
+}

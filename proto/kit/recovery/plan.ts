@@ -1,0 +1,193 @@
+import { formatLsn } from "../wal/lsn.ts";
+import { segmentNumber } from "../wal/segment.ts";
+import { nearestPoints } from "./nearest-points.ts";
+import { coverage, knownTimelines, type Reach, reaches } from "./reach.ts";
+import type { RecoveryInput } from "./recovery-input.ts";
+import type { PlanWarning, RecoveryPlan, Unreachable } from "./recovery-plan.ts";
+import { type Attempt, type ResolvedTarget, resolveTarget } from "./resolve-target.ts";
+import type { Target } from "./target.ts";
+import { leadsThrough, timelinePath } from "./timeline-path.ts";
+import { usableChains } from "./usable-chains.ts";
+import { type RecoveryWindow, recoveryWindows } from "./windows.ts";
+
+/**
+ * How a target is reached: from the backup that leaves least WAL to replay, along the timeline asked for or the latest
+ * one that leads there. Or why it is not, with the nearest points that are.
+ */
+export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan | Unreachable {
+  const asked = incrementEnd(input, target);
+  const timelines = knownTimelines(input);
+  const { timeline } = asked;
+  if (timeline !== undefined && !timelines.includes(timeline)) {
+    return unreachable(input, asked, "timeline-unknown", `nothing is known of timeline ${timeline}`);
+  }
+  const restorePoints = new Map(
+    input.backups.flatMap(({ restorePoint, stopLsn, systemIdentifier }) =>
+      restorePoint === undefined || systemIdentifier !== input.systemIdentifier
+        ? []
+        : [[restorePoint, stopLsn] as const],
+    ),
+  );
+  const attempts = reaches(input)
+    .filter((reach) => timeline === undefined || reach.timeline === timeline)
+    .flatMap((reach) =>
+      reach.bases.map((base) => ({ reach, base, target: asked, segmentBytes: input.segmentBytes, restorePoints })),
+    )
+    .sort((one, other) => compareAttempts(one, other));
+  for (const attempt of attempts) {
+    const result = resolveTarget(attempt);
+    if (result !== undefined) return makePlan(input, attempt, result);
+  }
+  return explain(input, asked);
+}
+
+/** Of a WAL increment, as soon as it is consistent means its end; what is unpacked is consistent before. */
+function incrementEnd(input: RecoveryInput, target: Target): Target {
+  const increment = input.backups.find(({ id, method }) => id === input.backup && method === "wal");
+  if (increment === undefined || target.kind !== "immediate") return target;
+  return { kind: "lsn", lsn: increment.stopLsn, exclusive: true, timeline: target.timeline ?? increment.timeline };
+}
+
+// Best first.
+function compareAttempts(one: Attempt, other: Attempt): number {
+  const from = (attempt: Attempt) => attempt.base.backup;
+  const stored = ({ base }: Attempt) => base.chain.reduce((sum, { storedBytes }) => sum + storedBytes, 0n);
+  const apart = ({ reach, base }: Attempt) => (reach.repository === base.backup.repository ? 0n : 1n);
+  const byWal = compare(from(other).startLsn, from(one).startLsn) || compare(from(other).stopLsn, from(one).stopLsn);
+  const byCost =
+    compare(stored(one), stored(other)) ||
+    compare(apart(one), apart(other)) ||
+    compare(from(one).repository, from(other).repository) ||
+    compare(one.reach.repository ?? "", other.reach.repository ?? "") ||
+    compare(from(one).id, from(other).id);
+  if (one.target.kind === "immediate") {
+    // The backup alone counts; its own timeline is enough, unless its last WAL is in a younger one's first segment.
+    const own = ({ reach, base }: Attempt) => (reach.timeline === base.backup.timeline ? 0n : 1n);
+    const embedded = ({ reach }: Attempt) => (reach.repository === undefined ? 0n : 1n);
+    const newest = compare(from(other).stopTimeUs, from(one).stopTimeUs);
+    return newest || byWal || compare(own(one), own(other)) || compare(embedded(one), embedded(other)) || byCost;
+  }
+  const byTimeline = other.reach.timeline - one.reach.timeline;
+  const byEnd = one.target.kind === "latest" ? compare(other.reach.endLsn, one.reach.endLsn) : 0;
+  return byTimeline || byEnd || byWal || byCost;
+}
+
+function makePlan(input: RecoveryInput, { reach, base, target }: Attempt, result: ResolvedTarget): RecoveryPlan {
+  const { backup, chain } = base;
+  const { mostLsn } = result;
+  const { startLsn } = backup;
+  const followed = reach.path.filter(
+    (piece) => (piece.endLsn === undefined || piece.endLsn > startLsn) && piece.startLsn < mostLsn,
+  );
+  const first = segmentNumber(startLsn, input.segmentBytes);
+  return {
+    ...result,
+    kind: "plan",
+    chain: chain.map(({ id }) => id),
+    repository: backup.repository,
+    walRepository: reach.repository,
+    backupTimeUs: backup.stopTimeUs,
+    timelines: followed.map(({ timeline }) => timeline),
+    startLsn,
+    segments: segmentNumber(mostLsn - 1n, input.segmentBytes) - first + 1n,
+    walBytes: mostLsn - startLsn,
+    storedBytes: chain.reduce((sum, { storedBytes }) => sum + storedBytes, 0n),
+    warnings: [...result.warnings, ...warnOfWhatIsLeft(input, reach, target)],
+  };
+}
+
+function warnOfWhatIsLeft(input: RecoveryInput, reach: Reach, target: Target): PlanWarning[] {
+  const warnings: PlanWarning[] = [];
+  const [newest] = knownTimelines(input);
+  if (
+    target.timeline === undefined &&
+    newest !== undefined &&
+    newest !== reach.timeline &&
+    target.kind !== "immediate"
+  ) {
+    const message = `timeline ${reach.timeline} is followed: along the newest one, ${newest}, there is no way there`;
+    warnings.push({ code: "timeline-not-followed", message });
+  }
+  if (target.kind === "latest") {
+    const end = repositoriesOf(input)
+      .flatMap((repository) => coverage(input, reach.path, repository))
+      .find(({ endLsn }) => endLsn > reach.endLsn);
+    if (end !== undefined) {
+      const message = `WAL is archived up to ${formatLsn(end.endLsn)}, and there is no way from a backup to what is after ${formatLsn(reach.endLsn)}`;
+      warnings.push({ code: "wal-out-of-reach", message });
+    }
+  }
+  if (target.kind === "time" && target.timeline === undefined) {
+    const other = timelineOfTime(input, reach, target.timeUs);
+    if (other !== undefined) {
+      const message = `at that time the server wrote timeline ${other}, which timeline ${reach.timeline} did not grow out of; name it to recover what it was there`;
+      warnings.push({ code: "time-of-other-timeline", message });
+    }
+  }
+  return warnings;
+}
+
+/** The timeline that was written at a time that lies in a switch of this path, if it is not on the path there. */
+function timelineOfTime(input: RecoveryInput, { path, facts, timeline }: Reach, timeUs: bigint): number | undefined {
+  const isInSwitch = path.some(({ startLsn }) => {
+    const before = facts.anchors.findLast(({ lsn }) => lsn <= startLsn);
+    const after = facts.anchors.find(({ lsn }) => lsn > startLsn);
+    return before !== undefined && before.timeUs < timeUs && after !== undefined && after.timeUs > timeUs;
+  });
+  if (!isInSwitch) return undefined;
+  return knownTimelines(input).find((other) => {
+    const off = input.anchors.filter((anchor) => anchor.timeline === other && !leadsThrough(path, other, anchor.lsn));
+    return other !== timeline && off.some((each) => each.timeUs <= timeUs) && off.some((each) => each.timeUs >= timeUs);
+  });
+}
+
+function repositoriesOf({ extents }: RecoveryInput): string[] {
+  return [...new Set(extents.map(({ repository }) => repository))];
+}
+
+function explain(input: RecoveryInput, target: Target): Unreachable {
+  const { bases } = usableChains(input);
+  if (bases.length === 0)
+    return unreachable(input, target, "no-backup", "no usable physical backup of this server is known");
+  if (recoveryWindows(input).length === 0) {
+    return unreachable(input, target, "no-backup", "no usable backup has all the WAL from its start to its end");
+  }
+  const { before, after } = nearestPoints(relevantWindows(input, target), target);
+  if (before !== undefined && after !== undefined) {
+    return unreachable(input, target, "in-gap", "it lies in a gap between what can be reached");
+  }
+  if (after !== undefined) {
+    return unreachable(input, target, "too-early", "it lies before the end of the first usable backup");
+  }
+  if (before !== undefined) return unreachable(input, target, "too-late", tooLate(target));
+  return unreachable(input, target, "not-known", "no usable backup leads there");
+}
+
+function tooLate(target: Target): string {
+  return target.kind === "time"
+    ? "nothing that is archived is known to reach that time"
+    : "what is archived without a gap ends before it";
+}
+
+/** The windows that nearest points are looked for in: of the timeline asked for and those that it came from. */
+function relevantWindows(input: RecoveryInput, { timeline }: Target): RecoveryWindow[] {
+  const windows = recoveryWindows(input);
+  if (timeline === undefined) return windows;
+  const path = timelinePath(input.histories, timeline).map((piece) => piece.timeline);
+  const own = windows.filter((window) => window.timeline === timeline);
+  return own.length > 0 ? own : windows.filter((window) => path.includes(window.timeline));
+}
+
+function unreachable(
+  input: RecoveryInput,
+  target: Target,
+  reason: Unreachable["reason"],
+  message: string,
+): Unreachable {
+  const { unusable } = usableChains(input);
+  return { kind: "unreachable", reason, message, ...nearestPoints(relevantWindows(input, target), target), unusable };
+}
+
+function compare<T extends string | bigint>(one: T, other: T): number {
+  return one < other ? -1 : one > other ? 1 : 0;
+}

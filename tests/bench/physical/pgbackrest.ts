@@ -1,0 +1,73 @@
+import { existsSync } from "node:fs";
+import { chown, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Lab, subject } from "../lab.ts";
+
+/** The peer of physical backups, set up for the lab's server with a repository of its own. */
+export interface PgBackRest {
+  /** How a script calls it, up to the name of a command; it runs as the server's user. */
+  readonly command: string;
+  /** Removes the repository and makes an empty one; nothing of it is timed. */
+  clear(): Promise<void>;
+  /** Has the server archive with it from now on, or throw its WAL away. */
+  archive(isOn: boolean): Promise<void>;
+}
+
+const program = "/opt/coppice-tests/pgbackrest/usr/bin/pgbackrest";
+
+/** Settings that a lab's server needs at its start for the peer. */
+export const archiveSettings = { archive_mode: "on", archive_command: "true" };
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/** Sets the server's archive_command; returns once connections are told of it. */
+export async function setArchiveCommand({ server }: Lab, command: string): Promise<void> {
+  await server.sql("postgres", `alter system set archive_command = ${quote(command)};\nselect pg_reload_conf();`);
+  while ((await server.sql("postgres", "show archive_command")) !== command) await delay(20);
+}
+
+/**
+ * Opens it as its manual advises for speed on two cores: zstd 3, two processes, bundles and block incrementals, archiving
+ * and fetching of WAL ahead by processes of their own where that is asked for. Fails where it is not installed.
+ */
+export async function openPgBackRest(lab: Lab, { isAsync }: { readonly isAsync: boolean }): Promise<PgBackRest> {
+  if (!existsSync(program)) throw new Error(`not installed: ${program}; next: sh deploy/setup benches`);
+  const { server, peerTarget } = lab;
+  const folder = peerTarget("pgbackrest");
+  const [repository, config] = [join(folder, "repository"), join(folder, "pgbackrest.conf")];
+  await mkdir(folder);
+  const lines = [
+    "[global]",
+    `repo1-path=${repository}`,
+    "repo1-bundle=y",
+    "repo1-block=y",
+    "compress-type=zst",
+    "compress-level=3",
+    "process-max=2",
+    "start-fast=y",
+    `archive-async=${isAsync ? "y" : "n"}`,
+    ...["lock", "log", "spool"].map((name) => `${name}-path=${join(folder, name)}`),
+    "log-level-console=warn",
+    "log-level-file=off",
+    "",
+    `[${subject}]`,
+    `pg1-path=${server.dataDir}`,
+    `pg1-port=${server.port}`,
+    `pg1-socket-path=${server.socketDir}`,
+    `pg1-user=${server.superuser}`,
+  ];
+  await writeFile(config, lines.map((line) => `${line}\n`).join(""));
+  if (process.getuid?.() === 0) await chown(folder, server.owner.uid, server.owner.gid);
+  const ours = `${program} --config=${config} --stanza=${subject}`;
+  const command = `$AS_OWNER ${ours}`;
+  return {
+    command,
+    async clear() {
+      await lab.timeScript(`rm -rf "$1"; ${command} stanza-create`, repository);
+    },
+    archive: (isOn) => setArchiveCommand(lab, isOn ? `${ours} archive-push %p` : "true"),
+  };
+}

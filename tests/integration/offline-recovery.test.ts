@@ -1,0 +1,198 @@
+// The worst night of a cluster with physical backups: control plane and agent are gone, a repository is left, and from it
+// the cluster comes back as it was a second before the mistake.
+import { spawnSync } from "node:child_process";
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
+import { openLog } from "@coppice/proto/kit/log";
+import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openBudget } from "../../agent/src/budget.ts";
+import { restoreDirectory } from "../../agent/src/offline/data-directory/restore-directory.ts";
+import { runArchive } from "../../agent/src/wal/receive/archive.ts";
+import { makeAgeKey } from "../support/dumps/age-key.ts";
+import { freePort } from "../support/free-port.ts";
+import { waitFor } from "../support/installation.ts";
+import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { ask, asServer } from "../support/scenarios/restored-server.ts";
+import { openArchiveLab } from "../support/wal/archive-lab.ts";
+
+const main = join(import.meta.dirname, "../../agent/src/main.ts");
+const signal = AbortSignal.timeout(300_000);
+const patient = { timeout: 60_000, interval: 100 };
+const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) from orders t";
+
+describe.each([
+  { major: 15, how: "a plain repository, promoted meanwhile", isEncrypted: false, isPromoted: true },
+  { major: 18, how: "an encrypted repository", isEncrypted: true, isPromoted: false },
+])("PostgreSQL $major with nothing left but $how", ({ major, isEncrypted, isPromoted }) => {
+  const stack = new AsyncDisposableStack();
+  let server: PostgresServer;
+  let lab: PhysicalLab;
+  let folder: string;
+  let identity: readonly string[] = [];
+  let [before, moment, dropLsn]: string[] = [];
+
+  beforeAll(async () => {
+    server = await openPostgresServer({ major });
+    lab = stack.use(await openPhysicalLab(server));
+    folder = await mkdtemp(join(tmpdir(), "coppice-worst-night-"));
+    stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+    await chmod(folder, 0o755);
+    await chown(folder, server.owner.uid, server.owner.gid);
+    const recipients: string[] = [];
+    if (isEncrypted) {
+      const key = await makeAgeKey();
+      recipients.push(key.recipient);
+      await writeFile(join(folder, "kit.txt"), key.identityFile, { mode: 0o600 });
+      identity = ["--identity", join(folder, "kit.txt")];
+    }
+    const query = (text: string) => server.sql("postgres", text);
+    await query("create table orders as select i as id, md5(i::text) from generate_series(1, 2000) i");
+    await using archived = await openArchiveLab(server);
+    const location = create(RepositoryLocationSchema, {
+      kind: { case: "filesystem", value: { path: lab.repository } },
+    });
+    const ending = new AbortController();
+    const running = runArchive({
+      archive: create(WalArchiveSchema, {
+        ...archived.archive,
+        clusterId: "cls_test",
+        repository: create(RepositoryTargetSchema, { repositoryId: "rep_1", location, recipients }),
+      }),
+      secret: archived.secret,
+      folder: join(archived.folder, "state"),
+      clientFiles: { home: "/nonexistent" },
+      budget: openBudget(64 << 20),
+      log: openLog({ level: "error", name: "test" }),
+      signal: ending.signal,
+    });
+    let last = 0n;
+    const isStored = async (lsn: string) => {
+      await waitFor(`WAL is stored up to ${lsn}`, () => {
+        const text = running.report()?.storedLsn ?? "";
+        if (text !== "") last = parseLsn(text);
+        return Promise.resolve(last >= parseLsn(lsn));
+      });
+    };
+    await isStored(await query("select pg_switch_wal()"));
+    await lab.take(lab.command({}, recipients));
+
+    await query("insert into orders select i, 'after the backup' from generate_series(3000, 3500) i");
+    await query("select pg_switch_wal()");
+    if (isPromoted) await promote(server);
+    await query("delete from orders where id % 7 = 0");
+    before = await query(rows);
+    await query("select pg_sleep(0.05)");
+    moment = await query("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'");
+    await query("select pg_sleep(0.05)");
+    dropLsn = await query("select pg_current_wal_insert_lsn()");
+    await query("drop table orders");
+    await isStored(await query("select pg_switch_wal()"));
+    ending.abort();
+    await running.ended;
+    await server[Symbol.asyncDispose]();
+  });
+  afterAll(() => stack.disposeAsync());
+
+  async function restore(name: string, ...args: string[]) {
+    const into = join(folder, name);
+    const port = await freePort();
+    const words = ["restore-directory", "shop", "--repo", lab.repository, "--into", into, "--port", String(port)];
+    const ran = spawnSync(process.execPath, [main, ...words, ...identity, ...args], { encoding: "utf8", cwd: "/" });
+    return { ...ran, into, port };
+  }
+  const stop = (into: string) => asServer(server, "pg_ctl", ["-D", into, "-m", "immediate", "-w", "stop"]);
+  const traces = async () => (await readdir(folder)).filter((name) => name !== "kit.txt");
+
+  test("a plan says how a time is reached, and what cannot be reached is refused with what can; nothing is touched", async () => {
+    const planned = await restore("planned", "--at", moment ?? "", "--start", "--plan");
+    expect(planned).toMatchObject({ status: 0 });
+    expect(planned.stdout).toMatch(
+      /^bkp_1 is recovered from \S+ to \S+ on timelines? [12, ]+ by \d+ archived segments, /,
+    );
+    expect(planned.stdout.includes("timelines 1, 2")).toBe(isPromoted);
+    expect(planned.stdout).toContain("will be there\n");
+    const options = { repo: lab.repository, cluster: "shop", into: join(folder, "planned"), plan: true };
+    const ask = (target: RecoveryFlags) =>
+      restoreDirectory({ ...options, ...(isEncrypted ? { identity: identity[1] ?? "" } : {}), ...target }, signal);
+    for (const [target, said] of [
+      [{ at: "2020-01-01 00:00 UTC" }, "before the end of the first usable backup"],
+      [{ at: "2099-01-01 00:00 UTC" }, "nothing that is archived is known to reach that time"],
+      [{ lsn: "FFF/0" }, "what is archived without a gap ends before it"],
+      [{ timeline: 7 }, "nothing is known of timeline 7"],
+    ] as const) {
+      const hint = expect.stringContaining("timeline" in target ? "" : "what can be reached: ") as unknown;
+      await expect(ask(target)).rejects.toMatchObject({
+        reason: "RECOVERY_TARGET_UNREACHABLE",
+        message: expect.stringContaining(said) as unknown,
+        hint,
+      });
+    }
+    await expect(ask({ at: "2099-01-01 00:00" })).rejects.toMatchObject({ reason: "INVALID_FIELD" });
+    await expect(ask({ xid: 1, latest: true })).rejects.toMatchObject({ reason: "INVALID_FIELD" });
+    expect(await traces()).toEqual([]);
+  });
+
+  test("it is there again row by row as it was a moment before the mistake, and archives nowhere", async () => {
+    const restored = await restore("at", "--at", moment ?? "", "--start");
+    try {
+      expect(restored.stderr).not.toContain("✗");
+      expect(restored).toMatchObject({ status: 0 });
+      expect(await ask(server, restored.port, "postgres", rows)).toBe(before);
+      const said = "select pg_is_in_recovery(), current_setting('archive_mode'), current_setting('restore_command')";
+      expect(await ask(server, restored.port, "postgres", said)).toBe("f|off|");
+    } finally {
+      await stop(restored.into);
+    }
+    expect(await traces()).toEqual(["at"]);
+  });
+
+  if (!isEncrypted) return;
+  test("a server that is started later fetches its WAL by itself, if it may, and is refused beforehand if not", async () => {
+    const refused = await restore("later", "--lsn", dropLsn ?? "", "--exclusive");
+    expect(refused.status).toBe(4);
+    expect(refused.stderr).toMatch(/cannot fetch WAL: .*\n {2}next: .*--start/);
+    // The server's user gets what it needs.
+    await open(dirname(lab.repository));
+    await chown(join(folder, "kit.txt"), server.owner.uid, server.owner.gid);
+    const made = await restore("later", "--lsn", dropLsn ?? "", "--exclusive");
+    expect(made.stderr).not.toContain("✗");
+    expect(made.status).toBe(0);
+    await mkdir(server.socketDir, { recursive: true });
+    const log = join(folder, "later.log");
+    await writeFile(log, "");
+    await chown(log, server.owner.uid, server.owner.gid);
+    try {
+      await asServer(server, "pg_ctl", ["-D", made.into, "-l", log, "-w", "-t", "100", "start"]);
+      const isOver = () => ask(server, made.port, "postgres", "select pg_is_in_recovery()");
+      await expect.poll(isOver, patient).toBe("f");
+      expect(await ask(server, made.port, "postgres", rows)).toBe(before);
+    } finally {
+      await stop(made.into);
+    }
+  });
+});
+
+/** Makes the server go on on a new timeline. */
+async function promote(server: PostgresServer): Promise<void> {
+  const file = join(server.dataDir, "standby.signal");
+  await server.stop("fast");
+  await writeFile(file, "", { mode: 0o600 });
+  await chown(file, server.owner.uid, server.owner.gid);
+  await server.start();
+  await server.sql("postgres", "select pg_promote()");
+}
+
+/** Lets everybody read what is below a folder. */
+async function open(path: string): Promise<void> {
+  const isFolder = (await stat(path)).isDirectory();
+  await chmod(path, isFolder ? 0o755 : 0o644);
+  if (isFolder) for (const name of await readdir(path)) await open(join(path, name));
+}

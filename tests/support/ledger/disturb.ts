@@ -1,0 +1,99 @@
+import { rename } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { waitFor } from "../installation.ts";
+import type { LedgerLab } from "./ledger-lab.ts";
+import type { Random } from "./random.ts";
+
+/** Something that goes wrong with a lab under load, and is over when it resolves. */
+export type Disturbance = (lab: LedgerLab, random: Random) => Promise<void>;
+
+const mostPauseMs = 1000;
+/** Segments that are written and thrown away while nothing keeps them. */
+const lostSegments = 3;
+
+async function killAgent({ installation }: LedgerLab, random: Random): Promise<void> {
+  await installation.agent("db7").end("SIGKILL");
+  await delay(random.number(mostPauseMs));
+  installation.startAgent("db7");
+}
+
+async function killControlPlane({ installation }: LedgerLab, random: Random): Promise<void> {
+  await installation.controlPlane().end("SIGKILL");
+  await delay(random.number(mostPauseMs));
+  await installation.startControlPlane();
+}
+
+/** Every connection of the agent: the stream, and the one that reads the clock. */
+async function cutConnections({ server }: LedgerLab): Promise<void> {
+  await server.sql(
+    "postgres",
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where pid <> pg_backend_pid() and (backend_type = 'walsender' or datname = 'postgres')`,
+  );
+}
+
+async function stopServer({ server }: LedgerLab, random: Random): Promise<void> {
+  await server.stop("immediate");
+  await delay(random.number(mostPauseMs));
+  await server.start();
+}
+
+async function takeRepositoryAway({ repository, server }: LedgerLab, random: Random): Promise<void> {
+  await rename(repository, `${repository}-away`);
+  try {
+    await server.sql("postgres", "select pg_switch_wal()");
+    await delay(1000 + random.number(2 * mostPauseMs));
+  } finally {
+    await rename(`${repository}-away`, repository);
+  }
+}
+
+/** Ends the present segment while the load goes on. */
+async function switchSegment({ server }: LedgerLab): Promise<void> {
+  await server.sql("postgres", "select pg_switch_wal()");
+}
+
+/**
+ * Drops the slot while the agent is dead, and has the server throw away what the slot held: a gap, which has to be
+ * declared. A full backup makes later times reachable; what cannot be reached is added to the lab's lost times.
+ */
+export async function dropSlot(lab: LedgerLab): Promise<void> {
+  const { installation, server, lost } = lab;
+  const query = (sql: string) => server.sql("postgres", sql);
+  const present = await query("select pg_walfile_name(pg_current_wal_insert_lsn())");
+  const fromUs = Date.now() * 1000;
+  await installation.agent("db7").end("SIGKILL");
+  await waitFor("the slot is free", async () => {
+    const dropped = await query(
+      "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active",
+    ).then(
+      () => true,
+      () => false,
+    );
+    return dropped && (await query("select count(*) from pg_replication_slots")) === "0";
+  });
+  let surelyUs = 0;
+  for (let count = 0; count < lostSegments; count++) {
+    // Without anything in it a segment is not ended.
+    await query("select txid_current(); select pg_switch_wal()");
+    if (count === 1) surelyUs = Date.now() * 1000;
+    await delay(200);
+  }
+  await waitFor("the server has thrown away what nothing keeps", async () => {
+    await query("checkpoint");
+    return (await query(`select count(*) from pg_ls_waldir() where name = '${present}'`)) === "0";
+  });
+  installation.startAgent("db7");
+  await waitFor("the gap is declared", async () => ((await lab.status()).extents ?? []).length > lost.length + 1);
+  lost.push({ fromUs, surelyUs, toUs: await lab.backup() });
+}
+
+/** What passes without a gap, by its name. */
+export const passing = {
+  "agent killed": killAgent,
+  "control plane killed": killControlPlane,
+  "connections cut": cutConnections,
+  "server stopped at once": stopServer,
+  "repository away": takeRepositoryAway,
+  "segment ended": switchSegment,
+} as const satisfies Record<string, Disturbance>;
