@@ -79,3 +79,11 @@ test("what ends exactly where a timeline does is still on it, what begins there 
   expect(leadsThrough(path, 2, 99n)).toBe(false);
   expect(leadsThrough(path, 3, 100n)).toBe(false);
 });
+
+test("a history file with comments and blank lines is read as PostgreSQL reads it", () => {
+  const content = "1\t0/3000100\tno recovery target specified\n\n# note\n2\tA/B0\tbefore 2026\n";
+  expect(parseTimelineHistory(3, content).ancestors).toEqual([
+    { timeline: 1, endLsn: parseLsn("0/3000100"), reason: "no recovery target specified" },
+    { timeline: 2, endLsn: parseLsn("A/B0"), reason: "before 2026" },
+  ]);
+});

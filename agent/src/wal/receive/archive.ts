@@ -7,6 +7,7 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { type Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { historyName, segmentStart } from "@coppice/proto/kit/wal/segment";
@@ -23,7 +24,7 @@ import { listExtents } from "../store/list-extents.ts";
 import { checkSegmentHeader } from "../store/segment-header.ts";
 import { storeWal } from "../store/store-wal.ts";
 import { readableOf } from "../store/wal-codec.ts";
-import { chooseStart, type FormerTimeline, parseHistory, type StreamStart } from "./choose-start.ts";
+import { chooseStart, type FormerTimeline, type StreamStart } from "./choose-start.ts";
 import { type Ledger, openLedger } from "./ledger.ts";
 import { type ReceivedWal, receiveTimeline } from "./receive.ts";
 import { parseSizeSetting } from "./size-setting.ts";
@@ -208,7 +209,7 @@ async function storeHistory(
   replication: ReplicationConnection,
   timeline: number,
   { turn, storage, index }: Stores,
-): Promise<FormerTimeline[]> {
+): Promise<readonly FormerTimeline[]> {
   if (timeline === 1) return [];
   const { content } = await replication.timelineHistory(timeline);
   const name = historyName(timeline);
@@ -226,7 +227,7 @@ async function storeHistory(
   if (index.digestOf(name) !== sha256) await index.add({ name, sha256, run: { timeline, startLsn: 0n, endLsn: 0n } });
   const text = content.toString("utf8");
   turn.ledger.addHistory(timeline, text);
-  return parseHistory(text);
+  return parseTimelineHistory(timeline, text).ancestors;
 }
 
 function encodingOf({ archive: { settings, repository } }: Turn) {

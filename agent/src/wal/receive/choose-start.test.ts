@@ -2,7 +2,7 @@ import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { expect, test } from "vitest";
 import type { WalExtent } from "../store/extent.ts";
 import { addExtent } from "../store/extent.ts";
-import { chooseStart, parseHistory } from "./choose-start.ts";
+import { chooseStart } from "./choose-start.ts";
 
 const segmentBytes = 16n << 20n;
 const extent = (timeline: number, start: string, end: string): WalExtent => ({
@@ -35,13 +35,6 @@ test("a timeline that was left is archived to where it was left, then the next o
     timeline: 2,
     lsn: parseLsn("0/4000000"),
   });
-});
-
-test("a history file is read as PostgreSQL reads it", () => {
-  expect(parseHistory("1\t0/3000100\tno recovery target specified\n\n# note\n2\tA/B0\tbefore 2026\n")).toEqual([
-    { timeline: 1, endLsn: parseLsn("0/3000100") },
-    { timeline: 2, endLsn: parseLsn("A/B0") },
-  ]);
 });
 
 test("runs that touch become one, in any order", () => {

@@ -1,25 +1,14 @@
+import type { Ancestor } from "@coppice/proto/kit/recovery/timeline-history";
 import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { WalExtent } from "../store/extent.ts";
 
 /** A timeline that the server came through, and where it left it. */
-export interface FormerTimeline {
-  readonly timeline: number;
-  readonly endLsn: bigint;
-}
+export type FormerTimeline = Pick<Ancestor, "timeline" | "endLsn">;
 
 /** Where a stream begins. */
 export interface StreamStart {
   readonly timeline: number;
   readonly lsn: bigint;
-}
-
-/** Reads a history file: the timelines before, oldest first. Lines that are no entries are left out, as PostgreSQL does. */
-export function parseHistory(content: string): FormerTimeline[] {
-  return content.split("\n").flatMap((line) => {
-    const [, timeline, high = "", low = ""] = /^\s*(\d+)\s+([0-9A-F]+)\/([0-9A-F]+)/i.exec(line) ?? [];
-    if (timeline === undefined) return [];
-    return [{ timeline: Number(timeline), endLsn: (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`) }];
-  });
 }
 
 /**
