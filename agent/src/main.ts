@@ -3,6 +3,8 @@ if (process.argv[2] === "--version") {
   const { agentVersion } = await import("./version.ts");
   console.log(`coppice-agent ${agentVersion()}`);
 } else {
+  // Each call into a file system that hangs keeps a thread, and with the usual four everything else would soon wait too.
+  process.env["UV_THREADPOOL_SIZE"] ??= "32";
   const { runCommandLine } = await import("./command-line.ts");
   process.exitCode = await runCommandLine(process.argv.slice(2));
 }

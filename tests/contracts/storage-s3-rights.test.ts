@@ -11,11 +11,13 @@ import {
 } from "@aws-sdk/client-s3";
 import type { S3Location } from "@coppice/proto/gen/coppice/common/v1/location";
 import { beforeAll, beforeEach, expect, test } from "vitest";
+import { verifyBackup } from "../../agent/src/repository/verify.ts";
 import { openS3 } from "../../agent/src/storage/s3/s3.ts";
 import type { CephUser } from "../support/ceph/cluster.ts";
 import { type CephLab, openCephLab, whyNoCephLab } from "../support/ceph/lab.ts";
 import { credentialOf, littlePatience, newBucket, ownerClient } from "../support/ceph/s3-place.ts";
 import { openFaultProxy } from "../support/faults/fault-proxy.ts";
+import { storeBackup } from "../support/stored-backup.ts";
 
 const ofBucket = [
   "s3:ListBucket",
@@ -56,13 +58,17 @@ const put = (storage: Storage, key: string, text: string, ifAbsent = true) =>
   storage.put(key, body(Buffer.from(text)), { signal, ifAbsent });
 const findings = async (storage: Storage) => (await storage.inspect?.("probe/", signal)) ?? [];
 
-async function allow(bucket: string, rights: readonly (readonly [CephUser, readonly string[]])[]): Promise<void> {
+async function allow(
+  bucket: string,
+  rights: readonly (readonly [CephUser, readonly string[]])[],
+  keys = "*",
+): Promise<void> {
   const arn = `arn:aws:s3:::${bucket}`;
   const statements = rights.map(([{ name }, Action]) => ({
     Effect: "Allow",
     Principal: { AWS: [`arn:aws:iam:::user/${name}`] },
     Action,
-    Resource: [arn, `${arn}/*`],
+    Resource: [arn, `${arn}/${keys}`],
   }));
   await ask((client) =>
     client.send(
@@ -136,6 +142,31 @@ test("a put-only key is found unable to read, list and delete, each by its right
   await using putOnly = await open(location, { write: lab.writer, read: reader, delete: reader });
   const failed = (await findings(putOnly)).filter(({ status }) => status !== "ok").map(({ name }) => name);
   expect(failed).toEqual(expect.arrayContaining(["s3:GetObject", "s3:ListBucket", "s3:DeleteObject"]));
+});
+
+test("a verification that may not read objects calls none of them damaged, unless one is", async () => {
+  await using backup = await storeBackup(signal);
+  const location = await newBucket(lab);
+  await using owner = await open(location);
+  for await (const { key } of backup.storage.list("", signal))
+    await owner.put(key, await backup.storage.get(key, { signal }), { signal, ifAbsent: true });
+  await allow(location.bucket, [[reader, ["s3:GetObject", "s3:ListBucket"]]], `${backup.prefix}manifest.json`);
+  await using host = await open(location, { write: reader });
+  const verify = () => verifyBackup(host, backup.address, { signal, onProgress: () => {} });
+  const denied = await verify();
+  expect([denied.result.objects, denied.result.problems.length]).toEqual([1, 6]);
+  expect(denied.failure).toMatchObject({
+    reason: "REPOSITORY_NOT_READABLE",
+    message: expect.stringMatching(/^backup bkp_a in .* could not be read: .*, and 5 more$/) as string,
+    hint: expect.stringContaining("allow s3:GetObject") as string,
+  });
+  await owner.deleteMany([`${backup.prefix}db/1.dump.zst.0002`], signal);
+  const { result, failure } = await verify();
+  expect(result.problems).toHaveLength(6);
+  expect(failure).toMatchObject({
+    reason: "OBJECT_MISSING",
+    message: expect.stringContaining("is damaged") as string,
+  });
 });
 
 test("a bucket with versions is said to keep them, also by a delete, and its lie about conditions is not believed", async () => {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import type { BackupDumpCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
 import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { Client, DatabaseError } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -93,22 +94,29 @@ test.each(["pg_dump", "zstd", "age"])(
   },
 );
 
-test("a dump under which PostgreSQL is restarted never counts as whole, and the next one does", async () => {
-  const wanted = command();
+const patience = () => lab.log.filter((line) => line.startsWith("the server does not answer any more and is waited"));
+
+test("a dump under which PostgreSQL is restarted keeps what is whole, and never counts as whole itself", async () => {
+  const wanted = lab.dumpCommand({ databases: ["bulk", "orders"], jobs: 1 }, [key.recipient]);
   await using held = await holdTable(server, "orders", "t");
-  const dumping = lab.dump(wanted).then(
-    ({ failure, result }) => ({ failure, isComplete: result.manifest?.complete }),
-    (error: unknown) => ({ failure: error, isComplete: false }),
+  const before = patience().length;
+  const dumping = lab.dump(wanted);
+  const isOver = dumping.then(
+    () => true,
+    () => true,
   );
   await held.waitedFor();
   await server.stop("immediate");
+  await Promise.race([isOver, waitFor("the server is missed", async () => patience().length > before)]);
   await server.start();
   await held.lost;
-  const { failure, isComplete } = await dumping;
-  expect(isComplete).toBe(false);
-  expect(isFailure(failure) && failure.reason).toMatch(/^(BACKUP_INCOMPLETE|CLUSTER_UNREACHABLE)$/);
-  const isWithdrawn = isFailure(failure, "CLUSTER_UNREACHABLE");
-  expect((await stored(wanted.backup?.folder)).length > 0).toBe(!isWithdrawn);
+  const { failure, result } = await dumping;
+  expect(failure).toMatchObject({ reason: "BACKUP_INCOMPLETE" });
+  expect(result.manifest?.complete).toBe(false);
+  const content = dumpContent(result.manifest);
+  expect(content?.databases.map(({ name }) => name)).toEqual(["bulk"]);
+  expect(content?.missing).toMatchObject([{ name: "orders", reason: MissingReason.FAILED }]);
+  expect((await stored(wanted.backup?.folder)).filter((name) => name.includes(".dump."))).toHaveLength(1);
   await checkNext();
 });
 
@@ -143,20 +151,42 @@ test("a server that gives no more connections is named as that, before a dump an
   for (const client of clients) await client.end();
 
   // The limit of a role binds where that of the server does: at the next connection.
-  const late = command();
+  const late = lab.dumpCommand({ databases: ["orders", "stock"], jobs: 1 });
   if (late.connection?.endpoint) late.connection.endpoint.user = "dumper";
   await using held = await holdTable(server, "orders", "t");
-  const dumping = lab.dump(late, { password: "of dumper" }).then(
-    ({ failure }) => failure,
-    (error: unknown) => error,
+  const before = patience().length;
+  const dumping = lab.dump(late, { password: "of dumper" });
+  const isOver = dumping.then(
+    () => true,
+    () => true,
   );
   await held.waitedFor();
   await server.sql("postgres", "alter role dumper connection limit 0");
   await held.release();
-  const failure = await dumping;
-  expect(isFailure(failure) && failure.message).toMatch(/too many connections for role "dumper"/);
-  expect(await stored(late.backup?.folder)).toEqual([]);
+  await Promise.race([isOver, waitFor("the server is missed", async () => patience().length > before)]);
+  await server.sql("postgres", "alter role dumper connection limit -1");
+  const { failure, result } = await dumping;
+  expect(failure).toMatchObject({ reason: "BACKUP_INCOMPLETE" });
+  expect(failure?.message).toMatch(/"stock": .*too many connections for role "dumper"/);
+  expect(dumpContent(result.manifest)?.databases.map(({ name }) => name)).toEqual(["orders"]);
   await checkNext();
+});
+
+test("a finished dump is kept when the server lets nobody look at it once more", async () => {
+  const wanted = lab.dumpCommand({ databases: ["orders", "stock"], jobs: 1 });
+  if (wanted.connection?.endpoint) wanted.connection.endpoint.user = "dumper";
+  await using held = await holdTable(server, "orders", "t");
+  const dumping = lab.dump(wanted, { password: "of dumper" });
+  await held.waitedFor();
+  await server.sql("postgres", "alter role dumper nologin");
+  await held.release();
+  const { failure, result } = await dumping;
+  await server.sql("postgres", "alter role dumper login");
+  expect(failure).toMatchObject({ reason: "BACKUP_INCOMPLETE" });
+  const content = dumpContent(result.manifest);
+  expect(content).toMatchObject({ rolesChanged: true, missing: [{ name: "stock", reason: MissingReason.FAILED }] });
+  expect(content?.databases.map(({ name }) => name)).toEqual(["orders"]);
+  expect((await stored(wanted.backup?.folder)).filter((name) => name.includes(".dump."))).toHaveLength(1);
 });
 
 /** Keeps whoever restores into the database waiting before the first object. */

@@ -150,7 +150,7 @@ test("a restore of rows that is cancelled ends with nothing there, and one behin
     const command = intoLive(DumpContents.DATA_ONLY);
     const controller = new AbortController();
     const reason = new Error("cancelled");
-    let into: IntoProgress | undefined;
+    let into: IntoProgress | undefined = { is: "looking" };
     const look = (phase: string) => {
       if (isMoment(phase, into)) controller.abort(reason);
     };

@@ -1,4 +1,4 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
 import { CommandSchema, type Result } from "@coppice/proto/gen/coppice/agent/v1/command";
 import { RestoreDatabaseCommandSchema, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { openLog } from "@coppice/proto/kit/log";
@@ -118,4 +118,34 @@ test("the agent's commands check, dump, verify, restore, settle and delete on a 
   const isDeleted = await carryOut("op_6", { case: "settle", value: lostDelete });
   expect(isDeleted.result).toMatchObject({ case: "settle", value: { outcome: { case: "deleteBackup" } } });
   expect(messages.some((message) => message.case === "progress")).toBe(true);
+});
+
+test("a restore into a database that never came to its agent is not taken for done because the table was there", async () => {
+  const dump = lab.dumpCommand({ databases: ["orders"] });
+  expect((await carryOut("op_7", { case: "backupDump", value: dump })).failure).toBeUndefined();
+  const { backup, connection } = dump;
+  const restore = create(RestoreDatabaseCommandSchema, {
+    backup,
+    connection,
+    database: "orders",
+    targetDatabase: "orders",
+    mode: RestoreMode.INTO,
+    stagedDatabase: "coppice_restore_op8",
+  });
+  const lost: Spec = { case: "settle", value: { lost: { case: "restoreDatabase", value: restore } } };
+  const settled = await carryOut("op_8", lost);
+  expect(settled.failure).toMatchObject({ reason: "OUTCOME_UNKNOWN" });
+  expect(settled.result.case).not.toBe("restoreDatabase");
+  // Once it has come there it is known, even where it got no farther than its repository.
+  const elsewhere = clone(RestoreDatabaseCommandSchema, restore);
+  const place = elsewhere.backup?.repository?.location?.kind;
+  if (place?.case !== "filesystem") throw new Error("the repository is no folder");
+  place.value.path += "/not-there";
+  const failed = await carryOut("op_8", { case: "restoreDatabase", value: elsewhere });
+  expect(failed.failure).toMatchObject({ reason: "REPOSITORY_UNREACHABLE" });
+  expect((await carryOut("op_8", lost)).result).toMatchObject({
+    case: "settle",
+    value: { outcome: { case: undefined } },
+  });
+  expect((await server.sql("orders", "select count(*) from item")).trim()).toBe("100");
 });

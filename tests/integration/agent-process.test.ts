@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -49,6 +49,13 @@ async function run(input: string, ...args: string[]) {
   return { code, stdout: await output.stdout, stderr: await output.stderr };
 }
 
+/** The threads that calls into file systems wait in. */
+async function poolThreads(pid = 0): Promise<number> {
+  const threads = await readdir(`/proc/${pid}/task`);
+  const names = await Promise.all(threads.map((id) => readFile(`/proc/${pid}/task/${id}/comm`, "utf8")));
+  return names.filter((name) => name.startsWith("libuv-worker")).length;
+}
+
 async function session(index: number): Promise<ServedSession> {
   return await vi.waitFor(() => {
     const found = service.sessions[index];
@@ -83,6 +90,7 @@ describe("coppice-agent", () => {
     const first = start("run", "--data-dir", dataDirectory);
     const one = await session(0);
     await message(one, "hello");
+    expect(await poolThreads(first.child.pid)).toBe(32);
     const second = await run("", "run");
     expect(second).toMatchObject({ code: 4 });
     expect(second.stderr).toContain("another agent runs with the folder");

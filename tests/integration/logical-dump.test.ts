@@ -5,6 +5,7 @@ import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Client } from "pg";
 import type { Dumped } from "../../agent/src/logical/dump/dump.ts";
+import { chooseStagedOid } from "../../agent/src/logical/staged-database.ts";
 import { settleDump } from "../../agent/src/logical/settle.ts";
 import { openStorage } from "../../agent/src/storage/open.ts";
 import { dumpContent } from "../support/dumps/dump-content.ts";
@@ -126,6 +127,22 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     expect(missingIn(dumped)).toContainEqual(["gone", MissingReason.DROPPED]);
     expect(namesIn(dumped)).toEqual(["template1", "first", "third"]);
     expect(dumpOf(dumped)?.rolesChanged).toBe(true);
+  });
+
+  test("what a restore works in meanwhile is left out of a dump, which is complete without it", async () => {
+    const staged = "coppice_restore_working";
+    const oid = chooseStagedOid(staged);
+    await server.sql("postgres", `create database ${staged} with oid = ${oid} connection limit = 0`);
+    const login = "create role dumper login password 'of dumper'; grant pg_read_all_data to dumper";
+    await server.sql("postgres", login);
+    const command = lab.dumpCommand({ excludeDatabases: ["postgres", "template1", "second", "third"] });
+    if (command.connection?.endpoint) command.connection.endpoint.user = "dumper";
+    const dumped = await lab.dump(command, { password: "of dumper" });
+    expect(dumped.failure).toBeUndefined();
+    expect(dumped.result.manifest?.complete).toBe(true);
+    expect(namesIn(dumped)).toEqual(["first"]);
+    expect(missingIn(dumped)).toContainEqual([staged, MissingReason.EXCLUDED]);
+    await server.sql("postgres", `drop database ${staged}; drop role dumper`);
   });
 
   test("a database whose dump fails does not stop the others, and nothing of it is stored", async () => {

@@ -1,3 +1,4 @@
+// One thing: what becomes of roles and tablespaces, from the dump of them to another server.
 import { chown, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -73,12 +74,13 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     readonly user?: string;
     readonly password?: string;
     readonly of?: typeof dumped;
+    readonly database?: string;
   }
 
   async function withRequest<T>(
     options: MessageInitShape<typeof RestoreGlobalsCommandSchema>,
     work: (request: GlobalsRequest) => Promise<T>,
-    { user = "postgres", password = server.password, of = dumped }: Login = {},
+    { user = "postgres", password = server.password, of = dumped, database = "" }: Login = {},
   ): Promise<T> {
     const { backup } = lab.restoreCommand(of, "template1", "x");
     const location = backup?.repository?.location;
@@ -86,7 +88,8 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     const signal = AbortSignal.timeout(30_000);
     await using storage = await openStorage(location, { operationId: "op_globals", signal });
     const command = create(RestoreGlobalsCommandSchema, { ...options, connection: connectionTo(server), backup });
-    if (command.connection?.endpoint) command.connection.endpoint.user = user;
+    if (command.connection?.endpoint)
+      Object.assign(command.connection.endpoint, { user, maintenanceDatabase: database });
     return await work({
       command,
       password,
@@ -214,6 +217,28 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     const done = await apply();
     expect(done).toEqual(result);
     expect([done.presentRoles, done.createdTablespaces]).toEqual([["postgres", "staff"], ["space"]]);
+  });
+
+  test("roles of a cluster in another encoding than UTF-8 come back under their names", async () => {
+    const database = "latin";
+    await server.sql("postgres", "create database latin encoding 'LATIN1' locale 'C' template template0");
+    // A server stores the bytes of the database that a role is made from.
+    const ask = async (text: string) => (await server.sql(database, `set client_encoding = 'UTF8'; ${text}`)).trim();
+    try {
+      await ask(`create role "müller" nologin; comment on role "müller" is 'für größere'`);
+      const command = lab.dumpCommand({ databases: ["template1"] });
+      if (command.connection?.endpoint) command.connection.endpoint.maintenanceDatabase = database;
+      const of = await lab.dump(command);
+      if (of.failure) throw of.failure;
+      await ask(`drop role "müller"`);
+      const done = await apply({ roles: ["müller"] }, { of, database });
+      expect(done).toMatchObject({ createdRoles: ["müller"], skipped: [] });
+      const seen = "select rolname, shobj_description(oid, 'pg_authid') from pg_roles where rolname like 'm%ller'";
+      expect(await ask(seen)).toBe("müller|für größere");
+    } finally {
+      await ask(`drop role if exists "müller"`);
+      await server.sql("postgres", "drop database latin");
+    }
   });
 
   test("a folder that a tablespace lacks is told before anything is made", async () => {

@@ -140,7 +140,22 @@ test("an ordinary role that may create databases restores one of its own", async
   await server.sql("postgres", "alter role keeper login createdb password 'keeper-of-t'");
   const command = replacing();
   if (command.connection?.endpoint) command.connection.endpoint.user = "keeper";
-  expect(await lab.restore(command, { password: "keeper-of-t" })).toMatchObject({ rows: 100n, warnings: [] });
+  await server.sql("postgres", "create role stranger");
+  const mayEnter = `select datname, has_database_privilege('stranger', oid, 'connect') from pg_database
+    where datname in ('shop', '${command.stagedDatabase}') order by 1`;
+  const seen: string[] = [];
+  const askNow = (text: string) => {
+    const address = ["-h", "127.0.0.1", "-p", String(server.port), "-U", server.superuser];
+    const env = { ...process.env, PGPASSWORD: server.password };
+    return execFileSync(join(server.binDir, "psql"), [...address, "-Atqc", text, "postgres"], { env }).toString();
+  };
+  const log = (line: string) => void (line.startsWith("loaded;") && seen.push(askNow(mayEnter)));
+  const restored = await lab.restore(command, { password: "keeper-of-t", log });
+  expect(restored).toMatchObject({ rows: 100n, warnings: [] });
+  // Closed while it is filled, and afterwards as open as the original was.
+  expect(seen[0]).toBe(`${command.stagedDatabase}|f\nshop|t\n`);
+  expect(askNow(mayEnter)).toBe("shop|t\n");
+  await server.sql("postgres", "drop role stranger");
   await server.sql("postgres", "alter role keeper nocreatedb");
   const refused = lab.restore({ ...command, keptDatabase: "another" }, { password: "keeper-of-t" });
   await expect(refused).rejects.toMatchObject({ reason: "PRIVILEGE_MISSING" });

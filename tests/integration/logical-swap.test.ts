@@ -1,4 +1,6 @@
 // One thing: what is in place after a swap, however it ended; all of it is asked of the same two servers and dump.
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { create, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestoreDatabaseCommand,
@@ -127,6 +129,26 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     });
     await server.sql("shop", "select pg_drop_replication_slot('slot_here')");
     expect(await names()).toEqual(["shop"]);
+  });
+
+  test("a database that another restore has staged under the same name is not put into place, and stays", async () => {
+    const command = replacing();
+    const sayNow = (text: string) => {
+      const address = ["-h", "127.0.0.1", "-p", String(server.port), "-U", server.superuser, "-d", "postgres"];
+      const env = { ...process.env, PGPASSWORD: server.password };
+      execFileSync(join(server.binDir, "psql"), [...address, "-Xqc", text], { env });
+    };
+    const onProgress = ({ phase }: { phase: string }) => {
+      if (phase !== "swapping") return;
+      sayNow(`drop database ${command.stagedDatabase} with (force)`);
+      sayNow(`create database ${command.stagedDatabase}`);
+    };
+    await expect(lab.restore(command, { onProgress })).rejects.toMatchObject({
+      reason: "DATABASE_IN_USE",
+      message: expect.stringContaining(command.stagedDatabase) as unknown,
+    });
+    expect(await names()).toEqual([command.stagedDatabase, "shop"]);
+    expect(await rows("shop")).toBe("0");
   });
 
   test("an aborted restore drops what it staged and leaves the original open", async () => {

@@ -21,12 +21,13 @@ afterAll(async () => {
 });
 
 const main = join(import.meta.dirname, "../../agent/src/main.ts");
-function restore(...args: string[]) {
+function run(...args: string[]) {
   if (!fresh) throw new Error("no server");
   const to = ["--repo", lab.repository, "--to", `127.0.0.1:${fresh.port}`, "--user", fresh.superuser];
   const env = { ...process.env, PGPASSWORD: fresh.password };
-  return spawnSync(process.execPath, [main, "restore", "shop", "--all", ...to, ...args], { encoding: "utf8", env });
+  return spawnSync(process.execPath, [main, "restore", "shop", ...to, ...args], { encoding: "utf8", env });
 }
+const restore = (...args: string[]) => run("--all", ...args);
 const query = async (database: string, text: string) => (await fresh?.sql(database, text))?.trim();
 
 test("a database in which somebody has made anything at all is not taken for one of a new cluster", async () => {
@@ -71,4 +72,21 @@ test("what an earlier run has put into place is told from what was restored just
   );
   expect(restore(...ofShop, "--replace", "--yes")).toMatchObject({ status: 0 });
   expect(await query("shop", "select count(*) from t")).toBe("100");
+});
+
+test("a newest backup that cannot be read is named, and an older one taken only when it is said", async () => {
+  const [older, newest] = [await lab.dump(lab.dumpCommand()), lab.dumpCommand()];
+  await lab.dump(newest);
+  const { backupId = "", folder = "" } = newest.backup ?? {};
+  await writeFile(join(lab.repository, "cls_test/backups", folder, "manifest.json"), "{");
+  const olderId = older.result.manifest?.backupId ?? "";
+  const refused = run("--database", "shop", "--as", "shop_copy");
+  expect(refused).toMatchObject({ status: 1, stdout: "" });
+  expect(refused.stderr).toContain(
+    `shop has a backup ${backupId} that cannot be read, which may be newer than ${olderId}`,
+  );
+  expect(refused.stderr).toContain(`next: if the older one is to be restored, say so: --backup ${olderId}\n`);
+  const taken = run("--database", "shop", "--as", "shop_copy", "--backup", olderId);
+  expect(taken).toMatchObject({ status: 0 });
+  expect(taken.stdout).toMatch(new RegExp(`^${olderId} of shop, taken \\d{4}-.*, into 127.0.0.1:\\d+\n✓ shop_copy is`));
 });

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { newId } from "@coppice/proto/kit/id";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
@@ -125,11 +126,19 @@ test("a rebuild names what it cannot read, enters the rest, and ends with 1", as
   const broken = join(folder, cluster, "backups", "20200102T000000Z_dump_bkp_01bbbbbbbbbbbbbbbbbbbbbbbb");
   await mkdir(broken);
   await writeFile(join(broken, "manifest.json"), "{}");
+  // As who has lost the content of a repository may have written it.
+  const strange = newId("cls");
+  await mkdir(join(folder, strange));
+  await writeFile(join(folder, strange, "cluster.json"), '{"formatVersion": 1}');
   const ended = await cli.run(["repository", "rebuild", "old"]);
   await rm(broken, { recursive: true });
+  await rm(join(folder, strange), { recursive: true });
   expect(ended.code).toBe(1);
   expect(ended.stderr).toMatch(/^✗ not all that repository old holds could be entered: 0 backups entered, 1 known/m);
-  expect(ended.stderr).toMatch(/^ {2}next: .*\n {2}! .*20200102T000000Z_dump_bkp_01bbbbbbbbbbbbbbbbbbbbbbbb/m);
+  expect(ended.stderr).toMatch(
+    /^ {2}next: .*\n {2}! [^]*^ {2}! .*20200102T000000Z_dump_bkp_01bbbbbbbbbbbbbbbbbbbbbbbb/m,
+  );
+  expect(ended.stderr).toContain(`${strange}/cluster.json does not say which cluster it is of`);
 });
 
 test("a rebuilt backup is restored into another cluster, and adding the old cluster adopts its backups", async () => {

@@ -29,6 +29,7 @@ beforeAll(async () => {
   await server.sql(
     "orders",
     `create schema sales; create table sales.sold as select 1 as id;
+     create schema "north,south"; create table "north,south".sold as select 1 as id;
      create table orders as select i as id from generate_series(1, 300) i`,
   );
   await installation.must(["backup", "create", "shop", "--database", "orders"]);
@@ -134,15 +135,15 @@ test("a schema goes under a new name, and an empty answer is asked again", async
   await choose(/of which database\?/, "orders");
   await answer(/which schemas\?/, "");
   await tmux.shows(/type name, several separated by commas/);
-  await answer(/which schemas\?/, "sales");
+  await answer(/which schemas\?/, 'sales, "north,south"');
   await choose(/where to\?/, "shop, under a new name");
   await answer(/name for the new database that holds them\?/, "");
-  await answer(/--as orders-schemas --schema sales[^]*restore it now\?/, "y");
+  await answer(/--as orders-schemas --schema sales --schema north,south[^]*restore it now\?/, "y");
   await tmux.shows(/✓ orders-schemas is restored in shop/);
   expect(await tmux.exitCode()).toBe(0);
   const tables =
-    "select string_agg(table_schema, ',') from information_schema.tables where table_name in ('sold', 'orders')";
-  expect(await server.sql("orders-schemas", tables)).toBe("sales");
+    "select string_agg(table_schema, ' ' order by table_schema) from information_schema.tables where table_name in ('sold', 'orders')";
+  expect(await server.sql("orders-schemas", tables)).toBe("north,south sales");
 });
 
 /** Goes through the questions about that table up to what is shown before it is restored. */

@@ -86,6 +86,21 @@ test("what replaces the present database is done only after its name was typed",
   expect(await server.sql("orders", "select count(*) from orders")).toBe("300");
 });
 
+test("what was shown is what is restored, also when a newer backup ends before it is confirmed", async () => {
+  const backup = ["backup", "create", "shop", "-o", "name"];
+  const shown = (await installation.must(backup)).trim();
+  const replace = ["restore", "create", "shop", "--database", "orders", "--replace"];
+  await tmux.run(installation.env, [findPrograms().coppice, ...replace]);
+  await tmux.shows(/everybody in it is disconnected[^]*type orders to go on:/);
+  await server.sql("orders", "insert into orders values (301)");
+  await installation.must(backup);
+  await tmux.type("orders");
+  await tmux.press("Enter");
+  await tmux.shows(new RegExp(`✓ orders is restored in shop[^]*from ${shown}`));
+  expect(await tmux.exitCode()).toBe(0);
+  expect(await server.sql("orders", "select count(*) from orders")).toBe("300");
+});
+
 test("Ctrl-C at a question ends it, and nothing was asked of anybody", async () => {
   const before = await operations();
   await answerUpToPlace();

@@ -8,7 +8,7 @@ export interface PropertyStatement {
   readonly text: string;
   /** Role that it has to be run as; undefined is the login role. */
   readonly asRole: string | undefined;
-  /** Without it the database would be more open than the original was. */
+  /** Without it the database would be more open, or more closed, than the original was. */
   readonly isRequired: boolean;
 }
 

@@ -1,8 +1,7 @@
 import { create } from "@bufbuild/protobuf";
-import {
-  type RestoreDatabaseCommand,
-  type RestoreDatabaseResult,
-  RestoreMode,
+import type {
+  RestoreDatabaseCommand,
+  RestoreDatabaseResult,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
@@ -12,7 +11,13 @@ import { propertyStatements } from "./database-statements.ts";
 import { restoreInto } from "./into/restore-into.ts";
 import { check, load, type RestoreRequest, toResult } from "./load-and-check.ts";
 import { inspectRestore, type RestorePlan } from "./plan.ts";
-import { applyProperties, createStagedDatabase, dropStagedDatabase, findDatabase } from "./staged-database.ts";
+import {
+  applyProperties,
+  createStagedDatabase,
+  dropStagedDatabase,
+  findDatabase,
+  openingStatements,
+} from "./staged-database.ts";
 import { swapDatabase } from "./swap.ts";
 
 const cleanUpMs = 60_000;
@@ -39,7 +44,11 @@ async function stage(request: RestoreRequest, plan: RestorePlan): Promise<number
 
 async function giveProperties({ command, signal }: RestoreRequest, plan: RestorePlan): Promise<string[]> {
   await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
-  return await applyProperties(connection, propertyStatements(command.stagedDatabase, plan.properties));
+  const name = command.stagedDatabase;
+  return await applyProperties(connection, [
+    ...propertyStatements(name, plan.properties),
+    ...(await openingStatements(connection, name, plan.properties)),
+  ]);
 }
 
 /** The swap; a connection that broke at its COMMIT is asked what came of it. */
@@ -53,6 +62,7 @@ async function swap(request: RestoreRequest, plan: RestorePlan, oid: number): Pr
     await using ending = await openConnection(plan.endpoint, options);
     const names = {
       staged: command.stagedDatabase,
+      oid,
       target: command.targetDatabase,
       keptAs: plan.replaces ? command.keptDatabase : undefined,
       properties: plan.properties,
@@ -70,7 +80,7 @@ async function isInPlace(command: RestoreDatabaseCommand, plan: RestorePlan, oid
     const signal = AbortSignal.timeout(cleanUpMs);
     await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
     // It waits for a COMMIT that is still under way on the server, and finds the name gone after it.
-    await dropStagedDatabase(connection, command.stagedDatabase);
+    await dropStagedDatabase(connection, command.stagedDatabase, oid);
     return (await findDatabase(connection, command.targetDatabase)) === oid;
   } catch (error) {
     return fail("OUTCOME_UNKNOWN", "the server was lost while the restored database was put into place", {
@@ -79,7 +89,7 @@ async function isInPlace(command: RestoreDatabaseCommand, plan: RestorePlan, oid
   }
 }
 
-async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<void> {
+async function clearAway(request: RestoreRequest, plan: RestorePlan, oid: number | undefined): Promise<void> {
   const { stagedDatabase } = request.command;
   // Not the operation's own signal, which may be aborted already.
   const signal = AbortSignal.timeout(request.signal.aborted ? cancelledCleanUpMs : cleanUpMs);
@@ -87,7 +97,8 @@ async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<vo
     for (;;) {
       try {
         await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
-        if (await dropStagedDatabase(connection, stagedDatabase)) request.log(`dropped the database ${stagedDatabase}`);
+        const isDropped = await dropStagedDatabase(connection, stagedDatabase, oid);
+        if (isDropped) request.log(`dropped the database ${stagedDatabase}`);
         return;
       } catch (error) {
         // A server that crashed, and took the restore with it, is mostly back in some seconds; who cancelled does not wait.
@@ -113,13 +124,13 @@ async function clearAway(request: RestoreRequest, plan: RestorePlan): Promise<vo
 export async function restoreDatabase(request: RestoreRequest): Promise<RestoreDatabaseResult> {
   const { command } = request;
   request.onProgress(create(WorkDoneSchema, { phase: "preflight", item: command.database }));
-  if (command.mode === RestoreMode.INTO) await request.onInto?.({ is: "looking" });
   const plan = await inspectRestore(request);
   const refused = plan.items.find(({ failure }) => failure);
   if (refused?.failure) throw refused.failure;
   if (plan.isInto) return await restoreInto(request, plan);
+  let oid: number | undefined;
   try {
-    const oid = await stage(request, plan);
+    oid = await stage(request, plan);
     const loaded = await load(request, plan, command.stagedDatabase);
     const filled = await check(request, plan, command.stagedDatabase, loaded);
     filled.warnings.push(...(await giveProperties(request, plan)));
@@ -129,7 +140,7 @@ export async function restoreDatabase(request: RestoreRequest): Promise<RestoreD
     const keptAs = plan.replaces ? command.keptDatabase : "";
     return toResult(filled, { database: command.targetDatabase, oid, keptAs });
   } catch (error) {
-    await clearAway(request, plan);
+    await clearAway(request, plan, oid);
     throw error;
   }
 }

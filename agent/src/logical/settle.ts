@@ -55,7 +55,7 @@ export async function settleDump(
 export interface LostRestore extends RestoreToPlan {
   /** What onStaged was told; undefined when that is lost, or the restore never came so far: then the oid itself tells. */
   readonly stagedOid: number | undefined;
-  /** What onInto was told last; undefined when that is lost, or it was told nothing. */
+  /** What was noted last of onInto and before it; undefined when that is lost, or the restore never came to its agent. */
   readonly into?: IntoProgress | undefined;
 }
 
@@ -76,10 +76,10 @@ async function endInto({ command, into, signal }: LostRestore, endpoint: Resolve
 /**
  * A restore into a database that was there, by its one transaction: the server knows whether it was committed. Where the
  * transaction itself is not known, what was to be new there is there as a whole or not at all; rows alone leave nothing
- * to tell them by, so nobody can say.
+ * to tell them by, so nobody can say. Nor can they where it is not known either whether the restore had begun.
  */
 async function settleInto(lost: LostRestore, endpoint: ResolvedEndpoint): Promise<Settled<RestoreDatabaseResult>> {
-  const { command, signal } = lost;
+  const { command, into, signal } = lost;
   for (const file of Object.values(workFiles(lost.workFolder, command.stagedDatabase))) await rm(file, { force: true });
   const end = await endInto(lost, endpoint);
   if (end === "aborted") return { outcome: undefined, removed: [] };
@@ -92,6 +92,11 @@ async function settleInto(lost: LostRestore, endpoint: ResolvedEndpoint): Promis
     }
     if (!plan.items.some(({ failure }) => isFailure(failure, "OBJECT_CLASHES")))
       return { outcome: undefined, removed: [] };
+    // Who loads has looked before that nothing of it was there; nobody knows whether this one has.
+    if (into === undefined)
+      return fail("OUTCOME_UNKNOWN", "what it was to make is there, and nothing tells whether it has made it", {
+        hint: "look whether it was there before, then end it: coppice operation resolve ID --abandon",
+      });
   }
   const database = command.targetDatabase;
   const expected = expectedOf(plan.scope, plan.source.toolMajor, true);

@@ -44,8 +44,8 @@ export async function findDatabase(connection: PostgresConnection, name: string)
 }
 
 /**
- * Creates the database that a restore fills, closed to all but superusers where the login role is one; gives its oid,
- * which isStagedOid knows again. `tablespace` undefined is the default one.
+ * Creates the database that a restore fills, closed to all but superusers where the login role is one, and otherwise to
+ * all but its owner; gives its oid, which isStagedOid knows again. `tablespace` undefined is the default one.
  */
 export async function createStagedDatabase(
   connection: PostgresConnection,
@@ -57,9 +57,31 @@ export async function createStagedDatabase(
   const { superuser } = await connection.queryOne<{ superuser: boolean }>(
     "select rolsuper as superuser from pg_roles where rolname = current_user",
   );
-  // A connection limit does not bind superusers.
-  if (superuser) await connection.query(`ALTER DATABASE ${quoteIdentifier(name)} WITH CONNECTION LIMIT 0`);
+  const database = quoteIdentifier(name);
+  // A connection limit does not bind superusers; the login role of anybody else would be bound by it.
+  if (superuser) await connection.query(`ALTER DATABASE ${database} WITH CONNECTION LIMIT 0`);
+  else await connection.query(`REVOKE CONNECT ON DATABASE ${database} FROM PUBLIC`);
   return oid;
+}
+
+/**
+ * The statement that opens a staged database that createStagedDatabase has closed to others, where no privileges of the
+ * original do; none where it is open. Fails like a query.
+ */
+export async function openingStatements(
+  connection: PostgresConnection,
+  name: string,
+  { hasAcl }: DatabaseProperties,
+): Promise<PropertyStatement[]> {
+  if (hasAcl) return [];
+  const { closed } = await connection.queryOne<{ closed: boolean }>(
+    `select not exists (select from aclexplode(coalesce(datacl, acldefault('d', datdba))) a
+       where a.grantee = 0 and a.privilege_type = 'CONNECT') as closed from pg_database where datname = $1`,
+    [name],
+  );
+  if (!closed) return [];
+  const text = `GRANT CONNECT ON DATABASE ${quoteIdentifier(name)} TO PUBLIC`;
+  return [{ what: "privileges", text, asRole: undefined, isRequired: true }];
 }
 
 /**
@@ -125,11 +147,13 @@ async function endCreators(connection: PostgresConnection, name: string): Promis
 
 /**
  * Ends the sessions that create a staged database or are in it, and drops it; says whether there was one. Afterwards
- * none comes into being any more. Fails with DATABASE_IN_USE when its creation cannot be ended, or as connections do.
+ * none comes into being any more. With an oid only the database of that oid is meant: another one of its name is another
+ * restore's and stays. Fails with DATABASE_IN_USE when its creation cannot be ended, or as connections do.
  */
-export async function dropStagedDatabase(connection: PostgresConnection, name: string): Promise<boolean> {
-  await endCreators(connection, name);
-  if ((await findDatabase(connection, name)) === undefined) return false;
+export async function dropStagedDatabase(connection: PostgresConnection, name: string, oid?: number): Promise<boolean> {
+  if (oid === undefined) await endCreators(connection, name);
+  const found = await findDatabase(connection, name);
+  if (found === undefined || (oid !== undefined && found !== oid)) return false;
   await connection.query(`DROP DATABASE IF EXISTS ${quoteIdentifier(name)} WITH (FORCE)`);
   return true;
 }

@@ -1,13 +1,17 @@
 import type { DatabaseProperties } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
+import { fail } from "@coppice/proto/kit/failure";
 import { raceSignal } from "@coppice/proto/kit/race";
 import { sleep } from "@coppice/proto/kit/sleep";
 import type { PostgresConnection } from "../postgres/connect.ts";
 import { quoteIdentifier } from "../postgres/quote.ts";
 import { admissionStatement } from "./database-statements.ts";
+import { findDatabase } from "./staged-database.ts";
 
 /** A staged database and the name it gets. */
 export interface Swap {
   readonly staged: string;
+  /** Oid of the staged database: its name alone may be another one's by now. */
+  readonly oid: number;
   readonly target: string;
   /** Name that the present database of the target's name gets; undefined when there is none. */
   readonly keptAs: string | undefined;
@@ -17,7 +21,11 @@ export interface Swap {
 
 const pauseMs = 50;
 
-/** Ends the sessions of the databases again and again until stopped: new ones may have come in before the lock. */
+/**
+ * Ends the sessions of the databases again and again until stopped: new ones may have come in before the lock. Also those
+ * of background workers (a scheduler, pg_cron), which the server counts as well. A worker of autovacuum it ends itself;
+ * replication is refused beforehand.
+ */
 async function endSessions(
   connection: PostgresConnection,
   databases: readonly string[],
@@ -26,7 +34,7 @@ async function endSessions(
   while (!stop.aborted) {
     await connection.query(
       `select pg_terminate_backend(a.pid) from pg_stat_activity a join pg_database d on d.oid = a.datid
-       where d.datname = any($1) and a.backend_type in ('client backend', 'parallel worker')`,
+       where d.datname = any($1) and a.backend_type !~ '^(autovacuum worker|walsender|logical replication)'`,
       [databases],
     );
     await sleep(pauseMs, stop).catch(() => {});
@@ -39,12 +47,13 @@ async function endSessions(
  * the database against new sessions, then waits up to 5 s for the present ones to be gone: a second connection ends
  * them meanwhile. (CountOtherDBBackends in PostgreSQL's procarray.c.) An abort counts until COMMIT is sent: what is
  * thrown is the signal's reason, and the server rolls back when the connection is closed; afterwards it counts no more.
- * Fails with DATABASE_IN_USE when sessions remain, DATABASE_EXISTS, or as connections do.
+ * Fails with DATABASE_IN_USE when sessions remain, or when another restore has staged a database under the same name since;
+ * with DATABASE_EXISTS, or as connections do.
  */
 export async function swapDatabase(
   renaming: PostgresConnection,
   ending: PostgresConnection,
-  { staged, target, keptAs, properties }: Swap,
+  { staged, oid, target, keptAs, properties }: Swap,
   signal: AbortSignal,
 ): Promise<void> {
   const statements = [
@@ -59,6 +68,10 @@ export async function swapDatabase(
   ended.catch(() => {});
   try {
     for (const statement of statements) await raceSignal(renaming.query(statement), signal);
+    if ((await raceSignal(findDatabase(renaming, target), signal)) !== oid)
+      fail("DATABASE_IN_USE", `the database ${staged} is no more the one that was restored`, {
+        hint: "let the other restore of the same backup come to its end, then try again",
+      });
     signal.throwIfAborted();
     await renaming.query("COMMIT");
   } catch (error) {

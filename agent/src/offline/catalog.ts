@@ -4,7 +4,7 @@ import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/copp
 import type { ClusterFile } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
-import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { readClusterFile } from "../repository/cluster-file.ts";
 import { readManifest } from "../repository/get.ts";
 import { backupPrefix, clusterFileKey, manifestKey } from "../repository/layout.ts";
@@ -37,6 +37,7 @@ export interface FoundCluster {
 export interface Unreadable {
   readonly clusterId: string;
   readonly key: string;
+  readonly reason: string;
   readonly message: string;
 }
 
@@ -67,7 +68,7 @@ export async function readRepository(storage: Storage, signal: AbortSignal): Pro
     } catch (error) {
       signal.throwIfAborted();
       if (!isFailure(error) || error.reason === "REPOSITORY_UNREACHABLE") throw error;
-      unreadable.push({ clusterId, key, message: error.message });
+      unreadable.push({ clusterId, key, reason: error.reason, message: error.message });
       return undefined;
     }
   };
@@ -157,4 +158,26 @@ export function findBackup({ name, backups, lastGood }: FoundCluster, wanted: st
   return fail("BACKUP_NOT_FOUND", `${name} has no complete backup of the whole cluster`, {
     hint: newest === undefined ? "look into another repository" : `take one that lacks something: --backup ${newest}`,
   });
+}
+
+/** Key of a dump's manifest: the folders of physical backups, of which none is restored in its place, say what they are. */
+const dumpManifest = /(?<!_full|_incremental)_(bkp_[0-9a-z]+)\/manifest\.json$/;
+
+/**
+ * Lets the last good backup count as the newest only where none that cannot be read may be newer. Fails with the reason
+ * for which that one cannot be read.
+ */
+export function requireNewest({ unreadable }: FoundRepository, { id, name, lastGood }: FoundCluster): void {
+  const lastId = lastGood?.address.backupId ?? "";
+  for (const { clusterId, key, reason, message } of unreadable) {
+    const backupId = dumpManifest.exec(key)?.[1] ?? "";
+    if (clusterId !== id || backupId <= lastId) continue;
+    const than = lastGood ? `, which may be newer than ${lastId} of ${lastGood.startTime.toISOString()}` : "";
+    throw new Failure(reason, `${name} has a backup ${backupId} that cannot be read${than}: ${message}`, {
+      hint: lastGood
+        ? `if the older one is to be restored, say so: --backup ${lastId}`
+        : "list what can be read with `coppice-agent ls`, and name it: --backup ID",
+      metadata: { key },
+    });
+  }
 }

@@ -21,6 +21,9 @@ export interface VerifyOptions extends PlaceOptions {
   readonly identity?: string;
 }
 
+/** What may not be read may be whole. */
+const unread = "REPOSITORY_NOT_READABLE";
+
 interface Wanted {
   readonly backups: readonly FoundBackup[];
   readonly unreadable: readonly Unreadable[];
@@ -100,9 +103,9 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
   if (content) for (const { manifest } of backups) matchIdentities(manifest.recipients, identities);
   using progress = openProgress(process.stderr);
   const failures: Failure[] = [];
-  for (const { key, message } of unreadable) {
+  for (const { key, message, reason } of unreadable) {
     process.stdout.write(`✗ ${showName(key)}  ${message}\n`);
-    failures.push(new Failure("MANIFEST_UNREADABLE", message));
+    failures.push(new Failure(reason === unread ? unread : "MANIFEST_UNREADABLE", message));
   }
   for (const backup of backups) {
     const failure = await verifyOne(backup, { storage, progress, content, identities, signal });
@@ -111,8 +114,15 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
   const [first] = failures;
   if (!first) return 0;
   const count = backups.length + unreadable.length;
-  throw new Failure(first.reason, `${failures.length} of ${count} are damaged in ${storage.name}`, {
+  const damaged = failures.filter(({ reason }) => reason !== unread);
+  const [worst] = damaged;
+  if (!worst) {
+    const message = `${failures.length} of ${count} could not be read in ${storage.name}, which says nothing against them`;
+    throw new Failure(first.reason, message, { hint: first.hint, metadata: first.metadata });
+  }
+  const more = failures.length === damaged.length ? "" : `, and ${failures.length - damaged.length} could not be read`;
+  throw new Failure(worst.reason, `${damaged.length} of ${count} are damaged in ${storage.name}${more}`, {
     hint: "restore from one that is sound: coppice-agent restore … --backup ID; what is named is lost in this copy",
-    metadata: first.metadata,
+    metadata: worst.metadata,
   });
 }

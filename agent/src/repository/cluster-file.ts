@@ -36,7 +36,7 @@ export async function requireClusterFile(storage: Storage, clusterId: string, si
   fail("REPOSITORY_UNREACHABLE", `${storage.name} is there and is not the repository: ${key} is missing`, {
     hint:
       "mount what belongs there; if its content is lost for good, say so: " +
-      `mkdir -p ${clusterId} && echo '{"formatVersion": 1}' > ${key}    # in that folder`,
+      `mkdir -p ${clusterId} && echo '{"formatVersion": 1, "clusterId": "${clusterId}"}' > ${key}    # in that folder`,
     metadata: { key },
   });
 }
@@ -64,6 +64,26 @@ export async function readClusterFile(
     if (isFailure(error, "OBJECT_MISSING")) return undefined;
     throw error;
   }
+  return parseClusterFile(bytes, key);
+}
+
+/**
+ * The bytes of a cluster.json, which says that it is of that cluster. Fails as readClusterFile, with OBJECT_MISSING, or
+ * with MANIFEST_UNREADABLE where it is another's or nobody's.
+ */
+export async function fetchClusterFile(storage: Storage, clusterId: string, signal: AbortSignal): Promise<Buffer> {
+  const key = clusterFileKey(clusterId);
+  const bytes = await readObject(storage, key, signal);
+  const file = parseClusterFile(bytes, key);
+  if (file.clusterId !== clusterId) {
+    const of =
+      file.clusterId === "" ? "does not say which cluster it is of" : `is of ${JSON.stringify(file.clusterId)}`;
+    fail("MANIFEST_UNREADABLE", `${key} ${of}; the next backup of the cluster into the repository mends it`);
+  }
+  return bytes;
+}
+
+function parseClusterFile(bytes: Uint8Array, key: string): ClusterFile {
   const json = parseJsonObject(bytes, key);
   checkFeatures(json, key);
   try {

@@ -12,18 +12,21 @@ import { manifestObjects } from "./manifest-objects.ts";
  * Deletes a backup: its manifest first, then the named keys (relative to its folder) and those its manifest names, then
  * what unended puts left in its folder; never anything else. Repeating it is no error. A manifest that needs an unknown
  * feature is FEATURE_UNKNOWN and stays; one that is missing or broken leaves the named keys to go by. Fails with
- * REPOSITORY_UNREACHABLE where neither the manifest nor cluster.json is: that is another place.
+ * REPOSITORY_UNREACHABLE where neither the manifest nor cluster.json is: that is another place. `onBegin` is called
+ * before anything is deleted.
  */
 export async function deleteBackup(
   storage: Storage,
   address: BackupAddress,
   keys: readonly string[],
   signal: AbortSignal,
+  onBegin: () => void = () => {},
 ): Promise<DeleteBackupResult> {
   const prefix = backupPrefix(address);
   const named = [...keys, ...(await keysOfManifest(storage, address, signal))];
   const objects = [...new Set(named.map((key) => objectKey(prefix, key)))];
   const manifest = manifestKey(prefix);
+  onBegin();
   const deleted =
     (await storage.deleteMany([manifest], signal)) +
     (await storage.deleteMany(

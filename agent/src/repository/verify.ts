@@ -28,7 +28,10 @@ import {
 /** What a verification found, and the failure that it amounts to. */
 export interface Verified {
   readonly result: VerifyBackupResult;
-  /** With the reason of the first problem, DIGEST_MISMATCH or OBJECT_MISSING for example; undefined when all is well. */
+  /**
+   * With the reason of the first damage, DIGEST_MISMATCH or OBJECT_MISSING for example; REPOSITORY_NOT_READABLE where
+   * there is none and something may not be read, which says nothing against it; undefined when all is well.
+   */
   readonly failure: Failure | undefined;
 }
 
@@ -73,7 +76,7 @@ function placedObjects({ stream, affects, prefix }: PlacedStream): PlacedObject[
 
 interface Found {
   readonly problem: ObjectProblem;
-  readonly reason: string;
+  readonly failure: Failure;
 }
 
 /**
@@ -207,16 +210,21 @@ async function lookAtManifest(
 
 function asFound(error: unknown, key: string, affects: string): Found {
   if (!isFailure(error) || !problemReasons.some((reason) => reason === error.reason)) throw error;
-  return { problem: create(ObjectProblemSchema, { key, message: error.message, affects }), reason: error.reason };
+  return { problem: create(ObjectProblemSchema, { key, message: error.message, affects }), failure: error };
 }
 
 function failureOf(found: readonly Found[], repository: string, { backupId }: BackupAddress): Failure | undefined {
-  const [first] = found;
+  const damage = found.find(({ failure }) => failure.reason !== "REPOSITORY_NOT_READABLE");
+  const first = damage ?? found[0];
   if (!first) return undefined;
   const affected = [...new Set(found.map(({ problem }) => problem.affects))];
   const more = found.length === 1 ? "" : `, and ${found.length - 1} more`;
-  return new Failure(first.reason, `backup ${backupId} in ${repository} is damaged: ${first.problem.message}${more}`, {
+  const verdict = damage ? "is damaged" : "could not be read";
+  const { reason, hint, message } = first.failure;
+  return new Failure(reason, `backup ${backupId} in ${repository} ${verdict}: ${message}${more}`, {
     metadata: { problems: String(found.length), affects: affected.join(", ").slice(0, 1000) },
+    // Who has to allow what is known where it was refused.
+    ...(damage ? {} : { hint }),
   });
 }
 

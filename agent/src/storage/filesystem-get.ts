@@ -6,29 +6,35 @@ import { fail, Failure } from "@coppice/proto/kit/failure";
 import { parseFileKey } from "./file-key.ts";
 import { errorCode, filesystemFailure } from "./filesystem-failure.ts";
 import { checkRoot, type FilesystemRoot, findPath } from "./filesystem-root.ts";
+import type { Watch } from "./filesystem-watch.ts";
 import type { ByteRange } from "./storage.ts";
 
 const chunkBytes = 1 << 20;
 
-/** Opens one object; see Storage.get. Errors of the call itself are the operating system's where they are no Failures. */
+/**
+ * Opens one object; see Storage.get. `watch` does each work and may give it up. Errors of the call itself are the
+ * operating system's where they are no Failures.
+ */
 export async function getFile(
   root: FilesystemRoot,
   key: string,
-  range: ByteRange | undefined,
-  signal: AbortSignal,
+  { range, signal }: { range: ByteRange | undefined; signal: AbortSignal },
+  watch: Watch,
 ): Promise<Readable> {
-  signal.throwIfAborted();
-  const file = await openObject(root, key);
-  try {
-    const { size } = await file.stat();
-    signal.throwIfAborted();
-    const start = Math.min(range?.offset ?? 0, size);
-    const end = start + Math.min(range?.length ?? size, size - start);
-    return readPart(file, { start, end, key, root, signal });
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  return await watch(async (watched) => {
+    watched.signal.throwIfAborted();
+    const file = await openObject(root, key);
+    try {
+      const { size } = await file.stat();
+      watched.signal.throwIfAborted();
+      const start = Math.min(range?.offset ?? 0, size);
+      const end = start + Math.min(range?.length ?? size, size - start);
+      return readPart(file, { start, end, key, root, signal, watch });
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  });
 }
 
 async function openObject(root: FilesystemRoot, key: string): Promise<FileHandle> {
@@ -54,15 +60,24 @@ interface Part {
   readonly key: string;
   readonly root: FilesystemRoot;
   readonly signal: AbortSignal;
+  readonly watch: Watch;
 }
 
 /** While the reader works on one chunk the stream reads the next. */
-function readPart(file: FileHandle, { start, end, key, root, signal }: Part): Readable {
+function readPart(file: FileHandle, { start, end, key, root, signal, watch }: Part): Readable {
   let offset = start;
+  let isReading = false;
   const readChunk = async (): Promise<Buffer | null> => {
     const wanted = Math.min(chunkBytes, end - offset);
     if (wanted === 0) return null;
-    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafeSlow(wanted), 0, wanted, offset);
+    const { buffer, bytesRead } = await watch(async () => {
+      isReading = true;
+      try {
+        return await file.read(Buffer.allocUnsafeSlow(wanted), 0, wanted, offset);
+      } finally {
+        isReading = false;
+      }
+    });
     if (bytesRead === 0) {
       throw new Failure("DIGEST_MISMATCH", `repository ${root.path}: object ${key} ended after ${offset} bytes`);
     }
@@ -80,8 +95,11 @@ function readPart(file: FileHandle, { start, end, key, root, signal }: Part): Re
     },
     destroy(error, callback) {
       signal.removeEventListener("abort", onAbort);
-      // It waits for a read that is under way.
-      closeFile(file, (closing) => callback(error ?? closing));
+      // It waits for a read that is under way, which may hang: that one closes it by itself when it comes back.
+      if (error && isReading) {
+        closeFile(file, () => {});
+        callback(error);
+      } else closeFile(file, (closing) => callback(error ?? closing));
     },
   });
   signal.addEventListener("abort", onAbort, { once: true });

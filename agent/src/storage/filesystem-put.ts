@@ -8,21 +8,23 @@ import { parseFileKey } from "./file-key.ts";
 import { errorCode } from "./filesystem-failure.ts";
 import { freeChunk } from "../host/free-chunk.ts";
 import { checkRoot, type FilesystemRoot, makeFolder, pruneFolders, syncNearest } from "./filesystem-root.ts";
+import type { Watch, Watched } from "./filesystem-watch.ts";
 import { releaseBody } from "./release-body.ts";
 import type { Body, PutOptions } from "./storage.ts";
 import { formatTemporaryName } from "./temporary-name.ts";
 
-/** Stores one object; see Storage.put. Errors are those of the operating system where they are not Failures. */
+/**
+ * Stores one object; see Storage.put. `watch` does the work and may give it up. Errors are those of the operating system
+ * where they are not Failures.
+ */
 export async function putFile(
   root: FilesystemRoot,
-  operationId: string,
-  key: string,
-  body: Body,
-  options: PutOptions,
+  { operationId, key, body, options }: { operationId: string; key: string; body: Body; options: PutOptions },
+  watch: Watch,
 ): Promise<{ sizeBytes: number }> {
   const chunks: AsyncIterator<Uint8Array> = body[Symbol.asyncIterator]();
   try {
-    return await writeAndPublish(root, operationId, parseFileKey(key), chunks, options);
+    return await watch((watched) => writeAndPublish(root, operationId, parseFileKey(key), chunks, options, watched));
   } finally {
     releaseBody(body, chunks);
   }
@@ -33,8 +35,10 @@ async function writeAndPublish(
   operationId: string,
   names: readonly string[],
   chunks: AsyncIterator<Uint8Array>,
-  { signal, ifAbsent, ownsChunks = false }: PutOptions,
+  { ifAbsent, ownsChunks = false }: PutOptions,
+  watched: Watched,
 ): Promise<{ sizeBytes: number }> {
+  const { signal, beat, isLeft } = watched;
   signal.throwIfAborted();
   await checkRoot(root);
   const { folder, temporary, file } = await openTemporary(root, operationId, names.slice(0, -1));
@@ -44,7 +48,8 @@ async function writeAndPublish(
   try {
     let sizeBytes: number;
     try {
-      sizeBytes = await writeBody(file, chunks, { signal, ownsChunks });
+      sizeBytes = await writeBody(file, chunks, { watched, ownsChunks });
+      beat();
       await file.sync();
     } finally {
       await file.close();
@@ -63,6 +68,8 @@ async function writeAndPublish(
     await syncNearest(root, names.slice(0, -1));
     return { sizeBytes };
   } catch (error) {
+    // What came to be there after it was given up may be relied on by now.
+    if (isLeft()) made = made.filter((path) => path === temporary);
     for (const path of made) await quietly(() => unlink(path));
     // Folders that were made for it alone; who makes a file in one of them meanwhile makes the folder once more.
     await quietly(() => pruneFolders(root, names.slice(0, -1)));
@@ -109,8 +116,9 @@ const syncEveryBytes = 32 << 20;
 async function writeBody(
   file: FileHandle,
   chunks: AsyncIterator<Uint8Array>,
-  { signal, ownsChunks }: { signal: AbortSignal; ownsChunks: boolean },
+  { watched, ownsChunks }: { watched: Watched; ownsChunks: boolean },
 ): Promise<number> {
+  const { signal, beat, rest } = watched;
   let sizeBytes = 0;
   let gathered: Uint8Array[] = [];
   let gatheredBytes = 0;
@@ -140,7 +148,10 @@ async function writeBody(
   };
   try {
     for (;;) {
+      // The body may take its time.
+      rest();
       const next = await raceSignal(chunks.next(), signal);
+      beat();
       if (next.done) break;
       gathered.push(next.value);
       gatheredBytes += next.value.length;

@@ -7,17 +7,30 @@ import { getFile } from "./filesystem-get.ts";
 import { type FoundFile, listFiles } from "./filesystem-list.ts";
 import { putFile } from "./filesystem-put.ts";
 import { checkRoot, type FilesystemRoot, findFolder, findPath, openRoot, pruneFolders } from "./filesystem-root.ts";
+import { type FilesystemPatience, usualFilesystemPatience, type Watched, watchFilesystem } from "./filesystem-watch.ts";
 import { parseObjectKey } from "./object-key.ts";
 import type { ListedObject, Storage, Unfinished } from "./storage.ts";
 import { parseTemporaryName } from "./temporary-name.ts";
 
+/** How a folder is opened. */
+export interface FilesystemAccess {
+  readonly signal?: AbortSignal;
+  readonly patience?: FilesystemPatience;
+}
+
 /**
  * Opens a folder of this host as a storage. Objects are files of their keys, 0600, in folders of 0700; the folder
  * itself is never made, and one that vanished or became another is REPOSITORY_UNREACHABLE. Temporary files carry
- * `operationId` in their names.
+ * `operationId` in their names. No call waits for a file system that hangs longer than `patience`.
  */
-export async function openFilesystem(path: string, operationId: string): Promise<Storage> {
-  const root = await openRoot(path);
+export async function openFilesystem(
+  path: string,
+  operationId: string,
+  { signal: opening = new AbortController().signal, patience = usualFilesystemPatience }: FilesystemAccess = {},
+): Promise<Storage> {
+  const watch = <T>(signal: AbortSignal, work: (watched: Watched) => Promise<T>) =>
+    watchFilesystem({ path, patience, signal }, work);
+  const root = await watch(opening, () => openRoot(path));
   const attempt = async <T>(doing: Attempted["doing"], key: string, run: () => Promise<T>): Promise<T> => {
     try {
       return await run();
@@ -25,32 +38,50 @@ export async function openFilesystem(path: string, operationId: string): Promise
       throw filesystemFailure(error, { doing, root: path, key });
     }
   };
+  /** Each entry by itself: whoever reads the listing may take his time. */
+  async function* each<T>(items: AsyncGenerator<T, void>, signal: AbortSignal): AsyncGenerator<T, void> {
+    try {
+      for (;;) {
+        const next = await watch(signal, () => items.next());
+        if (next.done) return;
+        yield next.value;
+      }
+    } finally {
+      // It waits for what is under way.
+      items.return().catch(() => {});
+    }
+  }
 
   return {
     name: path,
     capabilities: { putIfAbsent: true, freeBytes: true, countsDeleted: true },
-    put: (key, body, options) => attempt("write", key, () => putFile(root, operationId, key, body, options)),
-    get: (key, { signal, range }) => attempt("read", key, () => getFile(root, key, range, signal)),
-    stat: (key, signal) => attempt("read", key, () => statFile(root, key, signal)),
-    list: (prefix, signal) => listObjects(root, prefix, signal),
-    deleteMany: (keys, signal) =>
-      attempt("delete", keys[0] ?? "", () => deleteFiles(root, keys.map(parseFileKey), signal)),
-    listUnfinished: (prefix, signal) => listTemporaries(root, prefix, signal),
-    removeUnfinished: (unfinished, signal) =>
-      attempt("delete", unfinished[0]?.id ?? "", () =>
-        deleteFiles(
-          root,
-          unfinished.map(({ id }) => parseTemporaryPath(id)),
-          signal,
-        ),
+    put: (key, body, options) =>
+      attempt("write", key, () =>
+        putFile(root, { operationId, key, body, options }, (work) => watch(options.signal, work)),
       ),
-    freeBytes: (signal) =>
-      attempt("read", "", async () => {
-        signal.throwIfAborted();
-        await checkRoot(root);
-        const { bavail, bsize } = await statfs(root.realPath);
-        return bavail * bsize;
+    get: (key, { signal, range }) =>
+      attempt("read", key, () => getFile(root, key, { range, signal }, (work) => watch(signal, work))),
+    stat: (key, signal) => attempt("read", key, () => watch(signal, () => statFile(root, key, signal))),
+    list: (prefix, signal) => each(listObjects(root, prefix, signal), signal),
+    deleteMany: (keys, signal) =>
+      attempt("delete", keys[0] ?? "", () =>
+        watch(signal, (watched) => deleteFiles(root, keys.map(parseFileKey), watched)),
+      ),
+    listUnfinished: (prefix, signal) => each(listTemporaries(root, prefix, signal), signal),
+    removeUnfinished: (unfinished, signal) =>
+      attempt("delete", unfinished[0]?.id ?? "", () => {
+        const files = unfinished.map(({ id }) => parseTemporaryPath(id));
+        return watch(signal, (watched) => deleteFiles(root, files, watched));
       }),
+    freeBytes: (signal) =>
+      attempt("read", "", () =>
+        watch(signal, async () => {
+          signal.throwIfAborted();
+          await checkRoot(root);
+          const { bavail, bsize } = await statfs(root.realPath);
+          return bavail * bsize;
+        }),
+      ),
     // It holds nothing open between its calls.
     async [Symbol.asyncDispose]() {},
   };
@@ -71,20 +102,28 @@ async function statFile(root: FilesystemRoot, key: string, signal: AbortSignal) 
   }
 }
 
-async function* listObjects(root: FilesystemRoot, prefix: string, signal: AbortSignal): AsyncGenerator<ListedObject> {
+async function* listObjects(
+  root: FilesystemRoot,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncGenerator<ListedObject, void> {
   for await (const { key, sizeBytes } of listed(root, prefix, signal)) {
     if (!isTemporary(key)) yield { key, sizeBytes };
   }
 }
 
-async function* listTemporaries(root: FilesystemRoot, prefix: string, signal: AbortSignal): AsyncGenerator<Unfinished> {
+async function* listTemporaries(
+  root: FilesystemRoot,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncGenerator<Unfinished, void> {
   for await (const { key, sizeBytes, modifiedTime } of listed(root, prefix, signal)) {
     const name = parseTemporaryName(key.slice(key.lastIndexOf("/") + 1));
     if (name) yield { id: key, key, operationId: name.operationId, sizeBytes, modifiedTime };
   }
 }
 
-async function* listed(root: FilesystemRoot, prefix: string, signal: AbortSignal): AsyncGenerator<FoundFile> {
+async function* listed(root: FilesystemRoot, prefix: string, signal: AbortSignal): AsyncGenerator<FoundFile, void> {
   try {
     yield* listFiles(root, prefix, signal);
   } catch (error) {
@@ -101,20 +140,28 @@ function parseTemporaryPath(id: string): string[] {
 }
 
 /** Removes files, and the folders that became empty; what resolved is gone for good. */
-async function deleteFiles(root: FilesystemRoot, files: readonly string[][], signal: AbortSignal): Promise<number> {
+async function deleteFiles(
+  root: FilesystemRoot,
+  files: readonly string[][],
+  { signal, beat }: Watched,
+): Promise<number> {
   signal.throwIfAborted();
   await checkRoot(root);
   let deleted = 0;
   const touched = new Map<string, string[]>();
   for (const names of files) {
     signal.throwIfAborted();
+    beat();
     const folders = names.slice(0, -1);
     const folder = await findFolder(root, folders);
     if (folder === undefined || !(await removeFile(join(folder, names.at(-1) ?? "")))) continue;
     deleted++;
     touched.set(folder, folders);
   }
-  for (const folders of touched.values()) await pruneFolders(root, folders);
+  for (const folders of touched.values()) {
+    beat();
+    await pruneFolders(root, folders);
+  }
   return deleted;
 }
 

@@ -11,7 +11,7 @@ type Storages = { readonly [K in Kind]: Opener<K> };
 
 // What has a client library of its own is loaded when it is first needed.
 const storages: Storages = {
-  filesystem: ({ path }, { operationId }) => openFilesystem(path, operationId),
+  filesystem: ({ path }, { operationId, signal }) => openFilesystem(path, operationId, { signal }),
   s3: async (location, access) => (await import("./s3/s3.ts")).openS3(location, access),
   ssh: async (location, access) => (await import("./ssh/open-ssh.ts")).openSsh(location, access),
 };

@@ -1,7 +1,8 @@
 import { argv, pid, stdin } from "node:process";
 import { text } from "node:stream/consumers";
 import { fromJsonString } from "@bufbuild/protobuf";
-import { RestoreDatabaseCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { RestoreDatabaseCommandSchema, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import type { IntoProgress } from "../../../agent/src/logical/into/transaction.ts";
 import { restoreDatabase } from "../../../agent/src/logical/restore.ts";
 import { openStorage } from "../../../agent/src/storage/open.ts";
 
@@ -18,6 +19,12 @@ function reach(name: string): void {
   if (name === step) process.kill(pid, "SIGKILL");
 }
 
+async function tell(progress: IntoProgress): Promise<void> {
+  process.stdout.write(`${JSON.stringify(progress)}\n`);
+  reach(progress.is === "loading" && progress.xid !== undefined ? "transaction" : progress.is);
+}
+
+if (command.mode === RestoreMode.INTO) await tell({ is: "looking" });
 await using storage = await openStorage(location, { operationId: "op_killed", signal });
 await restoreDatabase({
   command,
@@ -30,11 +37,7 @@ await restoreDatabase({
   onProgress: ({ phase }) => reach(phase),
   log: () => {},
   onLeaving: () => {},
-  onInto: (progress) => {
-    process.stdout.write(`${JSON.stringify(progress)}\n`);
-    reach(progress.is === "loading" && progress.xid !== undefined ? "transaction" : progress.is);
-    return Promise.resolve();
-  },
+  onInto: tell,
   onStaged: (oid) => {
     process.stdout.write(String(oid));
     reach("staged");

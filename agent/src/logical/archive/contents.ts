@@ -1,4 +1,5 @@
 import { fail } from "@coppice/proto/kit/failure";
+import { clientEncodingIn, makeNameDecoder } from "../sql/text-decoder.ts";
 
 /** One entry of an archive's table of contents, as pg_dump wrote it. */
 export interface ArchiveEntry {
@@ -25,6 +26,8 @@ export interface ArchiveContents {
   /** Major version of the server, and of the pg_dump that made it. */
   readonly serverMajor: number;
   readonly toolMajor: number;
+  /** What PostgreSQL calls the encoding of its names, statements and rows. */
+  readonly encoding: string;
   readonly entries: readonly ArchiveEntry[];
 }
 
@@ -34,17 +37,20 @@ const sections = ["none", "none", "pre-data", "data", "post-data"] as const;
 const oldest = 14;
 const newest = 16;
 const formats = { custom: 1, tar: 3 } as const;
+const usualEncoding = "UTF8";
 
 /** More bytes than were given are needed. */
 class Short extends Error {}
 
 class Reader {
   readonly #bytes: Buffer;
+  readonly #decode: (bytes: Buffer) => string;
   #place = 0;
   #intSize = 4;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, encoding: string) {
     this.#bytes = bytes;
+    this.#decode = makeNameDecoder(encoding);
   }
 
   take(count: number): Buffer {
@@ -73,7 +79,7 @@ class Reader {
 
   text(): string {
     const length = this.int();
-    return length < 0 ? "" : this.take(length).toString("utf8");
+    return length < 0 ? "" : this.#decode(this.take(length));
   }
 
   /** A list of texts that ends with none at all. */
@@ -82,7 +88,7 @@ class Reader {
     for (;;) {
       const length = this.int();
       if (length < 0) return texts;
-      texts.push(this.take(length).toString("utf8"));
+      texts.push(this.#decode(this.take(length)));
     }
   }
 }
@@ -143,17 +149,21 @@ function read(reader: Reader): ArchiveContents {
     entries.push(readEntry(reader, minor));
     skipPlace(reader, format, offsetSize);
   }
-  return { database, serverMajor, toolMajor, entries };
+  const encoding = clientEncodingIn(entries.find(({ kind }) => kind === "ENCODING")?.definition ?? "");
+  return { database, serverMajor, toolMajor, encoding: encoding ?? usualEncoding, entries };
 }
 
 /**
  * Parses the beginning of an archive of pg_dump -Fc, or toc.dat of -Fd and -Ft, as WriteHead and WriteToc of
  * pg_backup_archiver.c lay it out; `pg_restore --list` writes names with spaces and line breaks so that they cannot be
- * told apart. Undefined when the bytes end too early. Fails with ARCHIVE_UNREADABLE or FEATURE_UNKNOWN.
+ * told apart. Names are read in the archive's encoding; what is no text in it is its bytes, written out. Undefined when the bytes end too early. Fails with ARCHIVE_UNREADABLE or FEATURE_UNKNOWN.
  */
 export function parseContents(bytes: Buffer): ArchiveContents | undefined {
   try {
-    return read(new Reader(bytes));
+    const contents = read(new Reader(bytes, usualEncoding));
+    const { encoding } = contents;
+    // Which one it is shows in the first entry; that one is in ASCII.
+    return encoding === usualEncoding ? contents : read(new Reader(bytes, encoding));
   } catch (error) {
     if (error instanceof Short) return undefined;
     throw error;

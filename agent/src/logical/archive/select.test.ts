@@ -28,7 +28,7 @@ const entries = [
   entry(33, "TRIGGER", "a t", [10, 3]),
   entry(34, "TABLE", "a", [], "s"),
 ];
-const contents = { database: "shop", serverMajor: 18, toolMajor: 18, entries };
+const contents = { database: "shop", serverMajor: 18, toolMajor: 18, encoding: "UTF8", entries };
 const select = (tables: { schema: string; name: string }[], schemas: string[] = []) =>
   selectEntries(contents, { tables, schemas });
 

@@ -1,8 +1,10 @@
 import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { expect, test } from "vitest";
+import { chooseStagedOid } from "../staged-database.ts";
 import { chooseDatabases, isCompleteWithout } from "./choose-databases.ts";
 
 const database = (name: string, changes = {}) => ({
+  oid: 16_384,
   name,
   allowsConnections: true,
   mayConnect: true,
@@ -62,4 +64,14 @@ test("a database that only this role may not connect to is lacking, and a provid
     ["foreign", false],
     ["rdsadmin", true],
   ]);
+});
+
+test("what a restore works in is left out unless it is named, and nothing else by its look", () => {
+  const name = "coppice_restore_1";
+  const oid = chooseStagedOid(name);
+  const all = [database(name, { oid }), database("coppice_restore_2", { oid }), database("shop", { oid })];
+  const { chosen, missing } = chooseDatabases(all, { databases: [], excludeDatabases: [] });
+  expect(chosen.map((each) => each.name)).toEqual(["coppice_restore_2", "shop"]);
+  expect(missing.map((each) => [each.name, isCompleteWithout(each)])).toEqual([[name, true]]);
+  expect(chooseDatabases(all, { databases: [name], excludeDatabases: [] }).missing).toEqual([]);
 });

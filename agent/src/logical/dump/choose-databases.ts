@@ -1,8 +1,12 @@
 import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { fail } from "@coppice/proto/kit/failure";
 import type { ClusterDatabase } from "../databases.ts";
+import { isStagedOid } from "../staged-database.ts";
 
-type Listed = Pick<ClusterDatabase, "name" | "allowsConnections" | "mayConnect" | "isProviders" | "isHalfDropped">;
+type Listed = Pick<
+  ClusterDatabase,
+  "oid" | "name" | "allowsConnections" | "mayConnect" | "isProviders" | "isHalfDropped"
+>;
 
 /** A database that is wanted and will not be dumped. */
 export interface NotDumped {
@@ -17,10 +21,13 @@ export interface ChosenDatabases<T extends Listed> {
   readonly missing: NotDumped[];
 }
 
+/** Whether a restore is filling it, or has left it: it is half of something, and may be gone at any moment. */
+const isStaged = ({ oid, name }: Listed) => name.startsWith("coppice_restore_") && isStagedOid(oid, name);
+
 /**
  * Which databases a dump takes: those named, or like pg_dumpall every one but template0, so postgres and template1 too:
  * people keep things in both. One that forbids connections, to all or to this role, is missing unless it is left out by
- * name; a provider's own is left out. Fails with DATABASE_NOT_FOUND for a named one that does not exist.
+ * name; a provider's own is left out, and unless it is named what a restore works in. Fails with DATABASE_NOT_FOUND for a named one that does not exist.
  */
 export function chooseDatabases<T extends Listed>(
   all: readonly T[],
@@ -39,6 +46,8 @@ export function chooseDatabases<T extends Listed>(
       missing.push({ name, reason: MissingReason.EXCLUDED, message: "left out on request" });
     else if (database.isProviders)
       missing.push({ name, reason: MissingReason.EXCLUDED, message: "it belongs to the provider of the service" });
+    else if (!isNamed && isStaged(database))
+      missing.push({ name, reason: MissingReason.EXCLUDED, message: "a restore works in it" });
     else if (database.isHalfDropped)
       missing.push({
         name,

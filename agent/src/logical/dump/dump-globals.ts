@@ -6,6 +6,8 @@ import type { PreparedDump } from "./prepare-dump.ts";
 export async function dumpGlobals(prepared: PreparedDump, onWritten: (bytes: number) => void): Promise<StoredStream> {
   const { access, endpoint, encoding, prefix, request } = prepared;
   const args = ["--globals-only", `--database=${endpoint.maintenanceDatabase}`];
+  // Else they are in the database's own encoding, which not everybody who applies them can read.
+  if (prepared.hasEncoding) args.push("--encoding=UTF8");
   if (!prepared.hasRolePasswords) args.push("--no-role-passwords");
   return storeDump(request.storage, {
     program: access.connecting("pg_dumpall", endpoint.maintenanceDatabase, args),

@@ -5,10 +5,12 @@ import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import {
   type BackupManifest,
   BackupManifestSchema,
+  type DumpedDatabase,
   MissingReason,
 } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
 import { majorOf } from "../../postgres/majors.ts";
 import { digestRoles } from "../../postgres/roles-digest.ts";
 import { clearAway } from "../../repository/leavings/clear-away.ts";
@@ -21,7 +23,7 @@ import { dumpGlobals } from "./dump-globals.ts";
 import { dumpWholeCluster } from "./dump-whole-cluster.ts";
 import { connectForDump, type DumpRequest, prepareDump, type PreparedDump } from "./prepare-dump.ts";
 import { dumpProgress, type ReportDump } from "./dump-progress.ts";
-import { formatRecipe, type RecipeFacts } from "./recipe.ts";
+import { formatRecipe } from "./recipe.ts";
 
 /** A committed dump, with a BACKUP_INCOMPLETE when it lacks databases that were wanted. */
 export interface Dumped {
@@ -29,33 +31,67 @@ export interface Dumped {
   readonly failure: Failure | undefined;
 }
 
-/** What the cluster looks like afterwards: which failed databases are gone, and what the recipe needs. */
-async function lookAgain(
-  prepared: PreparedDump,
-  failed: readonly FailedDatabase[],
-): Promise<{
-  missing: NotDumped[];
-  rolesChanged: boolean;
-  recipe: Pick<RecipeFacts, "bootstrapRole" | "tablespaces">;
-}> {
+/** What the cluster looks like afterwards. */
+interface Afterwards {
+  /** The failed databases, with those that are gone. */
+  readonly missing: readonly NotDumped[];
+  readonly rolesChanged: boolean;
+}
+
+const serverBackMs = 60_000;
+const lookPauseMs = 500;
+
+const asFailed = ({ database: { name }, error }: FailedDatabase): NotDumped => ({
+  name,
+  reason: MissingReason.FAILED,
+  message: error.message,
+});
+
+async function lookOnce(prepared: PreparedDump, failed: readonly FailedDatabase[]): Promise<Afterwards> {
   await using connection = await connectForDump(prepared, prepared.request.signal);
   const present = await connection.query<{ oid: string }>("select oid::text from pg_database");
-  const missing = failed.map(({ database, error }): NotDumped => {
-    const isDropped = !present.some(({ oid }) => Number(oid) === database.oid);
-    return isDropped
-      ? { name: database.name, reason: MissingReason.DROPPED, message: "it was dropped while the backup ran" }
-      : { name: database.name, reason: MissingReason.FAILED, message: error.message };
+  const missing = failed.map((each): NotDumped => {
+    const { name, oid } = each.database;
+    return present.some((one) => Number(one.oid) === oid)
+      ? asFailed(each)
+      : { name, reason: MissingReason.DROPPED, message: "it was dropped while the backup ran" };
   });
-  const { role } = await connection.queryOne<{ role: string }>("select pg_get_userbyid(10)::text as role");
-  const tablespaces = await connection.query<{ name: string; location: string }>(`
-    select spcname::text as name, pg_tablespace_location(oid) as location from pg_tablespace
-    where spcname not in ('pg_default', 'pg_global') order by oid`);
   const after = await digestRoles(connection);
-  return {
-    missing,
-    rolesChanged: after.digest !== prepared.roles.digest,
-    recipe: { bootstrapRole: role, tablespaces },
-  };
+  return { missing, rolesChanged: after.digest !== prepared.roles.digest };
+}
+
+/** A server that was restarted, and took a database's dump with it, is mostly back in some seconds. */
+async function lookPatiently(prepared: PreparedDump, failed: readonly FailedDatabase[]): Promise<Afterwards> {
+  const { signal, log } = prepared.request;
+  const end = performance.now() + serverBackMs;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await lookOnce(prepared, failed);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isFailure(error, "CLUSTER_UNREACHABLE") || performance.now() > end) throw error;
+      if (attempt === 1) log(`the server does not answer any more and is waited for: ${error.message}`);
+      await sleep(lookPauseMs, signal);
+    }
+  }
+}
+
+/** What is stored whole is not given up because the server cannot be looked at once more. */
+async function lookAgain(
+  prepared: PreparedDump,
+  { dumped, failed }: { dumped: readonly DumpedDatabase[]; failed: readonly FailedDatabase[] },
+): Promise<Afterwards> {
+  const { signal, log } = prepared.request;
+  try {
+    const seen = await lookPatiently(prepared, failed);
+    if (seen.rolesChanged) log("warning: roles were changed while the dump ran");
+    return seen;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isFailure(error) || dumped.length === 0) throw error;
+    log(`warning: whether roles were changed while the dump ran cannot be seen: ${error.message}`);
+    return { missing: failed.map(asFailed), rolesChanged: true };
+  }
 }
 
 /** As a missing database is named. */
@@ -100,8 +136,7 @@ async function takeDump(prepared: PreparedDump): Promise<Dumped> {
   const globals = await dumpGlobals(prepared, (bytes) => report("globals", bytes));
   const { dumped, failed } = await dumpDatabases(prepared, report);
   const whole = await tryWholeCluster(prepared, report);
-  const seen = await lookAgain(prepared, failed);
-  if (seen.rolesChanged) request.log("warning: roles were changed while the dump ran");
+  const seen = await lookAgain(prepared, { dumped, failed });
   const missing = [...prepared.chosen.missing, ...seen.missing, ...whole.missing];
   const recipe = formatRecipe({
     clusterName: command.clusterName,
@@ -117,7 +152,7 @@ async function takeDump(prepared: PreparedDump): Promise<Dumped> {
     databases: dumped,
     clusterDump: whole.stream,
     missing,
-    ...seen.recipe,
+    ...prepared.seen,
   });
   const recipeObject = await storeText(storage, { prefix, key: recipeName, text: recipe, signal });
   const manifest: BackupManifest = create(BackupManifestSchema, {
@@ -180,8 +215,8 @@ export async function dumpCluster(request: DumpRequest): Promise<Dumped> {
   try {
     return await takeDump(prepared);
   } catch (error) {
-    const { storage, operationId, onLeaving } = request;
-    await clearAway(storage, { prefix: prepared.prefix, operationId, onLeaving });
+    const { storage, operationId, onLeaving, signal } = request;
+    await clearAway(storage, { prefix: prepared.prefix, operationId, onLeaving, signal });
     throw error;
   }
 }

@@ -20,6 +20,7 @@ import { backupPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { chooseDatabases, type ChosenDatabases, requireDumpableWhole } from "./choose-databases.ts";
 import { type ClusterDatabase, listDatabases } from "../databases.ts";
+import type { RecipeFacts } from "./recipe.ts";
 import { type ResolvedDumpOptions, resolveDumpOptions } from "./dump-options.ts";
 
 /** What a dump is taken with. */
@@ -53,6 +54,10 @@ export interface PreparedDump {
   readonly codecTools: readonly CodecTool[];
   readonly chosen: ChosenDatabases<ClusterDatabase>;
   readonly roles: RolesDigest;
+  /** What the recipe says of the server, as it was before the globals. */
+  readonly seen: Pick<RecipeFacts, "bootstrapRole" | "tablespaces">;
+  /** Whether the server can tell the globals in UTF-8; a database without an encoding hands out bytes as they are. */
+  readonly hasEncoding: boolean;
   /** Whether the globals hold passwords: not on request, and not where the role may not read them. */
   readonly hasRolePasswords: boolean;
   readonly startTime: Date;
@@ -71,6 +76,14 @@ export function connectForDump(
   signal: AbortSignal,
 ): Promise<PostgresConnection> {
   return openConnection(endpoint, { signal, ...connectTimeout(options) });
+}
+
+async function lookForRecipe(connection: PostgresConnection): Promise<PreparedDump["seen"]> {
+  const { role } = await connection.queryOne<{ role: string }>("select pg_get_userbyid(10)::text as role");
+  const tablespaces = await connection.query<{ name: string; location: string }>(`
+    select spcname::text as name, pg_tablespace_location(oid) as location from pg_tablespace
+    where spcname not in ('pg_default', 'pg_global') order by oid`);
+  return { bootstrapRole: role, tablespaces };
 }
 
 async function checkRoom({ storage, signal, log }: DumpRequest, databases: readonly ClusterDatabase[]): Promise<void> {
@@ -111,12 +124,14 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
     recipients: address.repository?.recipients ?? [],
   };
   const codecTools = await readCodecTools(encoding, signal);
-  const chosen = chooseDatabases(await listDatabases(connection), options.given);
+  const databases = await listDatabases(connection);
+  const chosen = chooseDatabases(databases, options.given);
   if (options.given.clusterDump) requireDumpableWhole(chosen.chosen);
   if (options.given.serializableDeferrable && facts.inRecovery)
     fail("CLUSTER_READ_ONLY", "a standby has no serializable snapshot, which the dump was asked to wait for");
   await checkRoom(request, chosen.chosen);
   const roles = await digestRoles(connection);
+  const seen = await lookForRecipe(connection);
   const prefix = backupPrefix({ clusterId: address.clusterId, folder: address.folder });
   const cluster = {
     clusterId: address.clusterId,
@@ -145,6 +160,10 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
     codecTools,
     chosen,
     roles,
+    seen,
+    hasEncoding: databases.some(
+      ({ name, properties }) => name === endpoint.maintenanceDatabase && properties.encoding !== "SQL_ASCII",
+    ),
     hasRolePasswords,
     startTime,
   };

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { parseGlobals } from "./statements.ts";
 
-async function* once(text: string) {
+async function* once(text: string | Buffer) {
   yield Buffer.from(text);
 }
 
@@ -60,6 +60,14 @@ test("an ALTER ROLE has smaller forms without what only some may give, and nothi
       ],
     },
   });
+});
+
+test("names are read in the encoding that the globals say, and never guessed", async () => {
+  const inLatin1 = (encoding: string) =>
+    once(Buffer.from(`SET client_encoding = '${encoding}';\nCREATE ROLE "m\xfcller";\n`, "latin1"));
+  expect(await parseGlobals(inLatin1("LATIN1"))).toMatchObject([{ role: "müller", text: 'CREATE ROLE "müller";' }]);
+  for (const encoding of ["UTF8", "SQL_ASCII", "EUC_TW"])
+    await expect(parseGlobals(inLatin1(encoding))).rejects.toMatchObject({ reason: "GLOBALS_UNREADABLE" });
 });
 
 test("what is none of a role or a tablespace is refused", async () => {

@@ -1,6 +1,7 @@
 // One thing: what pg_dumpall --globals-only writes, statement by statement; words, names and kinds belong together.
 import { fail } from "@coppice/proto/kit/failure";
 import { scanScript } from "../sql/scan.ts";
+import { clientEncodingIn, makeTextDecoder } from "../sql/text-decoder.ts";
 
 /** One statement of pg_dumpall --globals-only; `text` may hold a password hash and never gets into a message. */
 export type GlobalStatement =
@@ -168,12 +169,14 @@ function parseChange(words: readonly Word[], text: string): RoleChange {
 }
 
 /**
- * Parses the output of pg_dumpall --globals-only, whatever names it holds. Fails with GLOBALS_UNREADABLE for a statement
- * that is none of a role or a tablespace, and as scanScript does.
+ * Parses the output of pg_dumpall --globals-only, whatever names it holds and in whatever encoding it says that they are.
+ * Fails with GLOBALS_UNREADABLE for a statement that is none of a role or a tablespace, or that cannot be read in that
+ * encoding, and as scanScript does.
  */
 export async function parseGlobals(chunks: AsyncIterable<Uint8Array>): Promise<GlobalStatement[]> {
   const statements: GlobalStatement[] = [];
   let parts: Buffer[] = [];
+  let encoding = "UTF8";
   for await (const piece of scanScript(chunks)) {
     if (piece.kind === "rows") fail("GLOBALS_UNREADABLE", "the globals hold rows of a table");
     if (piece.kind === "command" && !/^\\(?:(?:un)?restrict|connect) /.test(piece.bytes.toString("latin1")))
@@ -181,8 +184,12 @@ export async function parseGlobals(chunks: AsyncIterable<Uint8Array>): Promise<G
     if (piece.kind !== "statement") continue;
     parts.push(piece.bytes);
     if (!piece.isEnd) continue;
-    const statement = parseStatement(Buffer.concat(parts).toString("utf8"));
+    const text =
+      makeTextDecoder(encoding)(Buffer.concat(parts)) ??
+      fail("GLOBALS_UNREADABLE", `the globals hold a statement that is no text in their encoding ${encoding}`);
     parts = [];
+    encoding = clientEncodingIn(text) ?? encoding;
+    const statement = parseStatement(text);
     if (statement) statements.push(statement);
   }
   return statements;

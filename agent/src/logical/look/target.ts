@@ -31,7 +31,11 @@ async function refuseHeld(connection: PostgresConnection, database: string): Pro
     `select 'the prepared transaction ' || quote_literal(gid) as what from pg_prepared_xacts where database = $1
      union all select 'the replication slot ' || slot_name from pg_replication_slots where database = $1
      union all select 'the subscription ' || s.subname from pg_subscription s join pg_database d on d.oid = s.subdbid
-       where d.datname = $1 and s.subenabled`,
+       where d.datname = $1 and s.subenabled
+     union all select distinct 'the background worker ' || quote_literal(a.backend_type) || ', which only a superuser may end'
+       from pg_stat_activity a join pg_roles r on r.rolname = current_user and not r.rolsuper
+       where a.datname = $1 and a.backend_type not in ('client backend', 'parallel worker')
+         and a.backend_type !~ '^(autovacuum worker|walsender|logical replication)'`,
     [database],
   );
   if (holders.length > 0)

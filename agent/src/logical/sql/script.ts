@@ -1,6 +1,7 @@
 import { fail } from "@coppice/proto/kit/failure";
 import { parseConnect } from "./connect-command.ts";
 import { type Piece, scanScript } from "./scan.ts";
+import { clientEncodingIn, makeNameDecoder } from "./text-decoder.ts";
 
 /** How a script is handed to psql. */
 export interface ScriptOptions {
@@ -30,6 +31,7 @@ const beyond =
 const transaction =
   /^(?:BEGIN|COMMIT|END|ROLLBACK|ABORT|START\s+TRANSACTION|PREPARE\s+TRANSACTION|SAVEPOINT|RELEASE)\b/i;
 const newSettings = /^SET\s+transaction_timeout\b/i;
+const longestSetting = 100;
 const ownTransaction = /^(?:BEGIN|COMMIT)\s*;$/i;
 
 function refuse(why: string): never {
@@ -61,6 +63,7 @@ export async function* filterScript(
 ): AsyncGenerator<Buffer, void> {
   const { isCluster, database, isOneTransaction, lacksToolSettings, key } = options;
   let section: string | undefined;
+  let encoding = "UTF8";
   let isInside = !isCluster;
   let [isComplete, isTaken] = [false, false];
   const others = new Set<string>();
@@ -81,7 +84,7 @@ export async function* filterScript(
     section = next;
   };
   const command = (piece: Piece): void => {
-    const text = piece.bytes.toString("utf8").trimEnd();
+    const text = makeNameDecoder(encoding)(piece.bytes).trimEnd();
     if (/^\\(un)?restrict \w+$/.test(text) || /^\\encoding \w+$/.test(text)) return;
     connect(text);
   };
@@ -104,6 +107,9 @@ export async function* filterScript(
       command(piece);
       continue;
     }
+    // Names of databases are in what the script has said last, in whichever part.
+    if (piece.kind === "statement" && piece.isStart && piece.bytes.length < longestSetting)
+      encoding = clientEncodingIn(piece.bytes.toString("latin1")) ?? encoding;
     if (!isInside) continue;
     isTaken = true;
     if (piece.kind === "comment" && piece.bytes.toString("latin1").trimEnd() === endLine) {

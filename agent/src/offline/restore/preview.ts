@@ -86,14 +86,19 @@ async function planOrLost(
   }
 }
 
-/** Looks at everything that the steps depend on; nothing is changed. Fails where not even the looking works. */
-export async function previewRestore(restoring: Restoring, steps: readonly Step[]): Promise<Preview> {
-  const { backup, wish, resolved, signal } = restoring;
+/** Which backup is taken, and where it goes. */
+export function describeSource({ backup, resolved }: Restoring): string[] {
   const { clusterName, backupId, complete } = backup.manifest;
-  const lines = [
+  return [
     `${backupId} of ${showName(clusterName)}, taken ${formatTime(backup.startTime)}, into ${formatAddress(resolved)}`,
     ...(complete ? [] : ["! the backup is incomplete: some databases are not in it"]),
   ];
+}
+
+/** Looks at everything that the steps depend on; nothing is changed. Fails where not even the looking works. */
+export async function previewRestore(restoring: Restoring, steps: readonly Step[]): Promise<Preview> {
+  const { wish, signal } = restoring;
+  const lines = describeSource(restoring);
   const refusals: { message: string; fix: string }[] = [];
   const lost: Failure[] = [];
   const globals = wish.globals ? await applyGlobals(restoring, true) : undefined;

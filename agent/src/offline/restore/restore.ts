@@ -7,12 +7,12 @@ import { findDatabase } from "../../logical/staged-database.ts";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { openConnection } from "../../postgres/connect.ts";
 import { agentClientFiles, formatAddress, resolveEndpoint } from "../../postgres/endpoint.ts";
-import { findBackup, findCluster, readRepository } from "../catalog.ts";
+import { findBackup, findCluster, readRepository, requireNewest } from "../catalog.ts";
 import { parseConnection } from "../place/connection.ts";
 import { confirm } from "./confirm.ts";
 import { dropInitial, initialName, isUntouched } from "./initial-database.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
-import { applyGlobals, formatGlobals, previewRestore } from "./preview.ts";
+import { applyGlobals, describeSource, formatGlobals, previewRestore } from "./preview.ts";
 import { openProgress } from "../progress.ts";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { showName } from "../show-name.ts";
@@ -148,7 +148,7 @@ async function carryOut(
     const [damage] = lost;
     if (damage && lost.length === steps.length) throw damage;
     if (isPlanOnly) return damage ? partial : 0;
-  }
+  } else for (const line of describeSource(restoring)) print(line);
   if (wish.replace && !yes) {
     progress[Symbol.dispose]();
     await confirmReplacing(restoring, steps, cluster);
@@ -173,8 +173,8 @@ async function carryOut(
 
 /**
  * Restores from a repository with nothing but this program, or with `plan` says what that would do. Gives the exit code;
- * fails with IDENTITY_MISSING or IDENTITY_WRONG before anything but manifests is fetched, as readWish, findCluster and
- * findBackup do, and as the restore of a single database.
+ * fails with IDENTITY_MISSING or IDENTITY_WRONG before anything but manifests is fetched, as readWish, findCluster,
+ * requireNewest and findBackup do, and as the restore of a single database.
  */
 export async function restoreFromRepository(options: RestoreOptions, signal: AbortSignal): Promise<number> {
   const endpoint = parseConnection(options.to, options.user);
@@ -183,7 +183,10 @@ export async function restoreFromRepository(options: RestoreOptions, signal: Abo
   const password = process.env["PGPASSWORD"] || undefined;
   using progress = openProgress(process.stderr);
   await using storage = await openPlace(options, signal);
-  const backup = findBackup(findCluster(await readRepository(storage, signal), options.cluster), options.backup);
+  const repository = await readRepository(storage, signal);
+  const cluster = findCluster(repository, options.cluster);
+  if (options.backup === undefined) requireNewest(repository, cluster);
+  const backup = findBackup(cluster, options.backup);
   const wish = readWish(options, backup.manifest);
   const identities = matchIdentities(backup.manifest.recipients, given);
   if (wish.all && wish.databases.length === 0)

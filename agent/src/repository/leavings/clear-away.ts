@@ -3,16 +3,23 @@ import type { Storage } from "../../storage/storage.ts";
 import { findLeavings, removeLeavings } from "./leavings.ts";
 
 const cleanUpMs = 60_000;
+/** Who cancels does not wait for a repository that does not answer: what stays is named. */
+const cancelledCleanUpMs = 5_000;
 
 /**
  * Removes what a failed backup has stored below its `backupPrefix`; what it cannot remove it tells, for people to read.
- * Under a time of its own, because the operation's signal may be aborted already.
+ * Under a time of its own, because the operation's `signal` may be aborted already; a short one, if it is.
  */
 export async function clearAway(
   storage: Storage,
-  { prefix, operationId, onLeaving }: { prefix: string; operationId: string; onLeaving: (leaving: string) => void },
+  {
+    prefix,
+    operationId,
+    onLeaving,
+    signal: own,
+  }: { prefix: string; operationId: string; onLeaving: (leaving: string) => void; signal?: AbortSignal },
 ): Promise<void> {
-  const signal = AbortSignal.timeout(cleanUpMs);
+  const signal = AbortSignal.timeout(own?.aborted ? cancelledCleanUpMs : cleanUpMs);
   try {
     await removeLeavings(storage, await findLeavings(storage, { prefix, operationId, signal }), signal);
   } catch (error) {

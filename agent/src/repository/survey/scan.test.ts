@@ -50,6 +50,16 @@ test("what is known is counted and not read, and what cannot be read is named", 
   const { backups, unreadable } = await scan();
   expect(backups).toEqual([]);
   expect(unreadable).toEqual([expect.stringContaining(`cls_a/${committed}`)]);
+  for (const [text, why] of [
+    ['{"formatVersion": 1}', "does not say which cluster it is of"],
+    ['{"formatVersion": 1, "clusterId": "cls_b", "name": "shop"}', 'is of "cls_b"'],
+    ['{"formatVersion": 2, "clusterId": "cls_a", "name": "shop"}', "needs format version 2"],
+  ] as const) {
+    await put("cls_a/cluster.json", text);
+    const found = await scan();
+    expect(found.clusterFiles).toEqual([]);
+    expect(found.unreadable[0]).toMatch(new RegExp(`^cls_a/cluster.json: .*${why}`));
+  }
 });
 
 test("cleaning takes what was never finished and is old, and nothing else", async () => {

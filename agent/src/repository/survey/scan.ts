@@ -10,6 +10,7 @@ import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/ma
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { Storage } from "../../storage/storage.ts";
+import { fetchClusterFile } from "../cluster-file.ts";
 import { readChecked } from "../get.ts";
 import { backupPrefix, clusterFileKey, manifestKey, objectKey, recipeName } from "../layout.ts";
 import { parseManifest } from "../manifest-text.ts";
@@ -52,7 +53,7 @@ export async function scanRepository(
   };
   for (const id of clusterIds) {
     const key = clusterFileKey(id);
-    const bytes = await read(key, () => readObject(storage, key, signal));
+    const bytes = await read(key, () => fetchClusterFile(storage, id, signal));
     if (bytes) result.clusterFiles.push(bytes);
   }
   let bytes = 0;

@@ -9,6 +9,7 @@ import { collectPages } from "../../client/pages.ts";
 import { exitCodes } from "../../exit-code.ts";
 import { type Choice, type Dialogue, openDialogue } from "../../input/choose.ts";
 import { formatRestoreCommand, readRestoreRequest, type RestoreFlags } from "../../input/restore/restore-flags.ts";
+import { splitList, unquoteName } from "../../input/restore/split-names.ts";
 import type { OperationOptions } from "../../operation/conclude.ts";
 import { formatRelative } from "../../output/elapsed.ts";
 import { timeOf } from "../../output/time.ts";
@@ -38,8 +39,8 @@ export async function guide(session: Session, options: OperationOptions): Promis
   const { cluster, restores } = await decide(session, api, dialogue);
   for (const flags of restores) {
     const restore = await readRestoreRequest(cluster, flags, session.now());
-    const refused = await showPlan(session, api, restore);
-    if (refused !== undefined) return refused;
+    const plan = await showPlan(session, api, restore);
+    if ("refused" in plan) return plan.refused;
   }
   const { terminal } = session;
   const line = restores.map((flags) => formatRestoreCommand(cluster, flags)).join(" && ");
@@ -220,11 +221,12 @@ async function placeDatabases(
 
 async function askParts(dialogue: Dialogue, what: "schemas" | "tables"): Promise<RestoreFlags> {
   const form = what === "tables" ? "schema.name" : "name";
-  const parts = (answer: string) => answer.split(",").map((part) => part.trim());
   const check = (answer: string) =>
-    parts(answer).every((part) => part !== "") ? undefined : `type ${form}, several separated by commas`;
-  const given = parts(await dialogue.text(`which ${what}? (${form}, …)`, { check }));
-  return what === "tables" ? { table: given } : { schema: given };
+    splitList(answer)?.every((part) => part !== "")
+      ? undefined
+      : `type ${form}, several separated by commas, what has a comma in it in double quotes`;
+  const given = splitList(await dialogue.text(`which ${what}? (${form}, …)`, { check })) ?? [];
+  return what === "tables" ? { table: given } : { schema: given.map(unquoteName) };
 }
 
 async function placePart(

@@ -26,7 +26,7 @@ export async function runRestore(
   flags: RestoreFlags,
 ): Promise<number> {
   // Read once: "2 hours ago" is the same moment in what is shown first and in what is done.
-  const restore = await readRestoreRequest(cluster, flags, session.now());
+  let restore = await readRestoreRequest(cluster, flags, session.now());
   const api = await session.api();
   if (options.dryRun) {
     const operation = await api.restores.createRestore({ restore, validateOnly: true });
@@ -42,8 +42,10 @@ export async function runRestore(
   if (flags.replace && !options.yes) {
     if (session.terminal.stdinIsTty) {
       // Whoever is asked sees first what would happen.
-      const refused = await showPlan(session, api, restore);
-      if (refused !== undefined) return refused;
+      const plan = await showPlan(session, api, restore);
+      if ("refused" in plan) return plan.refused;
+      // What is confirmed is what was shown, also when a newer backup has ended meanwhile.
+      restore = { ...restore, backup: plan.backup };
     }
     await confirmReplacing(session, cluster, flags);
   }
@@ -51,18 +53,27 @@ export async function runRestore(
   return await seeThrough(session, api, operation, options);
 }
 
-/** Shows the agent's plan of a restore. Gives the exit code when it would be refused, undefined when it can be done. */
+/** The exit code of a restore that would be refused, or the backup (bkp_…) that was planned with; empty for a file. */
+export type ShownPlan = { readonly refused: number } | { readonly backup: string };
+
+/** Shows the agent's plan of a restore, and says what came of it. */
 export async function showPlan(
   session: Session,
   api: Api,
   restore: MessageInitShape<typeof RestoreRequestSchema>,
-): Promise<number | undefined> {
+): Promise<ShownPlan> {
   const { terminal } = session;
   const started = await api.restores.planRestore({ restore, requestId: session.newRequestId() });
   const planned = await followOperation(session, api, started.id);
-  if (planned.state !== OperationState.SUCCEEDED || sawTrouble(planned)) return await conclude(session, api, planned);
+  if (planned.state !== OperationState.SUCCEEDED || sawTrouble(planned))
+    return { refused: await conclude(session, api, planned) };
   terminal.err(formatOutcome(planned, { paint: terminal.paintErr, now: session.now() }));
-  return undefined;
+  return { backup: plannedBackup(planned) };
+}
+
+function plannedBackup({ result }: Operation): string {
+  if (result.case === "physicalPlan") return result.value.chain.at(-1) ?? "";
+  return result.case === "restorePlan" ? result.value.backup : "";
 }
 
 /** Lets a person type the name of what would be replaced. Errors: CONFIRMATION_NEEDED. */

@@ -64,6 +64,25 @@ test("every flag can be said by the environment, and a flag counts more", () => 
   expect(new Set(variables).size).toBe(variables.length);
 });
 
+test("a name with a comma is given by the environment in double quotes", () => {
+  const flags = parse([], {
+    COPPICE_RESTORE_TABLE: 'sales."a,b", t,"odd,""s""".x',
+    COPPICE_RESTORE_SCHEMA: '"a,b",c',
+    COPPICE_RESTORE_ROLE: '"Team, ""A""", app ,',
+  });
+  expect(flags).toEqual({
+    table: ['sales."a,b"', "t", '"odd,""s""".x'],
+    schema: ["a,b", "c"],
+    role: ['Team, "A"', "app"],
+  });
+  expect(restoreRequest("shop", flags, now).selection?.tables).toEqual([
+    { schema: "sales", name: "a,b" },
+    { schema: "", name: "t" },
+    { schema: 'odd,"s"', name: "x" },
+  ]);
+  expect(() => parse([], { COPPICE_RESTORE_ROLE: '"a,b' })).toThrow("where a double quote has no end");
+});
+
 test("a file is named with its host", () => {
   const request = restoreRequest(
     "shop",

@@ -6,6 +6,7 @@ import { type RestoreRequestSchema, RestoreWhat } from "@coppice/proto/gen/coppi
 import { fail } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { dataDirectoryRequest, isDataDirectory, refuseDataDirectoryFlags } from "./data-directory-flags.ts";
+import { splitList, unquoteName } from "./split-names.ts";
 import { shellWord } from "../../output/shell-word.ts";
 
 /** What a restore is told by flags or by the environment. */
@@ -133,8 +134,8 @@ export function restoreOptions(): Option[] {
 }
 
 /**
- * The flags as they were given, completed from the environment: lists there are separated by commas, and what takes no
- * value is true or false. Errors: INVALID_FIELD.
+ * The flags as they were given, completed from the environment: lists there are separated by commas, what has one in its
+ * name in double quotes, and what takes no value is true or false. Errors: INVALID_FIELD.
  */
 export function readRestoreFlags(given: object, env: Readonly<Record<string, string | undefined>>): RestoreFlags {
   const flags: Record<string, unknown> = {};
@@ -154,8 +155,11 @@ function parseVariable(flag: keyof RestoreFlags, text: string): unknown {
   switch (table[flag][0]) {
     case "text":
       return text;
-    case "texts":
-      return text.split(",").filter(Boolean);
+    case "texts": {
+      const parts = splitList(text)?.filter(Boolean) ?? refuseQuote(name, text);
+      // The quotes of a table's name belong to its form.
+      return flag === "table" ? parts : parts.map(unquoteName);
+    }
     case "number":
       return parseNumber(name, text, most[flag]);
     case "nothing":
@@ -163,6 +167,12 @@ function parseVariable(flag: keyof RestoreFlags, text: string): unknown {
       if (/^(0|false|no)$/i.test(text)) return undefined;
       return fail("INVALID_FIELD", `${name} is ${JSON.stringify(text)}`, { hint: `set ${name} to true or false` });
   }
+}
+
+function refuseQuote(name: string, text: string): never {
+  return fail("INVALID_FIELD", `${name} is ${JSON.stringify(text)}, where a double quote has no end`, {
+    hint: `put what has a comma or a quote in it in double quotes, and double those within: "a,b","say ""x"""`,
+  });
 }
 
 function parseNumber(name: string, text: string, highest = mostNumber): number {

@@ -1,3 +1,4 @@
+// One thing: what operations of every kind make of an answer, checked for all of them by one table of specs.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { BackupDumpResultSchema } from "@coppice/proto/gen/coppice/agent/v1/backup_dump";
@@ -8,6 +9,7 @@ import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failur
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { DumpContents, DumpFormat } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { MissingReason } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { newId } from "@coppice/proto/kit/id";
 import { expect, test } from "vitest";
 import { createBackup } from "./create-backup.ts";
 import type { OperationSpec } from "./kind.ts";
@@ -168,6 +170,20 @@ test("a verification without objects proves nothing, and one that could not read
   expect(away.changes.map(({ is }) => is)).toEqual(["repositoryTried"]);
 });
 
+test("what a verification may not read is not called damaged, and what is wrong beside it is", () => {
+  const value = { problems: [{ key: "db/1", message: "cannot read db/1: AccessDenied", affects: "orders" }] };
+  const verified = (reason: string) =>
+    kinds.verifyBackup.apply(specs.verifyBackup, {
+      result: answer({ case: "verifyBackup", value }),
+      failure: create(FailureDetailSchema, { reason, message: "said" }),
+    });
+  const denied = verified("REPOSITORY_NOT_READABLE");
+  expect(denied.failure?.reason).toBe("REPOSITORY_NOT_READABLE");
+  expect(denied.result?.case === "verifiedBackup" && denied.result.value.problems).toHaveLength(1);
+  expect(denied.changes).toEqual([{ is: "repositoryTried", repositoryId: "rep_a", problem: "said" }]);
+  expect(verified("OBJECT_MISSING").changes.map(({ is }) => is)).toEqual(["repositoryTried", "copyVerified"]);
+});
+
 test("a restore under another name than asked for is not believed", () => {
   const result = answer({ case: "restoreDatabase", value: { database: "other" } });
   expect(kinds.createRestore.apply(specs.createRestore, { result }).failure?.reason).toBe("AGENT_ANSWER_INVALID");
@@ -219,4 +235,34 @@ test("neither a cleaning nor a rebuild touches the folder of a backup that is be
   expect(kinds.rebuildRepository.plan(specs.rebuildRepository, facts).value).toMatchObject({
     knownFolders: ["cls_a/known", "cls_a/active"],
   });
+});
+
+test("a rebuild enters every cluster that the catalog can take, and names what is wrong with the others", () => {
+  const [id, other] = [newId("cls"), newId("cls")];
+  const sound = { systemIdentifier: "7300000000000000001", major: 18, firstSeenTime: "2026-11-20T12:00:00Z" };
+  const files = [
+    { formatVersion: 1, clusterId: id, name: "shop", incarnations: [sound, { systemIdentifier: "1", major: 18 }] },
+    { formatVersion: 1 },
+    { formatVersion: 1, clusterId: other },
+    { formatVersion: 2, clusterId: other, name: "later" },
+  ];
+  const clusterFiles = files.map((file) => Buffer.from(JSON.stringify(file)));
+  const manifest = Buffer.from(JSON.stringify({ formatVersion: 1, clusterId: id, kind: "BACKUP_KIND_DUMP", dump: {} }));
+  const backups = [{ folder: "20261121T000000Z_dump_bkp_a", manifest }];
+  const { result, failure, changes } = kinds.rebuildRepository.apply(specs.rebuildRepository, {
+    result: answer({ case: "scanRepository", value: { clusterFiles, backups } }),
+  });
+  expect(failure).toBeUndefined();
+  const found = changes.flatMap((change) => (change.is === "clusterFound" ? [change.file] : []));
+  expect(found).toMatchObject([
+    { clusterId: id, name: "shop", incarnations: [{ systemIdentifier: sound.systemIdentifier }] },
+  ]);
+  expect(changes.map(({ is }) => is)).not.toContain("backupStored");
+  expect(result?.case === "rebuiltRepository" && result.value.problems).toEqual([
+    `cluster.json: that of ${id} describes an incarnation wrongly`,
+    'cluster.json: "" is no id of a cluster',
+    `cluster.json: that of ${other} names it "", which is no cluster's name`,
+    `cluster.json: that of ${other} needs format version 2, which this version does not know`,
+    '20261121T000000Z_dump_bkp_a: its manifest is of ""',
+  ]);
 });

@@ -11,6 +11,18 @@ import { expect, test } from "vitest";
 import type { OperationSpec } from "./kind.ts";
 import { kinds } from "./registry.ts";
 
+const idOf = (prefix: string, letter: string) => `${prefix}_${letter.padStart(26, "0")}`;
+const cls = idOf("cls", "a");
+const bkp = {
+  a: idOf("bkp", "a"),
+  b: idOf("bkp", "b"),
+  c: idOf("bkp", "c"),
+  p: idOf("bkp", "p"),
+  q: idOf("bkp", "q"),
+  x: idOf("bkp", "x"),
+  y: idOf("bkp", "y"),
+};
+
 const time = timestampFromDate(new Date("2026-11-20T12:00:00Z"));
 const stream = { objects: [{ key: "data/base.tar.zst.000001", sizeBytes: 7n }], codec: "zstd" };
 
@@ -23,7 +35,7 @@ function spec(init: NonNullable<MessageInitShape<typeof OperationSchema>["spec"]
 const asked = (kind = BackupKind.FULL, options = { walEmbedded: true }, parent = "") =>
   spec({
     case: "createPhysicalBackup",
-    value: { backup: "bkp_a", cluster: "cls_a", repository: "rep_a", folder: "f", kind, options, parent },
+    value: { backup: bkp.a, cluster: cls, repository: "rep_a", folder: "f", kind, options, parent },
   });
 
 type Physical = Omit<MessageInitShape<typeof PhysicalContentSchema>, "$typeName">;
@@ -50,8 +62,8 @@ function backedUp(
       case: "backupPhysical",
       value: {
         manifest: {
-          backupId: "bkp_a",
-          clusterId: "cls_a",
+          backupId: bkp.a,
+          clusterId: cls,
           kind: BackupKind.FULL,
           complete: true,
           systemIdentifier: "7380000000000000001",
@@ -70,12 +82,12 @@ function backedUp(
 test("a physical backup whose manifest is whole is entered", () => {
   const { result, failure, changes } = kinds.createPhysicalBackup.apply(asked(), { result: backedUp() });
   expect(failure).toBeUndefined();
-  expect(result?.value).toMatchObject({ backup: "bkp_a", startLsn: "0/2000028", dataBytes: 100n, storedBytes: 50n });
+  expect(result?.value).toMatchObject({ backup: bkp.a, startLsn: "0/2000028", dataBytes: 100n, storedBytes: 50n });
   expect(changes.map(({ is }) => is)).toEqual(["clusterTried", "repositoryTried", "backupStored"]);
 });
 
 test.for([
-  ["another backup", backedUp({}, { backupId: "bkp_b" })],
+  ["another backup", backedUp({}, { backupId: bkp.b })],
   ["an incomplete one", backedUp({}, { complete: false })],
   ["one without a system identifier", backedUp({}, { systemIdentifier: "" })],
   ["an end before its start", backedUp({ stopLsn: "0/2000000" })],
@@ -88,8 +100,8 @@ test.for([
   ["embedded WAL that is not there", backedUp({ wal: { objects: [] } })],
   ["WAL that is elsewhere", backedUp({ walEmbedded: false })],
   ["damaged pages that nobody accepted", backedUp({ corruptPages: true })],
-  ["an incremental", backedUp({ parentBackupId: "bkp_p" }, { kind: BackupKind.INCREMENTAL })],
-  ["a full with a parent", backedUp({ parentBackupId: "bkp_p" })],
+  ["an incremental", backedUp({ parentBackupId: bkp.p }, { kind: BackupKind.INCREMENTAL })],
+  ["a full with a parent", backedUp({ parentBackupId: bkp.p })],
 ] as const)("%s is not believed to be the full backup that was asked for", ([, result]) => {
   const { failure, changes } = kinds.createPhysicalBackup.apply(asked(), { result });
   expect(failure?.reason).toBe("AGENT_ANSWER_INVALID");
@@ -97,12 +109,10 @@ test.for([
 });
 
 test("an incremental builds on the parent that was asked for, or is a full that says why", () => {
-  const wanted = asked(BackupKind.INCREMENTAL, { walEmbedded: true }, "bkp_p");
+  const wanted = asked(BackupKind.INCREMENTAL, { walEmbedded: true }, bkp.p);
   const reasonOf = (result: Result["result"]) => kinds.createPhysicalBackup.apply(wanted, { result }).failure?.reason;
-  expect(reasonOf(backedUp({ parentBackupId: "bkp_p" }, { kind: BackupKind.INCREMENTAL }))).toBeUndefined();
-  expect(reasonOf(backedUp({ parentBackupId: "bkp_q" }, { kind: BackupKind.INCREMENTAL }))).toBe(
-    "AGENT_ANSWER_INVALID",
-  );
+  expect(reasonOf(backedUp({ parentBackupId: bkp.p }, { kind: BackupKind.INCREMENTAL }))).toBeUndefined();
+  expect(reasonOf(backedUp({ parentBackupId: bkp.q }, { kind: BackupKind.INCREMENTAL }))).toBe("AGENT_ANSWER_INVALID");
   expect(reasonOf(backedUp())).toBe("AGENT_ANSWER_INVALID");
   expect(reasonOf(backedUp({ fullReason: "summaries are missing" }))).toBeUndefined();
 });
@@ -112,7 +122,7 @@ const restore = (value: object = {}) =>
     case: "restorePhysical",
     value: {
       repository: "rep_a",
-      chain: ["bkp_a"],
+      chain: [bkp.a],
       dataDirectory: "/srv/back",
       start: true,
       host: "hst_a",
@@ -151,10 +161,10 @@ test("a restore names each backup of its chain and each tablespace", () => {
     address: create(BackupAddressSchema, { repository, backupId, folder: "f" }),
     keys: [],
   });
-  const chain = [copy("bkp_a"), copy("bkp_b")];
+  const chain = [copy(bkp.a), copy(bkp.b)];
   const { value } = kinds.restorePhysical.plan(restore(), { chain });
   expect(value).toMatchObject({
-    chain: [{ backupId: "bkp_a" }, { backupId: "bkp_b" }],
+    chain: [{ backupId: bkp.a }, { backupId: bkp.b }],
     tablespaces: [{ oid: 16_400, location: "/t" }],
     dataDirectory: "/srv/back",
     start: true,
@@ -164,7 +174,7 @@ test("a restore names each backup of its chain and each tablespace", () => {
 test("a plan joins what the catalog and the host say, and one that looked at nothing is none", () => {
   const wanted = spec({
     case: "planPhysical",
-    value: { restore: { repository: "rep_a" }, plan: { chain: ["bkp_a"], items: [{ name: "recovery" }] } },
+    value: { restore: { repository: "rep_a" }, plan: { chain: [bkp.a], items: [{ name: "recovery" }] } },
   });
   const answer = (items: { name: string; status: CheckStatus }[]) =>
     create(ResultSchema, { result: { case: "planPhysical", value: { items, neededBytes: 9n, steps: ["unpack"] } } });
@@ -172,7 +182,7 @@ test("a plan joins what the catalog and the host say, and one that looked at not
   const { result, failure } = kinds.planPhysical.apply(wanted, { result: answer([host]).result });
   expect(failure).toBeUndefined();
   expect(result?.value).toMatchObject({
-    chain: ["bkp_a"],
+    chain: [bkp.a],
     items: [{ name: "recovery" }, { name: "space" }],
     neededBytes: 9n,
     steps: ["unpack"],
@@ -199,22 +209,17 @@ test("a rebuild enters parents before what builds on them, and nothing whose par
     result: {
       case: "scanRepository",
       value: {
-        clusterFiles: [bytes(JSON.stringify({ clusterId: "cls_a", name: "orders" }))],
-        backups: [
-          scanned("bkp_c", "bkp_b"),
-          scanned("bkp_b", "bkp_a"),
-          scanned("bkp_a", ""),
-          scanned("bkp_x", "bkp_y"),
-        ],
+        clusterFiles: [bytes(JSON.stringify({ formatVersion: 1, clusterId: cls, name: "orders" }))],
+        backups: [scanned(bkp.c, bkp.b), scanned(bkp.b, bkp.a), scanned(bkp.a, ""), scanned(bkp.x, bkp.y)],
       },
     },
   });
   const asked = spec({ case: "rebuildRepository", value: { repository: "rep_a" } });
   const applied = kinds.rebuildRepository.apply(asked, { result });
   const entered = applied.changes.flatMap((change) => (change.is === "backupStored" ? [change.backup.id] : []));
-  expect(entered).toEqual(["bkp_a", "bkp_b", "bkp_c"]);
+  expect(entered).toEqual([bkp.a, bkp.b, bkp.c]);
   expect(applied.result?.value).toMatchObject({
     backups: 3,
-    problems: ["cls_a/f_bkp_x: bkp_y, which it builds on, was not found with it"],
+    problems: [`${cls}/f_${bkp.x}: ${bkp.y}, which it builds on, was not found with it`],
   });
 });

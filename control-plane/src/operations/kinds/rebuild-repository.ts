@@ -3,10 +3,11 @@ import { create } from "@bufbuild/protobuf";
 import { type ScannedBackup, ScanRepositoryCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { RebuiltRepositorySchema } from "@coppice/proto/gen/coppice/control/v1/repository_operation";
-import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import { type ClusterFile, ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredBackup } from "./catalog-change.ts";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
+import { isId } from "@coppice/proto/kit/id";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
 import { defineKind, required } from "./kind.ts";
 import { physicalOf, physicalProblem } from "./physical-manifest.ts";
@@ -42,9 +43,7 @@ export const rebuildRepository = defineKind({
         return [];
       }
     };
-    const clusters = result.clusterFiles.flatMap((bytes) =>
-      read("cluster.json", () => fromJsonString(ClusterFileSchema, decode(bytes), { ignoreUnknownFields: true })),
-    );
+    const clusters = result.clusterFiles.flatMap((bytes) => read("cluster.json", () => clusterFile(bytes, problems)));
     const backups = result.backups.flatMap((scanned) =>
       read(scanned.folder, () => storedBackup(repositoryId, scanned)),
     );
@@ -52,7 +51,8 @@ export const rebuildRepository = defineKind({
     if (wrong) return { failure: failureToDetail(wrong), changes };
     const named = new Set(clusters.map(({ clusterId }) => clusterId));
     const orphans = backups.filter(({ clusterId }) => !named.has(clusterId));
-    for (const { folder, clusterId } of orphans) problems.push(`${clusterId}/${folder}: its cluster.json is missing`);
+    for (const { folder, clusterId } of orphans)
+      problems.push(`${clusterId}/${folder}: its cluster.json is missing or cannot be used`);
     if (result.more) problems.push("the repository holds more backups than one answer: repeat the rebuild");
     const { ordered: entered, orphans: cut } = inOrder(backups.filter(({ clusterId }) => named.has(clusterId)));
     for (const { folder, clusterId, manifest } of cut) {
@@ -79,6 +79,28 @@ export const rebuildRepository = defineKind({
   },
 });
 
+const isName = (name: string) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name);
+const mostInteger = 2 ** 31 - 1;
+
+/** What the catalog would refuse of one file must not keep it from all the others. */
+function clusterFile(bytes: Uint8Array, problems: string[]): ClusterFile {
+  const file = fromJsonString(ClusterFileSchema, decode(bytes), { ignoreUnknownFields: true });
+  const { formatVersion, requiredFeatures, clusterId, name } = file;
+  if (!isId(clusterId, "cls")) throw new Error(`${JSON.stringify(clusterId)} is no id of a cluster`);
+  if (formatVersion !== 1 || requiredFeatures.length > 0) {
+    const needed = [...requiredFeatures, `format version ${formatVersion}`].join(", ");
+    throw new Error(`that of ${clusterId} needs ${needed}, which this version does not know`);
+  }
+  if (!isName(name))
+    throw new Error(`that of ${clusterId} names it ${JSON.stringify(name)}, which is no cluster's name`);
+  file.incarnations = file.incarnations.filter(({ systemIdentifier, major, firstSeenTime }) => {
+    const isSound = firstSeenTime !== undefined && /^\d{1,20}$/.test(systemIdentifier) && major > 0 && major < 10_000;
+    if (!isSound) problems.push(`cluster.json: that of ${clusterId} describes an incarnation wrongly`);
+    return isSound;
+  });
+  return file;
+}
+
 const decode = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
 
 /** An identity that was given to read what is stored, and reads none of it, is a mistake; better known now than that night. */
@@ -100,7 +122,9 @@ function wrongIdentity(
 
 function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBackup {
   const manifest = fromJsonString(BackupManifestSchema, decode(scanned.manifest), { ignoreUnknownFields: true });
-  const problem = manifest.content.case === "physical" ? physicalProblem(manifest) : dumpProblem(manifest);
+  const problem =
+    placeProblem(manifest, scanned) ??
+    (manifest.content.case === "physical" ? physicalProblem(manifest) : dumpProblem(manifest));
   if (problem !== undefined) throw new Error(problem);
   return {
     id: manifest.backupId,
@@ -113,6 +137,16 @@ function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBacku
     recipe: scanned.recipe,
     defaultDatabases: manifest.content.case !== "dump" || isWholeCluster(manifest.content.value.options),
   };
+}
+
+function placeProblem(
+  { backupId, clusterId, serverVersionNum }: BackupManifest,
+  { folder }: ScannedBackup,
+): string | undefined {
+  if (!isId(backupId, "bkp") || !folder.endsWith(`_${backupId}`))
+    return `its manifest is of ${JSON.stringify(backupId)}`;
+  if (!isId(clusterId, "cls")) return `its manifest is of the cluster ${JSON.stringify(clusterId)}`;
+  return serverVersionNum > mostInteger ? `it is of PostgreSQL ${serverVersionNum}` : undefined;
 }
 
 function dumpProblem({ kind, content, startTime, endTime }: BackupManifest): string | undefined {

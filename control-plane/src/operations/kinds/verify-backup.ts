@@ -10,6 +10,7 @@ import { reachability } from "./reachability.ts";
 
 /** Failures that mean that the stored bytes are not what they were, whether or not each was listed. */
 const damage: readonly Reason[] = ["DIGEST_MISMATCH", "MANIFEST_MISSING", "MANIFEST_UNREADABLE", "OBJECT_MISSING"];
+const unread: Reason = "REPOSITORY_NOT_READABLE";
 
 /** A verification. It has succeeded when every object was read and matched. */
 export const verifyBackup = defineKind({
@@ -33,7 +34,9 @@ export const verifyBackup = defineKind({
     const found: FailureDetail | undefined =
       failure ?? (first && failureToDetail(new Failure("DIGEST_MISMATCH", `${first.key}: ${first.message}`)));
     const verified: CatalogChange = { is: "copyVerified", backupId, repositoryId, problem: found?.message ?? "" };
-    const isDamaged = problems.length > 0 || damage.some((reason) => reason === found?.reason);
+    // What may not be read may be whole: the agent gives that reason only where nothing worse was found.
+    const isUnread = found?.reason === unread;
+    const isDamaged = !isUnread && (problems.length > 0 || damage.some((reason) => reason === found?.reason));
     return {
       ...(result && {
         result: {
