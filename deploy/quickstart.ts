@@ -5,7 +5,8 @@ import { openInstallation } from "../tests/support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../tests/support/postgres-servers.ts";
 import { findPrograms } from "../tests/support/programs.ts";
 import { runProgram } from "../tests/support/run-program.ts";
-import { showPhysicalBackup } from "./quickstart-physical.ts";
+import { shellWord } from "../cli/src/output/shell-word.ts";
+import { showRecovery } from "./quickstart-physical.ts";
 
 // The demonstration, from the installed tree. Every line that claims something is printed after it was checked.
 const root = dirname(import.meta.dirname);
@@ -32,6 +33,17 @@ async function isReachable(folder: string): Promise<boolean> {
     },
   );
   return code === 0;
+}
+
+/** The newest PostgreSQL on this machine with incremental backups, which 17 is the first to have. */
+async function findMajor(): Promise<number> {
+  for (const major of [18, 17]) {
+    const needed = ["postgres", "initdb", "psql", "pg_combinebackup"];
+    const paths = needed.map((name) => `/usr/lib/postgresql/${major}/bin/${name}`);
+    if ((await Promise.allSettled(paths.map((path) => access(path)))).every(({ status }) => status === "fulfilled"))
+      return major;
+  }
+  throw new Error("no PostgreSQL 17 or 18 is in /usr/lib/postgresql");
 }
 
 const digestScript = Object.keys(demoRows)
@@ -75,7 +87,7 @@ claim(
   "2 agents, db7 and db8, enrolled by single-use tokens and connected over mutual TLS",
 );
 
-const server = stack.use(await openPostgresServer({ major: 15 }));
+const server = stack.use(await openPostgresServer({ major: await findMajor(), settings: { summarize_wal: "on" } }));
 await server.sql("postgres", "create role app login; create database shop owner app;");
 await server.sql(
   "shop",
@@ -96,7 +108,7 @@ say(`cluster   PostgreSQL ${serverVersion.trim()} on port ${server.port}, databa
 
 /** Runs a command as a person would, shows it and what it says. */
 async function show(args: readonly string[], input?: string): Promise<string> {
-  say(`$ coppice ${args.join(" ")}`);
+  say(`$ coppice ${args.map((arg) => (/^--[\w-]+$/.test(arg) ? arg : shellWord(arg))).join(" ")}`);
   const { code, stdout, stderr } = await cop.coppice(args, input === undefined ? {} : { input });
   // What is told on the way goes to standard error, the answer at the end to standard output.
   const said = `${stderr}${stdout}`.trimEnd();
@@ -190,9 +202,9 @@ if (!bucket) {
   say("          on S3 the objects stay where they are: delete them with the bucket's own tools, or keep them");
 }
 
-// The whole cluster byte by byte, and a second server that comes of it.
+// The whole cluster byte by byte, its WAL, and a second server as the first one was a second before an accident.
 {
-  await using _twin = await showPhysicalBackup({
+  await using _recovered = await showRecovery({
     cop,
     server,
     folder,

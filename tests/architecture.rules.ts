@@ -33,7 +33,9 @@ export const programs: Readonly<Record<string, ProgramRules>> = {
     openFiles: ["budget"],
     folders: {
       session: ["commands", "journal", ...agentWork, ...agentParts],
-      commands: ["journal", ...agentWork, ...agentParts],
+      commands: ["journal", "scratch", ...agentWork, ...agentParts],
+      // A part of a cluster by way of a scratch copy of all of it: a physical restore, then a logical one.
+      scratch: ["logical", "physical", "journal", ...agentParts],
       // The same work with no control plane: what commands say there, a command line says here.
       offline: [...agentWork, ...agentParts],
       // It runs the archiving of WAL; what wal tells is wired to the session by app alone.
@@ -59,7 +61,8 @@ export const programs: Readonly<Record<string, ProgramRules>> = {
       // Downwards only, so that no two domains know each other.
       notify: ["health", "catalog"],
       telemetry: ["health", "fleet", "catalog"],
-      reports: ["operations", "fleet", "audit", "catalog"],
+      // What follows from a report is weighed like a request.
+      reports: ["operations", "preflight", "fleet", "audit", "catalog"],
       schedule: ["policy", "operations", "catalog"],
       health: ["retention", "catalog"],
       operations: ["fleet", "secrets", "audit", "catalog"],

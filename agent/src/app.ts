@@ -16,7 +16,7 @@ import { readIdentity } from "./session/identity.ts";
 import { keepLink } from "./session/link.ts";
 import type { Outbox } from "./session/outbox.ts";
 import { agentVersion } from "./version.ts";
-import { runArchive } from "./wal/receive/archive.ts";
+import { runWalArchive } from "./wal/push/run-archive.ts";
 
 /**
  * Runs the agent until the signal aborts: then commands are aborted and clear away behind themselves, their results are
@@ -33,7 +33,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
   const budget = openBudget(usualBudgetBytes);
   await using kept = await openDesired({
     folder: dataDirectory,
-    archive: (started) => runArchive({ ...started, clientFiles, budget, log }),
+    archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, dataDirectory),
     log,
   });
   let outbox: Outbox | undefined;
@@ -42,6 +42,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
     journal,
     report: (message) => outbox?.put(message),
     workFolder,
+    chainFolder: join(dataDirectory, "chains"),
     agentVersion: agentVersion(),
     clientFiles,
     budget,
@@ -56,7 +57,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
       identity,
       agentVersion: agentVersion(),
       bootId: randomUUID(),
-      capabilities: [...Object.keys(handlers), "walArchive"],
+      capabilities: [...Object.keys(handlers), "walArchive", "walPush"],
       runner,
       kept,
       discover: discoverClusters,

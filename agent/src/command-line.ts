@@ -1,3 +1,4 @@
+import { refuseMisgiven } from "@coppice/proto/kit/command-line/refuse-misgiven";
 import { Failure, toFailure } from "@coppice/proto/kit/failure";
 import type { StatusCode } from "@coppice/proto/kit/reasons";
 import { Command, CommanderError } from "commander";
@@ -77,6 +78,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     });
 
   addOfflineCommands(program, signal, (code) => (exitCode = code));
+  refuseMisgiven(program);
 
   try {
     await program.parseAsync([...args], { from: "user" });

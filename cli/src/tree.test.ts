@@ -1,5 +1,5 @@
 import { reasons } from "@coppice/proto/kit/reasons";
-import type { Command } from "commander";
+import type { Command, Option } from "commander";
 import { expect, test } from "vitest";
 import { formatBashCompletion } from "./completion/bash.ts";
 import { describeCommands, stepsOf, walkCommands } from "./completion/describe.ts";
@@ -13,6 +13,14 @@ const tree = () => createCommandTree(() => Promise.resolve(), silent, "1.2.3");
 function leaves(command: Command, path: string): { path: string; command: Command }[] {
   if (command.commands.length === 0) return [{ path, command }];
   return command.commands.flatMap((child) => leaves(child, `${path} ${child.name()}`));
+}
+
+/** Values for flags that do not take any text: what is allowed, or of the kind that the flag names. */
+function valueFor({ argChoices, flags }: Option): string {
+  const kind = /<(.+)>/.exec(flags)?.[1] ?? "";
+  return (
+    argChoices?.[0] ?? { time: "1m", age: "48h", duration: "2d", size: "64KiB", "host:/path": "db7:/x" }[kind] ?? "2"
+  );
 }
 
 /** The words of a command line as a shell would part them, without what redirects or follows a pipe. */
@@ -62,6 +70,32 @@ test("every command that a failure's own hint names is there", () => {
 
 test("a wrong command is answered with the one that was probably meant", async () => {
   await expect(tree().parseAsync(["stauts"], { from: "user" })).rejects.toThrow("Did you mean status?");
+});
+
+test("every flag with a value that is not said to be repeated is refused when it is given twice", async () => {
+  for (const { path, command } of leaves(tree(), "coppice")) {
+    for (const option of command.options) {
+      const { long, required, description } = option;
+      if (!required || !long || description.includes("may be repeated")) continue;
+      const words = [...path.split(" ").slice(1), ...[1, 2].flatMap(() => [long, valueFor(option)])];
+      await expect(tree().parseAsync(words, { from: "user" }), `${path} ${long}`).rejects.toThrow(
+        `${long} is given more than once`,
+      );
+    }
+  }
+});
+
+test("what may be repeated, and what takes no value, may be given again", async () => {
+  const words = "restore create shop --role a --yes --role b --yes --role c".split(" ");
+  await expect(tree().parseAsync(words, { from: "user" })).resolves.toBeDefined();
+});
+
+test.each([
+  ["--as", ["restore", "create", "shop", "--as", ""]],
+  ["--role", ["restore", "create", "shop", "--role", "a", "--role="]],
+  ["<cluster>", ["backup", "create", ""]],
+])("an empty %s is refused and named", async (what, words) => {
+  await expect(tree().parseAsync(words, { from: "user" })).rejects.toThrow(`${what} is given and empty`);
 });
 
 test("a name that begins with a dash reaches the command whole", async () => {

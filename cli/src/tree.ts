@@ -1,3 +1,4 @@
+import { refuseMisgiven } from "@coppice/proto/kit/command-line/refuse-misgiven";
 import { Command } from "commander";
 import type { Execute } from "./command.ts";
 import { addAuditCommands } from "./commands/audit.ts";
@@ -16,7 +17,7 @@ import { addTokenCommands } from "./commands/token.ts";
 import { addWalCommands } from "./commands/wal.ts";
 import type { Terminal } from "./output/terminal.ts";
 
-/** The whole tree of commands. Errors in a command line are thrown as CommanderError and not yet printed. */
+/** The whole tree of commands. Errors in a command line are thrown as CommanderError or Failure and not yet printed. */
 export function createCommandTree(execute: Execute, terminal: Pick<Terminal, "out" | "err">, version: string): Command {
   const program = new Command("coppice")
     .description("Backup and recovery for fleets of PostgreSQL clusters")
@@ -44,5 +45,6 @@ export function createCommandTree(execute: Execute, terminal: Pick<Terminal, "ou
     "after",
     "\nExamples:\n  coppice login backup.example.org:7443\n  coppice status\n  coppice backup create shop\n",
   );
+  refuseMisgiven(program);
   return program;
 }

@@ -1,4 +1,5 @@
 import { openLog } from "@coppice/proto/kit/log";
+import { refuseMisgiven } from "@coppice/proto/kit/command-line/refuse-misgiven";
 import { fail } from "@coppice/proto/kit/failure";
 import { Command, Option } from "commander";
 import type { RoleName } from "./catalog/schema/token.ts";
@@ -40,9 +41,11 @@ export async function runCommand(argv: readonly string[], say: Say): Promise<voi
     .action((options: ConfigOptions) => migrate(options, say));
   withConfig(program.command("token").description("access tokens").command("create"))
     .description("make a token without having one, on the machine of the control plane")
-    .requiredOption("--name <name>", "its name")
+    .requiredOption("--name <name>", "its name: lower-case letters, digits and inner hyphens")
     .addOption(new Option("--role <role>", "what it may do").choices(roles).makeOptionMandatory())
+    .addHelpText("after", "\nExample:\n  coppice-control token create --name admin --role admin")
     .action((options: TokenOptions) => createToken(options, say));
+  refuseMisgiven(program);
   await program.parseAsync(argv);
 }
 
@@ -100,6 +103,7 @@ async function createToken(options: TokenOptions, say: Say): Promise<void> {
     fail(
       "INVALID_FIELD",
       `--name ${JSON.stringify(name)} is no name: lower-case letters, digits and inner hyphens, at most 63`,
+      { hint: "name it such as coppice-control token create --name admin --role admin" },
     );
   }
   const { openCatalog } = await import("./catalog/catalog.ts");

@@ -19,7 +19,7 @@ if (process.argv[2] === "--version" && process.argv.length === 3) {
     } else if (isFailure(error)) {
       console.error(`coppice-control: ${error.message}`);
       if (error.hint !== "") console.error(`next: ${error.hint}`);
-      process.exitCode = error.reason === "CONFIGURATION_INVALID" ? 2 : 1;
+      process.exitCode = error.reason === "CONFIGURATION_INVALID" || error.reason === "INVALID_FIELD" ? 2 : 1;
     } else {
       throw error;
     }

@@ -88,6 +88,19 @@ export function describeStorage(
       expect(await text("basic/b")).toBe("xy");
     });
 
+    test("a digest that a put gives is given back where the storage keeps it", async () => {
+      const contentSha256 = createHash("sha256").update("plain").digest("hex");
+      const piece = Buffer.alloc(9_000_000, "x");
+      for (const [key, chunk] of [
+        ["digest/small", Buffer.from("coded")],
+        ["digest/large", piece],
+      ] as const) {
+        await storage.put(key, body(chunk), { signal, ifAbsent: true, contentSha256 });
+        const kept = storage.capabilities.keepsDigests ? { contentSha256 } : {};
+        expect(await storage.stat(key, signal)).toEqual({ sizeBytes: chunk.length, ...kept });
+      }
+    });
+
     test("an empty object is an object", async () => {
       expect(await put("empty/none")).toEqual({ sizeBytes: 0 });
       expect(await put("empty/chunk", "")).toEqual({ sizeBytes: 0 });

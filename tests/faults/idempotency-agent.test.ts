@@ -39,6 +39,7 @@ beforeAll(async () => {
       journal,
       report: (message) => void messages.push(message),
       workFolder: lab.workFolder,
+      chainFolder: lab.workFolder,
       agentVersion: "0.0.1",
       clientFiles: lab.files,
       budget: openBudget(usualBudgetBytes),
@@ -63,7 +64,24 @@ beforeAll(async () => {
   await chmod(place, 0o755);
   if (process.getuid?.() === 0) await chown(place, server.owner.uid, server.owner.gid);
   const directory = { chain: [physical], target: {}, dataDirectory: join(place, "data") };
+  const scratch = join(place, "scratch");
+  const part = {
+    restore: { ...directory, dataDirectory: join(scratch, "data"), start: true },
+    scratch,
+    database: "orders",
+    load: create(RestoreDatabaseCommandSchema, {
+      file: { path: join(scratch, "part.dump") },
+      connection,
+      targetDatabase: "orders-then",
+      mode: RestoreMode.NEW,
+      stagedDatabase: "coppice_restore_part",
+    }),
+    live: connection,
+    liveDatabase: "orders",
+  };
   specs = {
+    planPart: { case: "planPart", value: { part } },
+    recoverPart: { case: "recoverPart", value: part },
     backupPhysical: {
       case: "backupPhysical",
       value: { connection, backup: physical, clusterName: "again", options: { walEmbedded: true } },
@@ -74,6 +92,10 @@ beforeAll(async () => {
     checkRepository: { case: "checkRepository", value: { repository } },
     backupDump: { case: "backupDump", value: dump },
     verifyBackup: { case: "verifyBackup", value: { backup } },
+    verifyWal: {
+      case: "verifyWal",
+      value: { repository, clusterId: backup.clusterId, systemIdentifier: "7", segmentBytes: 16_777_216n },
+    },
     planRestore: { case: "planRestore", value: { restore } },
     restoreDatabase: { case: "restoreDatabase", value: restore },
     restoreGlobals: { case: "restoreGlobals", value: { backup, connection: restore.connection } },
@@ -134,6 +156,7 @@ const second: Partial<Record<Case, string>> = {
   restoreDatabase: "DATABASE_EXISTS",
   backupPhysical: "OBJECT_EXISTS",
   restorePhysical: "DIRECTORY_NOT_EMPTY",
+  recoverPart: "DATABASE_EXISTS",
 };
 
 test("every command that this agent knows is one of these steps", () => {
@@ -145,6 +168,7 @@ test.each([
   "checkRepository",
   "backupDump",
   "verifyBackup",
+  "verifyWal",
   "planRestore",
   "restoreDatabase",
   "restoreGlobals",
@@ -153,6 +177,8 @@ test.each([
   "backupPhysical",
   "planPhysical",
   "restorePhysical",
+  "planPart",
+  "recoverPart",
   "deleteBackup",
   "settle",
 ])("%s delivered twice is done once, and done twice harms nothing", async (name) => {

@@ -4,6 +4,7 @@ import { AuditService } from "@coppice/proto/gen/coppice/control/v1/audit";
 import { OperationService, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
 import { parseEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
+import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { HostService } from "@coppice/proto/gen/coppice/control/v1/host";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -12,6 +13,7 @@ import { handlers } from "../../agent/src/commands/registry.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { findServedMethods } from "../support/fuzz/served-methods.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
+import { report, run } from "../support/wal/told-archive.ts";
 
 const heartbeatMs = 1000;
 const stack = new AsyncDisposableStack();
@@ -47,6 +49,10 @@ beforeAll(async () => {
   await second.next("command");
   await db.until(known.indeterminate, OperationState.INDETERMINATE);
   known.other = (await lab.client(OperationService).listOperations({})).operations.at(-1)?.id ?? "";
+  const archive = await lab.client(ClusterService).updateWalArchive({ cluster: "db1", repository: "db1" });
+  const { cluster: clusterId, repository: repositoryId, systemIdentifier } = archive;
+  const stored = [run("0/2000000", "0/3000000")];
+  await report(second, { db, clusterId, repositoryId }, { systemIdentifier, stored, storedLsn: "0/3000000" });
 });
 afterAll(() => stack.disposeAsync());
 
@@ -78,9 +84,10 @@ const examples: Record<string, Example> = {
     change: () => ({ statements: ["SELECT pg_reload_conf();"] }),
   },
   "ClusterService/UpdateWalArchive": {
-    request: () => ({ cluster: "db1", repository: "db1" }),
+    request: () => ({ cluster: "db1", repository: "db1", settings: { compressionLevel: 5 } }),
     change: () => ({ settings: { compressionLevel: 9 } }),
   },
+  "ClusterService/VerifyWal": { request: () => ({ cluster: "db1" }), change: () => ({ content: true }) },
   "RepositoryService/CreateRepository": {
     request: () => ({ name: "made", homeHost: "db1", location: { filesystem: { path: "/srv/made" } } }),
     change: () => ({ location: { filesystem: { path: "/srv/other" } } }),

@@ -30,6 +30,7 @@ beforeAll(async () => {
       journal,
       report: (message) => void messages.push(message),
       workFolder: lab.workFolder,
+      chainFolder: lab.workFolder,
       agentVersion: "0.0.1",
       clientFiles: lab.files,
       budget: openBudget(usualBudgetBytes),

@@ -2,17 +2,13 @@
 import { chown, mkdtemp, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create } from "@bufbuild/protobuf";
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
-import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { Failure } from "@coppice/proto/kit/failure";
-import { openLog } from "@coppice/proto/kit/log";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBudget } from "../../agent/src/budget.ts";
-import { runArchive } from "../../agent/src/wal/receive/archive.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
+import { archiveInto } from "../support/physical/archive-into.ts";
 import { openPhysicalLab, physicalContent, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { startRecovered } from "../support/physical/recovered-server.ts";
 import { openRestoreLab } from "../support/physical/restore-lab.ts";
@@ -20,7 +16,6 @@ import { runRecipe } from "../support/physical/run-recipe.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
 const patient = { timeout: 60_000, interval: 50 };
-const log = openLog({ level: "error", name: "test" });
 const rows = "select count(*), md5(string_agg(t::text, ',' order by id)) from big t";
 
 let key: AgeKey;
@@ -64,34 +59,7 @@ describe.each([
     return await restored.sql("postgres", rows);
   }
 
-  /** Archives the server's WAL into the lab's repository until it is disposed. */
-  async function archive({ connection, backup }: Pick<BackupPhysicalCommand, "connection" | "backup">) {
-    const ending = new AbortController();
-    const systemIdentifier = await server.sql("postgres", "select system_identifier from pg_control_system()");
-    const running = runArchive({
-      archive: create(WalArchiveSchema, {
-        clusterId: "cls_test",
-        clusterName: "shop",
-        ...(connection ? { connection } : {}),
-        ...(backup?.repository ? { repository: backup.repository } : {}),
-        settings: { slot: "archive", maxAge: { seconds: 60n }, compressionLevel: 1 },
-        systemIdentifier,
-      }),
-      secret: (id) => (id === "" ? undefined : server.password),
-      folder: state,
-      clientFiles: { home: "/nonexistent" },
-      budget: openBudget(64 << 20),
-      log,
-      signal: ending.signal,
-    });
-    return {
-      systemIdentifier,
-      async [Symbol.asyncDispose]() {
-        ending.abort();
-        await running.ended;
-      },
-    };
-  }
+  const archive = (into: Pick<BackupPhysicalCommand, "connection" | "backup">) => archiveInto(server, into, state);
 
   test("without any WAL in the archive the backup ends, says which file is missing, and leaves nothing", async () => {
     const wanted = command(1);

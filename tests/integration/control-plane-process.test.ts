@@ -97,6 +97,21 @@ test("it starts again after kill -9, ends the server it had left behind, and kno
   expect(await postmasters(dataDir)).toEqual([]);
 });
 
+test("a token is made of a name and a role, and a wrong command line ends with 2", async () => {
+  const create = ["token", "create", "--data-dir", join(folder, "none")];
+  for (const [words, said] of [
+    [["--name", "ci"], "--role"],
+    [["--name", "CI", "--role", "viewer"], '--name "CI" is no name'],
+    [["--name", "ci", "--name", "cd", "--role", "viewer"], "--name is given more than once"],
+    [["--name", "", "--role", "viewer"], "--name is given and empty"],
+  ] as const) {
+    expect(await run([...create, ...words])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(said) as string,
+    });
+  }
+});
+
 test("where the server's user cannot enter, its folder lies elsewhere and is named", async () => {
   const closed = join(folder, "closed");
   await mkdir(closed, { mode: 0o700 });

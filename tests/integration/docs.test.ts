@@ -1,13 +1,14 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findBlocks } from "../support/documents/blocks.ts";
 import { runBlocks } from "../support/documents/session.ts";
 import { freePort } from "../support/free-port.ts";
-import { openInstallation } from "../support/installation.ts";
+import { type Installation, openInstallation, waitFor } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { findPrograms } from "../support/programs.ts";
+import { asServer } from "../support/scenarios/restored-server.ts";
 
 const root = join(import.meta.dirname, "../..");
 const stack = new AsyncDisposableStack();
@@ -24,21 +25,24 @@ beforeAll(async () => {
 });
 afterAll(() => stack.disposeAsync());
 
-/** Runs the blocks of a document that are marked `sh test`; fails with the command and its line in the document. */
-async function runDocument(document: string, env: NodeJS.ProcessEnv): Promise<string> {
+/**
+ * Runs the blocks of a document that are marked `sh test`, with psql on the server; fails with the command and its line in
+ * the document.
+ */
+async function runDocument(document: string, env: NodeJS.ProcessEnv, on = server): Promise<string> {
   const blocks = findBlocks(await readFile(join(root, document), "utf8")).filter(
     ({ language, marks }) => language === "sh" && marks[0] === "test",
   );
   expect(blocks.length).toBeGreaterThan(0);
-  const bin = [dirname(findPrograms().coppice), server.binDir, "/usr/local/bin", "/usr/bin", "/bin"];
+  const bin = [dirname(findPrograms().coppice), on.binDir, "/usr/local/bin", "/usr/bin", "/bin"];
   const base = {
     PATH: bin.join(":"),
     HOME: join(folder, "home"),
     LANG: "C.UTF-8",
     PGHOST: "127.0.0.1",
-    PGPORT: String(server.port),
-    PGUSER: server.superuser,
-    PGPASSWORD: server.password,
+    PGPORT: String(on.port),
+    PGUSER: on.superuser,
+    PGPASSWORD: on.password,
   };
   const { code, stdout, stderr } = await runBlocks(document, blocks, {
     folder,
@@ -71,7 +75,7 @@ describe("the documents", { timeout: 120_000 }, () => {
     expect(said).toMatch(/^✓ the catalog has what repository main holds: 0 backups entered, \d+ known before/m);
   });
 
-  test("links between the documents lead somewhere", async () => {
+  test("links between the documents lead somewhere, to a heading that is there", async () => {
     const names = [
       "README.md",
       "CONTRIBUTING.md",
@@ -80,11 +84,88 @@ describe("the documents", { timeout: 120_000 }, () => {
     const broken: string[] = [];
     for (const name of names) {
       const text = await readFile(join(root, name), "utf8");
-      for (const [, target = ""] of text.matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
-        const found = /^https?:/.test(target) || (await readFile(join(root, dirname(name), target)).catch(() => false));
-        if (found === false) broken.push(`${name}: ${target}`);
+      for (const [, target = "", anchor] of text.matchAll(/\]\(([^)#\s]*)(?:#([^)]*))?\)/g)) {
+        if (/^https?:/.test(target)) continue;
+        const path = target === "" ? join(root, name) : join(root, dirname(name), target);
+        const found = await readFile(path, "utf8").catch(() => undefined);
+        if (found === undefined || (anchor !== undefined && !anchorsOf(found).has(anchor)))
+          broken.push(`${name}: ${target}${anchor === undefined ? "" : `#${anchor}`}`);
       }
     }
     expect(broken).toEqual([]);
   });
 });
+
+describe("the guides of physical backups", { timeout: 120_000 }, () => {
+  const owned = new AsyncDisposableStack();
+  let cop: Installation;
+  let source: PostgresServer;
+  let env: NodeJS.ProcessEnv;
+
+  beforeAll(async () => {
+    const settings = { summarize_wal: "on" };
+    [cop, source] = await Promise.all([openInstallation(), openPostgresServer({ major: 18, settings })]);
+    owned.use(cop);
+    owned.use(source);
+    await cop.addAgent("db7");
+    await mkdir(join(cop.folder, "backups"));
+    await cop.must(["repository", "add", "main", `db7:${join(cop.folder, "backups")}`]);
+    await source.sql("postgres", "create database orders");
+    await source.sql("orders", "create table items as select i as id from generate_series(1, 59999) i");
+    const endpoint = ["--endpoint", `127.0.0.1:${source.port}`, "--password-stdin"];
+    await cop.must(["cluster", "add", "shop", "--host", "db7", ...endpoint], { input: source.password });
+    const { COPPICE_ADDRESS, COPPICE_TOKEN, COPPICE_CA_FINGERPRINT } = cop.env;
+    env = { COPPICE_ADDRESS, COPPICE_TOKEN, COPPICE_CA_FINGERPRINT };
+  });
+  afterAll(() => owned.disposeAsync());
+
+  test("docs/wal.md: WAL of a cluster is archived by one command", async () => {
+    expect(await runDocument("docs/wal.md", env, source)).toMatch(/^archived: +stream, into main$/m);
+  });
+
+  test("docs/physical.md: a full backup, its verification, and an incremental one", async () => {
+    expect(await runDocument("docs/physical.md", env, source)).toMatch(/^✓ bkp_\w+ {2}incremental, .*, checked$/m);
+  });
+
+  test("docs/point-in-time.md: a dropped table is there again, on a second server", async () => {
+    await source.sql("orders", "insert into items values (60000)");
+    const now = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'";
+    await source.sql("orders", "select pg_sleep(0.5)");
+    const BEFORE = await source.sql("orders", now);
+    await source.sql("orders", "select pg_sleep(0.5)");
+    await source.sql("orders", "drop table items; select pg_switch_wal()");
+    await waitFor(
+      "the archive knows that time",
+      async () => {
+        const { storedTime } = await cop.json<{ storedTime?: string }>(["wal", "status", "shop"]);
+        return storedTime !== undefined && new Date(storedTime) > new Date(`${BEFORE}:00`);
+      },
+      60_000,
+    );
+    const parent = join(cop.folder, "restored");
+    await mkdir(parent);
+    if (process.getuid?.() === 0) await chown(parent, source.owner.uid, source.owner.gid);
+    const EMPTY = join(parent, "data");
+    try {
+      const place = { BEFORE, EMPTY, PORT: String(await freePort()) };
+      const said = await runDocument("docs/point-in-time.md", { ...env, ...place }, source);
+      expect(said).toContain(`✓ shop is restored in db7:${EMPTY}: `);
+      expect(said.trimEnd().split("\n").at(-1)).toBe("60000");
+    } finally {
+      await asServer(source, "pg_ctl", ["-D", EMPTY, "-m", "immediate", "-w", "stop"]);
+    }
+  });
+});
+
+/** The headings of a document as links name them. */
+function anchorsOf(markdown: string): Set<string> {
+  const headings = markdown.matchAll(/^#+ (.+)$/gm);
+  return new Set(
+    [...headings].map(([, text = ""]) =>
+      text
+        .toLowerCase()
+        .replaceAll(/[^\w\- ]/g, "")
+        .replaceAll(" ", "-"),
+    ),
+  );
+}

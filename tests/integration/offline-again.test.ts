@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -89,4 +89,40 @@ test("a newest backup that cannot be read is named, and an older one taken only 
   const taken = run("--database", "shop", "--as", "shop_copy", "--backup", olderId);
   expect(taken).toMatchObject({ status: 0 });
   expect(taken.stdout).toMatch(new RegExp(`^${olderId} of shop, taken \\d{4}-.*, into 127.0.0.1:\\d+\n✓ shop_copy is`));
+});
+
+test("what a backup leaves out on purpose is said by the plan and by the restore of one database", async () => {
+  const { result } = await lab.dump(lab.dumpCommand({ databases: ["shop"], excludeTableData: ["t"] }));
+  const partial = ["--backup", result.manifest?.backupId ?? "", "--database", "shop", "--as", "without-rows"];
+  const planned = run(...partial, "--plan");
+  expect(planned, planned.stderr).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/! left-out .*rows of t$/m) as unknown,
+  });
+  const restored = run(...partial);
+  expect(restored, restored.stderr).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/ {2}! .*rows of t$/m) as unknown,
+  });
+  expect(await query("without-rows", "select count(*) from t")).toBe("0");
+  const all = run("--all", "--replace", "--plan", ...partial.slice(0, 2));
+  expect(all.stdout).toMatch(/^! the backup leaves out: all but databases shop$/m);
+});
+
+test("the plan of a restore under a name that is taken does not say what replacing would do", async () => {
+  await lab.dump(lab.dumpCommand());
+  const planned = run("--database", "shop", "--as", "postgres", "--plan");
+  expect(planned.status).toBe(4);
+  expect(planned.stderr).toContain("exists already");
+  expect(planned.stdout).toContain("1. create the database");
+  expect(planned.stdout).not.toMatch(/to ""|end the \d+ sessions/);
+});
+
+test("a listing that finds no cluster ends with 3, and names the folders in it that are repositories", () => {
+  const place = join(lab.repository, "..");
+  const listed = spawnSync(process.execPath, [main, "ls", "--repo", place], { encoding: "utf8" });
+  expect(listed).toMatchObject({ status: 3, stderr: "" });
+  expect(listed.stdout).toContain(`repositories lie in its folders ${basename(lab.repository)}: name one of them`);
+  const empty = spawnSync(process.execPath, [main, "ls", "--repo", import.meta.dirname], { encoding: "utf8" });
+  expect(empty).toMatchObject({ status: 3, stdout: expect.not.stringContaining("repositories lie") as unknown });
 });

@@ -11,9 +11,13 @@ import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/l
 import { openLog } from "@coppice/proto/kit/log";
 import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
 import { restoreDirectory } from "../../agent/src/offline/data-directory/restore-directory.ts";
+import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
+import { listAnchors } from "../../agent/src/wal/anchors/list-anchors.ts";
+import { listExtents } from "../../agent/src/wal/store/list-extents.ts";
 import { runArchive } from "../../agent/src/wal/receive/archive.ts";
 import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { freePort } from "../support/free-port.ts";
@@ -25,6 +29,7 @@ import { openArchiveLab } from "../support/wal/archive-lab.ts";
 
 const main = join(import.meta.dirname, "../../agent/src/main.ts");
 const signal = AbortSignal.timeout(300_000);
+const segmentBytes = 16n << 20n;
 const patient = { timeout: 60_000, interval: 100 };
 const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) from orders t";
 
@@ -37,7 +42,7 @@ describe.each([
   let lab: PhysicalLab;
   let folder: string;
   let identity: readonly string[] = [];
-  let [before, moment, dropLsn]: string[] = [];
+  let [before, moment, dropLsn, xid, idle]: string[] = [];
 
   beforeAll(async () => {
     server = await openPostgresServer({ major });
@@ -55,12 +60,12 @@ describe.each([
     }
     const query = (text: string) => server.sql("postgres", text);
     await query("create table orders as select i as id, md5(i::text) from generate_series(1, 2000) i");
-    await using archived = await openArchiveLab(server);
+    await using archived = await openArchiveLab(server, { maxAgeSeconds: 1 });
     const location = create(RepositoryLocationSchema, {
       kind: { case: "filesystem", value: { path: lab.repository } },
     });
     const ending = new AbortController();
-    const running = runArchive({
+    const options = {
       archive: create(WalArchiveSchema, {
         ...archived.archive,
         clusterId: "cls_test",
@@ -71,8 +76,18 @@ describe.each([
       clientFiles: { home: "/nonexistent" },
       budget: openBudget(64 << 20),
       log: openLog({ level: "error", name: "test" }),
-      signal: ending.signal,
-    });
+    };
+    const anchors = async () => {
+      await using storage = await openFilesystem(lab.repository, "op_look");
+      const { systemIdentifier } = archived.archive;
+      const place = { clusterId: "cls_test", systemIdentifier };
+      const extents = await listExtents(storage, { place, segmentBytes, signal });
+      // One counts where everything before it is stored.
+      return (await listAnchors(storage, place, signal)).filter(({ timeline, lsn }) =>
+        extents.some((extent) => extent.timeline === timeline && recordEnd(lsn, segmentBytes) <= extent.endLsn),
+      );
+    };
+    const running = runArchive({ ...options, signal: ending.signal });
     let last = 0n;
     const isStored = async (lsn: string) => {
       await waitFor(`WAL is stored up to ${lsn}`, () => {
@@ -93,10 +108,21 @@ describe.each([
     moment = await query("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'");
     await query("select pg_sleep(0.05)");
     dropLsn = await query("select pg_current_wal_insert_lsn()");
-    await query("drop table orders");
+    xid = await query("begin; drop table orders; select pg_current_xact_id()::xid; commit");
+    await query("select pg_create_restore_point('after the mistake')");
+    await query("create table later ()");
     await isStored(await query("select pg_switch_wal()"));
     ending.abort();
     await running.ended;
+    // Nothing is committed any more, and the archive goes on: it tells of the time, as it does every ten minutes.
+    idle = await query("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'");
+    await query("select pg_sleep(0.05)");
+    const known = (await anchors()).length;
+    const resting = new AbortController();
+    const again = runArchive({ ...options, signal: resting.signal });
+    await waitFor("a time is stored", async () => (await anchors()).length > known);
+    resting.abort();
+    await again.ended;
     await server[Symbol.asyncDispose]();
   });
   afterAll(() => stack.disposeAsync());
@@ -152,6 +178,49 @@ describe.each([
       await stop(restored.into);
     }
     expect(await traces()).toEqual(["at"]);
+  });
+
+  test("its archived WAL is read again record by record, and what can be reached by it is said", async () => {
+    const words = ["verify", "shop", "--repo", lab.repository, "--wal", ...identity];
+    const { status, stdout } = spawnSync(process.execPath, [main, ...words], { encoding: "utf8", cwd: "/" });
+    expect(stdout).toMatch(/^✓ bkp_1 {2}shop, /m);
+    expect(stdout).toMatch(
+      /^✓ WAL of shop, system identifier \d+ {2}\d+ objects, .* with [1-9]\d+ records: sound from /m,
+    );
+    expect(stdout).toMatch(/^ {4}recovery can reach [\dA-F/]+ to [\dA-F/]+ on timeline [12], /m);
+    expect(status).toBe(0);
+  });
+
+  const there = "select count(*) from pg_class where relname in ('orders', 'later')";
+  const points = [
+    ["a transaction, and what it did is there", ["--xid"], "0"],
+    ["a transaction, without it", ["--xid", "--exclusive"], "1"],
+    ["a restore point", ["--name"], "0"],
+    ["a time after the last commit of a server that nobody used", ["--at"], "1"],
+  ] as const;
+  test.each(isEncrypted ? points.slice(-1) : points)(
+    "it is there as it was at %s",
+    async (what, [flag, ...more], tables) => {
+      const point = flag === "--xid" ? xid : flag === "--name" ? "after the mistake" : idle;
+      const restored = await restore(`to${flag}${more.length}`, flag, point ?? "", ...more, "--start");
+      try {
+        expect(restored.stderr, what).not.toContain("✗");
+        expect(restored).toMatchObject({ status: 0 });
+        expect(await ask(server, restored.port, "postgres", there)).toBe(tables);
+        const shown = "select current_setting('log_destination') || current_setting('log_min_messages')";
+        expect(await ask(server, restored.port, "postgres", shown)).toBe("stderrwarning");
+      } finally {
+        await stop(restored.into);
+        await rm(restored.into, { recursive: true, force: true });
+      }
+    },
+  );
+
+  test.each(isEncrypted ? [] : [major])("a transaction that never was ends recovery without a server", async () => {
+    const restored = await restore("never", "--xid", String(Number(xid) + 100_000), "--start");
+    expect(restored.status).not.toBe(0);
+    expect(restored.stderr).toContain("before its target");
+    expect((await traces()).filter((name) => name === "never")).toEqual([]);
   });
 
   if (!isEncrypted) return;

@@ -113,16 +113,25 @@ describe.concurrent("an operation", () => {
     using agent = await db.connect();
     const backup = await db.makeBackup(agent);
     const copy = async () => (await backups().getBackup({ backup })).copies[0];
+    const found = async () => {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.filter(({ rule, subjectName }) => rule === "backup-damaged" && subjectName === "verified");
+    };
+    expect(await found()).toEqual([]);
     const damaged = await backups().verifyBackup({ backup });
     const problems = [{ key: "db/16384.dump.zst.0000", message: "differs", affects: "orders" }];
     agent.answer(await agent.next("command"), { result: { case: "verifyBackup", value: { objects: 3, problems } } });
     expect((await db.until(damaged.id, FAILED)).failure?.reason).toBe("DIGEST_MISMATCH");
     expect(await copy()).toMatchObject({ state: CopyState.DAMAGED, problem: "db/16384.dump.zst.0000: differs" });
+    expect((await found()).map(({ message }) => message)).toEqual([
+      `backup ${backup} of cluster verified is damaged in repository verified: db/16384.dump.zst.0000: differs`,
+    ]);
     const sound = await backups().verifyBackup({ backup });
     agent.answer(await agent.next("command"), { result: { case: "verifyBackup", value: { objects: 3, bytes: 17n } } });
     await db.until(sound.id, SUCCEEDED);
     expect(await copy()).toMatchObject({ state: CopyState.STORED, problem: "" });
     expect((await copy())?.verifyTime).toBeDefined();
+    expect(await found()).toEqual([]);
   });
 
   test("that deletes names the stored objects, and nobody else may use the backup meanwhile", async ({ expect }) => {

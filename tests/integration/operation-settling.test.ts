@@ -181,7 +181,10 @@ describe.concurrent("an operation whose agent was lost", () => {
     first.cut();
     using second = await db.connect();
     second.answer(await second.next("command"), nothing);
-    expect((await db.until(failing.id, FAILED)).failure?.reason).toBe("AGENT_LOST");
+    expect((await db.until(failing.id, FAILED)).failure).toMatchObject({
+      reason: "AGENT_LOST",
+      hint: `start it again; what was cleared away: \`coppice operation logs ${failing.id}\``,
+    });
 
     const found = await lab.client(RestoreService).createRestore({ restore: request });
     await begin(second);

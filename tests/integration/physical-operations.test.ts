@@ -1,8 +1,9 @@
 // Physical backups and restores as the control plane sees them, the agent's part played by the test.
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
-import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { BackupService, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
@@ -53,6 +54,12 @@ describe.concurrent("a physical backup", () => {
       reason: "WAL_NOT_ARCHIVED",
       hint: expect.stringMatching(/coppice wal setup unchecked; .*--wal embedded/) as string,
     });
+    const byWal = { kind: BackupKind.INCREMENTAL, physical: { method: IncrementalMethod.WAL } };
+    expect(await create(byWal)).toMatchObject({
+      reason: "WAL_NOT_ARCHIVED",
+      hint: expect.stringMatching(/coppice wal setup unchecked; .*--kind full/) as string,
+    });
+    expect((await create({ ...byWal, kind: BackupKind.FULL })).reason).toBe("INVALID_FIELD");
     const both = { walArchived: true, walEmbedded: true };
     expect((await create({ kind: BackupKind.FULL, physical: both })).reason).toBe("INVALID_FIELD");
     expect((await create({ ...embedded, dump: { jobs: 2 } })).reason).toBe("INVALID_FIELD");
@@ -79,6 +86,42 @@ describe.concurrent("a physical backup", () => {
     expect([cluster.lastGoodDump?.backup, cluster.lastGoodPhysical?.backup]).toEqual([undefined, backup]);
     expect(cluster.recoveryWindow).toBeUndefined();
     expect((await refusal(lab.client(BackupService).deleteBackup({ backup }))).reason).toBe("LAST_GOOD_BACKUP");
+  });
+
+  test("is verified with all that it builds on, and damage is that of the backup that it lies in", async ({
+    expect,
+  }) => {
+    const db = await openOperationLab(lab, "chain", heartbeatMs);
+    using agent = await db.connect();
+    await checkPlayed(lab, db, agent);
+    const full = await makePhysical(lab, db, agent);
+    const middle = await makePhysical(lab, db, agent, {
+      kind: BackupKind.INCREMENTAL,
+      physical: { parentBackupId: full },
+    });
+    const newest = await makePhysical(lab, db, agent, {
+      kind: BackupKind.INCREMENTAL,
+      physical: { parentBackupId: middle },
+    });
+    const verify = async (problems: { backupId: string; message: string }[]) => {
+      const { id } = await lab.client(BackupService).verifyBackup({ backup: newest });
+      const command = await agent.next("command");
+      if (command.spec.case !== "verifyBackup") throw new Error("it is no verification");
+      expect(command.spec.value.parents.map(({ backupId }) => backupId)).toEqual([full, middle]);
+      const value = { objects: 9, bytes: 90n, problems, parents: [full, middle] };
+      agent.answer(command, { result: { case: "verifyBackup", value } });
+      return await db.until(id, problems.length > 0 ? FAILED : SUCCEEDED);
+    };
+    const states = async () => {
+      const of = async (backup: string) => (await lab.client(BackupService).getBackup({ backup })).copies[0]?.state;
+      return [await of(full), await of(middle), await of(newest)];
+    };
+    const { STORED, DAMAGED } = CopyState;
+    const damaged = await verify([{ backupId: middle, message: "a byte is another one" }]);
+    expect(damaged.result.value).toMatchObject({ problems: [{ backup: middle }], parents: [full, middle] });
+    expect(await states()).toEqual([STORED, DAMAGED, STORED]);
+    await verify([]);
+    expect(await states()).toEqual([STORED, STORED, STORED]);
   });
 
   test("cannot be deleted while incremental ones build on it", async ({ expect }) => {

@@ -214,6 +214,7 @@ test("a check looks into each database for what a dump of it would be refused, a
     'the database "odd \\"db\\"" has 1 tables whose row security hides rows from "watcher", and its dump fails',
     'the database "odd \\"db\\"" has 1 large objects of others that "watcher" may not read, and its dump fails',
   ]);
+  expect((await contents()).map(({ database }) => database)).toEqual(["closed", name, name, name]);
   for (let left = 4; left > 0; left -= 1) {
     const items = await contents();
     expect(items).toHaveLength(left);

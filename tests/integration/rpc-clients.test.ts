@@ -1,10 +1,12 @@
-import { chmod, mkdir, mkdtemp, readFile, symlink, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { findBlocks } from "../support/documents/blocks.ts";
 import { runBlocks, type SessionEnd } from "../support/documents/session.ts";
+import { freePort } from "../support/free-port.ts";
 import { type Installation, openInstallation } from "../support/installation.ts";
-import { openPostgresServer } from "../support/postgres-servers.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { ask, asServer } from "../support/scenarios/restored-server.ts";
 
 const root = join(import.meta.dirname, "../..");
 const document = "docs/rpc.md";
@@ -12,10 +14,11 @@ const stack = new AsyncDisposableStack();
 let cop: Installation;
 let repository: string;
 let token: string;
+let server: PostgresServer;
 
 beforeAll(async () => {
   cop = stack.use(await openInstallation());
-  const [server] = await Promise.all([openPostgresServer({ major: 15 }), cop.addAgent("db7")]);
+  [server] = await Promise.all([openPostgresServer({ major: 15 }), cop.addAgent("db7")]);
   stack.use(server);
   repository = join(cop.folder, "backups");
   await mkdir(repository);
@@ -27,7 +30,7 @@ beforeAll(async () => {
 afterAll(() => stack.disposeAsync());
 
 /** Runs a client as the document has it: its blocks with those of the first section, then `command`. */
-async function runClient(section: string, command: string): Promise<SessionEnd> {
+async function runClient(section: string, command: string, asWhom = token): Promise<SessionEnd> {
   const folder = await mkdtemp(join(cop.folder, "client-"));
   await chmod(folder, 0o755);
   await symlink(join(root, "node_modules"), join(folder, "node_modules"));
@@ -47,7 +50,7 @@ async function runClient(section: string, command: string): Promise<SessionEnd> 
     BUF_CACHE_DIR: join(cop.folder, "buf"),
     COPPICE_ADDRESS: cop.address,
     COPPICE_CA_FINGERPRINT: cop.caFingerprint,
-    COPPICE_TOKEN: token,
+    COPPICE_TOKEN: asWhom,
     COPPICE_SOURCE: root,
   };
   return runBlocks(document, [...shell, last], { folder, env, timeoutMs: 60_000 });
@@ -80,3 +83,26 @@ test.each([
     ]);
   },
 );
+
+test("the client of physical backups archives WAL, takes a full backup, and makes a second server of it", async () => {
+  await cop.must(["cluster", "check", "demo"]);
+  const parent = join(cop.folder, "restored");
+  await mkdir(parent);
+  if (process.getuid?.() === 0) await chown(parent, server.owner.uid, server.owner.gid);
+  const directory = join(parent, "data");
+  const port = await freePort();
+  try {
+    const section = "Physical backups, WAL, points in time";
+    const command = `bash physical.sh demo db7 "${directory}" ${port}\nbash physical.sh nobody db7 /srv/x 1 2>refused && exit 9; cat refused`;
+    const { code, stdout, stderr } = await runClient(section, command, cop.adminToken);
+    expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(
+      /^✓ WAL is stored up to [\dA-F/]+\n✓ bkp_[0-9a-z]{26} holds \d+ bytes in \d+\n {2}CHECK_STATUS_/,
+    );
+    expect(stdout).toContain(`✓ ${directory} has recovered to `);
+    expect(stdout).toContain("✗ CLUSTER_NOT_FOUND: there is no cluster nobody\n  next: ");
+    expect(await ask(server, port, "postgres", "select pg_is_in_recovery()")).toBe("f");
+  } finally {
+    await asServer(server, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
+  }
+});

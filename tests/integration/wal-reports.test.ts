@@ -1,5 +1,4 @@
-// Archiving of WAL as the control plane sees it: desired state, reports, windows and plans, the agent played by the test.
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+// Archiving of WAL as the control plane sees it: desired state and reports, the agent played by the test.
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
@@ -7,13 +6,12 @@ import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
-import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
-import { openOperationLab, type OperationLab } from "../support/operation-lab.ts";
+import { openOperationLab } from "../support/operation-lab.ts";
 import { checkPlayed, makePhysical, systemIdentifier } from "../support/physical/played-backups.ts";
-import type { SimulatedAgent } from "../support/simulated-agent.ts";
+import { openArchived, reasonOf, report, run, setUp } from "../support/wal/told-archive.ts";
 
 const heartbeatMs = 1000;
 let lab: ControlPlaneLab;
@@ -25,64 +23,21 @@ afterAll(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-const setUp = (cluster: string, more: object = {}) =>
-  lab.client(ClusterService).updateWalArchive({ cluster, repository: cluster, ...more });
-
-async function reasonOf(work: Promise<unknown>) {
-  return await work.then(
-    () => undefined,
-    (error: unknown) => failureFromConnectError(error).reason,
-  );
-}
-
-interface Archived {
-  readonly db: OperationLab;
-  readonly clusterId: string;
-  readonly repositoryId: string;
-}
-
-/** A checked cluster whose WAL is to be archived. */
-async function archived(name: string): Promise<Archived & { agent: SimulatedAgent; revision: bigint }> {
-  const db = await openOperationLab(lab, name, heartbeatMs);
-  const agent = await db.connect();
-  await checkPlayed(lab, db, agent);
-  const { cluster: clusterId, repository: repositoryId } = await setUp(name);
-  const { revision } = await agent.next("desiredState");
-  return { db, agent, clusterId, repositoryId, revision };
-}
-
-/** Tells, and waits until it is stored. */
-async function report(
-  agent: SimulatedAgent,
-  { clusterId, repositoryId }: Archived,
-  value: Partial<Omit<WalReport, "$typeName" | "$unknown">>,
-): Promise<void> {
-  const { number = 1n } = value;
-  const common = { clusterId, repositoryId, systemIdentifier, timeline: 1, segmentBytes: 16_777_216n, number };
-  agent.send({ case: "walReport", value: { ...common, ...value } as WalReport });
-  for (;;) {
-    const ack = await agent.next("walReportAck");
-    if (ack.number === number && ack.clusterId === clusterId) return;
-  }
-}
-
-const run = (startLsn: string, endLsn: string) => ({ timeline: 1, startLsn, endLsn }) as WalReport["stored"][number];
-const anchor = (ms: number, lsn: string) =>
-  ({ timeline: 1, time: timestampFromMs(ms), lsn }) as WalReport["anchors"][number];
+const archived = (name: string) => openArchived(lab, heartbeatMs, name);
 
 describe.concurrent("what is to be archived", () => {
   test("goes to the agent with its secrets, again after it was lost, and never twice", async ({ expect }) => {
     const db = await openOperationLab(lab, "desired", heartbeatMs);
     using first = await db.connect();
-    expect(await reasonOf(setUp("desired"))).toBe("CLUSTER_NOT_CHECKED");
+    expect(await reasonOf(setUp(lab, "desired"))).toBe("CLUSTER_NOT_CHECKED");
     await checkPlayed(lab, db, first);
-    expect(await reasonOf(setUp("desired", { settings: { mode: WalMode.PUSH } }))).toBe("NOT_SUPPORTED");
-    const preview = await setUp("desired", { validateOnly: true });
+    expect(await reasonOf(setUp(lab, "desired", { settings: { mode: WalMode.PUSH } }))).toBe("CAPABILITY_MISSING");
+    const preview = await setUp(lab, "desired", { validateOnly: true });
     expect(preview).toMatchObject({ repositoryName: "desired", systemIdentifier, etag: "" });
     expect((await lab.client(ClusterService).getWalArchive({ cluster: "desired" })).repository).toBe("");
-    const answer = await setUp("desired", { requestId: "once" });
-    expect((await setUp("desired", { requestId: "once" })).etag).toBe(answer.etag);
-    expect(await reasonOf(setUp("desired", { requestId: "once", disable: true, repository: "" }))).toBe(
+    const answer = await setUp(lab, "desired", { requestId: "once" });
+    expect((await setUp(lab, "desired", { requestId: "once" })).etag).toBe(answer.etag);
+    expect(await reasonOf(setUp(lab, "desired", { requestId: "once", disable: true, repository: "" }))).toBe(
       "REQUEST_ID_REUSED",
     );
     const state = await first.next("desiredState");
@@ -110,15 +65,38 @@ describe.concurrent("what is to be archived", () => {
     const later = await third.next("desiredState");
     expect(later.revision).toBe(state.revision + 1n);
     expect(later.entries[0]?.secrets.map(({ value }) => value)).toEqual(["another"]);
-    await setUp("desired", { disable: true, repository: "" });
+    await setUp(lab, "desired", { disable: true, repository: "" });
     expect((await third.next("desiredState")).entries).toEqual([]);
+  });
+
+  test("is handed over by archive_command where the agent takes it, and what the server says of that is an answer", async ({
+    expect,
+  }) => {
+    const db = await openOperationLab(lab, "pushed", heartbeatMs);
+    using agent = await db.connect({ capabilities: ["checkCluster", "walArchive", "walPush"] });
+    await checkPlayed(lab, db, agent);
+    const { cluster: clusterId, repository: repositoryId } = await setUp(lab, "pushed", { settings: { slot: "own" } });
+    await agent.next("desiredState");
+    const archiver = { mode: "on", isCommandSet: true, waitingSegments: 3n, failedCount: 0n };
+    const value = { clusterId, repositoryId, archiver } as Partial<WalReport>;
+    const pushed = await setUp(lab, "pushed", { settings: { mode: WalMode.PUSH } });
+    // The slot of before keeps its name, so that it can be dropped.
+    expect(pushed).toMatchObject({ settings: { mode: WalMode.PUSH, slot: "own" } });
+    expect(pushed.archiver).toBeUndefined();
+    await agent.next("desiredState");
+    await report(agent, { db, clusterId, repositoryId }, value);
+    const get = () => lab.client(ClusterService).getWalArchive({ cluster: "pushed" });
+    expect((await get()).archiver).toMatchObject(archiver);
+    // It is no answer to what is asked for later.
+    await setUp(lab, "pushed", { settings: { mode: WalMode.PUSH, compressionLevel: 9 } });
+    expect((await get()).archiver).toBeUndefined();
   });
 
   test("is newer for an agent that has seen a later catalog", async ({ expect }) => {
     const db = await openOperationLab(lab, "ahead", heartbeatMs);
     using agent = await db.connect({ desiredRevision: 41n });
     await checkPlayed(lab, db, agent);
-    await setUp("ahead");
+    await setUp(lab, "ahead");
     expect((await agent.next("desiredState")).revision).toBe(42n);
   });
 
@@ -126,7 +104,7 @@ describe.concurrent("what is to be archived", () => {
     const db = await openOperationLab(lab, "older", heartbeatMs);
     using agent = await db.connect({ capabilities: ["checkCluster"] });
     await checkPlayed(lab, db, agent);
-    expect(await reasonOf(setUp("older"))).toBe("CAPABILITY_MISSING");
+    expect(await reasonOf(setUp(lab, "older"))).toBe("CAPABILITY_MISSING");
   });
 });
 
@@ -204,46 +182,6 @@ describe.concurrent("what an agent tells of WAL", () => {
     if (deletion.case !== "deleteBackup") throw new Error("it is no deletion");
     const own = ["base.tar", "16400.tar", "backup_manifest"].map((name) => `data/${name}.zst.0000`);
     expect(deletion.value.keys).toEqual([...own, "RECOVER.txt"]);
-  });
-
-  test("makes a window, and a plan to a second within it", async ({ expect }) => {
-    const place = await archived("window");
-    using agent = place.agent;
-    const { db } = place;
-    // A backup that needs archived WAL: it lies where the command says.
-    const backup = await makePhysical(lab, db, agent, { walEmbedded: false });
-    const now = Date.now();
-    await report(agent, place, {
-      stored: [run("0/2000000", "0/8000000")],
-      storedLsn: "0/8000000",
-      anchors: [
-        anchor(now + 10_000, "0/3000000"),
-        anchor(now + 20_000, "0/5000000"),
-        anchor(now + 30_000, "0/7000000"),
-      ],
-    });
-    const cluster = await lab.client(ClusterService).getCluster({ cluster: "window" });
-    expect(cluster.recoveryWindow).toMatchObject({ timeline: 1, startLsn: "0/2000120", endLsn: "0/8000000", gaps: [] });
-    const { windows } = await lab.client(ClusterService).getRecoveryWindow({ cluster: "window" });
-    expect(windows).toEqual([cluster.recoveryWindow]);
-    const archive = await lab.client(ClusterService).getWalArchive({ cluster: "window" });
-    expect(archive.storedTime).toEqual(timestampFromMs(now + 30_000));
-    const restoreTo = (ms: number) =>
-      lab.client(RestoreService).createRestore({
-        validateOnly: true,
-        restore: {
-          cluster: "window",
-          physical: {
-            host: "window",
-            dataDirectory: "/srv/back",
-            target: { point: { case: "time", value: timestampFromMs(ms) } },
-          },
-        },
-      });
-    const { spec } = await restoreTo(now + 15_000);
-    expect(spec.value).toMatchObject({ chain: [backup], walRepository: place.repositoryId });
-    expect(await reasonOf(restoreTo(now + 3_600_000))).toBe("RECOVERY_TARGET_UNREACHABLE");
-    expect(await reasonOf(restoreTo(now - 3_600_000))).toBe("RECOVERY_TARGET_UNREACHABLE");
   });
 
   test("of a session that was replaced changes nothing", async ({ expect }) => {

@@ -66,7 +66,7 @@ async function answer(question: RegExp, text: string): Promise<void> {
 async function begin(what: string): Promise<void> {
   await tmux.run(installation.env, [findPrograms().coppice, "restore"]);
   await choose(/restore from which cluster\?/, "shop  ");
-  await tmux.shows(/which backup\?[^]* (ago|just now) .*complete/);
+  await tmux.shows(/which backup\?[^]* (ago|just now) .*selection/);
   await tmux.press("Enter");
   await choose(/what is to be restored\?/, what);
 }

@@ -41,7 +41,7 @@ async function answerUpToPlace(): Promise<void> {
   await tmux.run(installation.env, [findPrograms().coppice, "restore"]);
   await tmux.shows(/restore from which cluster\?/);
   await tmux.press("Enter");
-  await tmux.shows(/which backup\?[^]*just now|which backup\?[^]* ago .*complete/);
+  await tmux.shows(/which backup\?[^]* (ago|just now) .*selection/);
   await tmux.press("Enter");
   await tmux.shows(/what is to be restored\?/);
   await tmux.press("Enter");

@@ -143,6 +143,8 @@ describe("an incremental of PostgreSQL 18", { timeout: 120_000 }, () => {
     const said = await installation.must([...create, "incremental"]);
     expect(said).toMatch(/^✓ bkp_\w{26} {2}incremental, /);
     expect(said).toContain(`what has changed since ${full}`);
+    const verified = await installation.must(["backup", "verify", said.slice(2, 32), "--content"]);
+    expect(verified).toContain(" verified with the 1 backup that it builds on: ");
     const list = await installation.must(["backup", "list", "--cluster", name]);
     expect(list).toMatch(new RegExp(`^${full} +${name} +full .*\n└${said.slice(2, 32)} +${name} +incr `, "m"));
   });

@@ -1,4 +1,4 @@
-import { chown, mkdir } from "node:fs/promises";
+import { chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freePort } from "../support/free-port.ts";
@@ -111,6 +111,44 @@ test.each(majors)(
     }
   },
 );
+
+test("an archived segment that is damaged is found, and what was lost by it can be reached no more until it is back", async () => {
+  const name = "shop18";
+  const file = await newestSegment();
+  const good = await readFile(file);
+  const sound = await installation.must(["wal", "verify", name]);
+  expect(sound).toMatch(/^✓ WAL of shop18 in main verified: \d+ objects, .* re-read in /);
+  expect(sound).toMatch(/^ {2}.* of WAL, the checksums of \d+ records match$/m);
+  // Without any time that is known it says positions, which are no dates.
+  const reachesUntil = async () => {
+    const status = await installation.must(["wal", "status", name]);
+    return Date.parse(/^recovery can reach \S+ to (\S+Z) on timeline 1/m.exec(status)?.[1] ?? "") || 0;
+  };
+  const before = await reachesUntil();
+  await rm(file);
+  await writeFile(file, good.subarray(0, good.length >> 1));
+  try {
+    const { code, stderr } = await installation.coppice(["wal", "verify", name]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/lost: [\dA-F/]+ to [\dA-F/]+ on timeline 1$/m);
+    expect(stderr).toMatch(/safe: recovery can reach /);
+    expect(await reachesUntil()).toBeLessThan(before);
+  } finally {
+    await writeFile(file, good);
+  }
+  await installation.must(["wal", "verify", name]);
+  // Meanwhile it has gone on.
+  expect(await reachesUntil()).toBeGreaterThanOrEqual(before);
+});
+
+/** The newest whole segment that is stored of the newer server. */
+async function newestSegment(): Promise<string> {
+  const system = (await servers.get(18)?.sql("postgres", "select system_identifier from pg_control_system()")) ?? "";
+  const root = join(installation.folder, "backups");
+  const names = await readdir(root, { recursive: true });
+  const own = names.filter((path) => path.includes(`/${system.trim()}/`) && /\/[0-9A-F]{24}$/.test(path));
+  return join(root, own.toSorted().at(-1) ?? "");
+}
 
 test.each(majors)(
   "with neither control plane nor agent running, the agent's program alone brings back the same of PostgreSQL %i",

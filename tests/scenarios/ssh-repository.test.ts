@@ -23,5 +23,5 @@ test("the installed programs reach an SSH server, with a key out of a credential
 
   const keys = ["--host-key", sshd.hostKey, "--identity-file", sshd.identityFile];
   const listed = await runProgram(findPrograms().agent, ["ls", "--repo", place, ...keys], { env: process.env });
-  expect(listed).toMatchObject({ code: 0 });
+  expect(listed).toMatchObject({ code: 3, stdout: expect.stringContaining("holds no cluster") as string, stderr: "" });
 });

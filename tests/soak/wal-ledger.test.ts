@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { dropSlot, passing } from "../support/ledger/disturb.ts";
+import { dropSlot, outgrowSlot, passing } from "../support/ledger/disturb.ts";
 import { type LedgerLab, openLedgerLab } from "../support/ledger/ledger-lab.ts";
 import { pickTargets, proveArchive, proveRefused, type Reached } from "../support/ledger/prove.ts";
 import { openRandom } from "../support/ledger/random.ts";
@@ -56,9 +56,10 @@ async function runCluster(major: number, end: number): Promise<void> {
       reached.push({ fromUs, toUs: timeUs });
       await proveArchive(lab);
       if (random.chance(0.3)) {
-        await dropSlot(lab);
+        const isDropped = random.chance(0.5);
+        await (isDropped ? dropSlot(lab) : outgrowSlot(lab));
         fromUs = lab.lost.at(-1)?.toUs ?? timeUs;
-        note("slot dropped, and a full backup taken");
+        note(`slot ${isDropped ? "dropped" : "outgrown"}, and a full backup taken`);
       } else fromUs = timeUs;
     }
     const { timeUs } = await lab.caughtUp();

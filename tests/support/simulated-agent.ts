@@ -65,6 +65,9 @@ const everything = [
   "backupPhysical",
   "restorePhysical",
   "planPhysical",
+  "verifyWal",
+  "recoverPart",
+  "planPart",
   "walArchive",
   "settle",
 ];

@@ -1,6 +1,6 @@
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import { backupPhysical } from "../physical/backup/backup.ts";
-import type { ParentRequest } from "../physical/backup/choose-parent.ts";
+import type { ParentRequest } from "../physical/backup/parent/read-parent.ts";
 import type { CommandContext, Handler } from "./handler.ts";
 import { required } from "./required.ts";
 import { withStorage } from "./with-storage.ts";
@@ -18,7 +18,7 @@ async function withParent<T>(
 
 /** Takes a physical backup of a cluster into a repository. */
 export const backupPhysicalCommand: Handler<"backupPhysical"> = async (command, context) => {
-  const { operationId, agentVersion, clientFiles: files, signal, progress, log, leaving } = context;
+  const { operationId, agentVersion, clientFiles: files, chainFolder, signal, progress, log, leaving } = context;
   const connection = required(command.connection, "connection");
   const password = context.secret(connection.passwordSecret);
   const address = required(command.backup, "backup");
@@ -32,6 +32,7 @@ export const backupPhysicalCommand: Handler<"backupPhysical"> = async (command, 
         files,
         storage,
         parent,
+        chainFolder,
         signal,
         onProgress: progress,
         log,

@@ -33,6 +33,8 @@ export interface CommandContext {
   readonly noted: (name: string) => string | undefined;
   /** Folder for large files that are of no use after the command. */
   readonly workFolder: string;
+  /** Folder in which the manifests that incremental backups build on are kept, from one command to the next. */
+  readonly chainFolder: string;
   readonly agentVersion: string;
   /** Where this host's files for PostgreSQL's clients are. */
   readonly clientFiles: ClientFiles;

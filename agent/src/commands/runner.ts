@@ -38,6 +38,8 @@ export interface RunnerParts {
   readonly report: Report;
   /** Folder for large files of running commands. */
   readonly workFolder: string;
+  /** Folder of what is kept for incremental backups to come. */
+  readonly chainFolder: string;
   readonly agentVersion: string;
   readonly clientFiles: ClientFiles;
   readonly budget: ByteBudget;
@@ -211,7 +213,7 @@ class Runner implements CommandRunner {
 
   async #carryOut(command: Command, key: CommandKey, signal: AbortSignal, reporter: Reporter): Promise<Result> {
     const leavings: string[] = [];
-    const { agentVersion, budget, clientFiles, journal, workFolder } = this.#parts;
+    const { agentVersion, budget, clientFiles, journal, workFolder, chainFolder } = this.#parts;
     const context: CommandContext = {
       ...key,
       signal,
@@ -222,6 +224,7 @@ class Runner implements CommandRunner {
       note: (name, value) => journal.note(key.operationId, name, value),
       noted: (name) => journal.noted(key.operationId, name),
       workFolder,
+      chainFolder,
       agentVersion,
       clientFiles,
       budget,

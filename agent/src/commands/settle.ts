@@ -5,6 +5,7 @@ import {
   BackupPhysicalResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { DeleteBackupCommand } from "@coppice/proto/gen/coppice/agent/v1/delete_backup";
+import type { RecoverPartCommand } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
 import type { RestoreDatabaseCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { type SettleResult, SettleResultSchema } from "@coppice/proto/gen/coppice/agent/v1/settle";
@@ -14,8 +15,10 @@ import { settlePhysical } from "../physical/restore/settle.ts";
 import { deleteBackup } from "../repository/delete.ts";
 import { backupPrefix, manifestKey } from "../repository/layout.ts";
 import { settleCommitted } from "../repository/leavings/settle-committed.ts";
+import { settlePart } from "../scratch/settle-part.ts";
 import type { CommandContext, Handler } from "./handler.ts";
 import { intoStep } from "./into-step.ts";
+import { recoveredPart } from "./recovered-part.ts";
 import { required } from "./required.ts";
 import { restoredResult } from "./restored-result.ts";
 import { withRestore } from "./with-restore.ts";
@@ -35,6 +38,8 @@ export const settleCommand: Handler<"settle"> = async ({ lost }, context) => {
       return { result: await settleLostDelete(lost.value, context) };
     case "restorePhysical":
       return { result: await settleLostRestorePhysical(lost.value, context) };
+    case "recoverPart":
+      return { result: await settleLostPart(lost.value, context) };
     case undefined:
       return fail("CAPABILITY_MISSING", "this agent cannot settle that kind of command");
   }
@@ -83,6 +88,22 @@ async function settleLostRestorePhysical(
     removed,
     ...(outcome && { outcome: { case: "restorePhysical", value: outcome } }),
   });
+}
+
+async function settleLostPart(command: RecoverPartCommand, context: CommandContext): Promise<SettleResult> {
+  const { operationId, signal, secret, clientFiles: files, workFolder } = context;
+  const { outcome, removed } = await settlePart({
+    command,
+    operationId,
+    targetPassword: secret(command.load?.connection?.passwordSecret ?? ""),
+    files,
+    workFolder,
+    noted: recoveredPart.read(context),
+    stagedOid: stagedOid.read(context),
+    into: intoStep.read(context),
+    signal,
+  });
+  return create(SettleResultSchema, { removed, ...(outcome && { outcome: { case: "recoverPart", value: outcome } }) });
 }
 
 /** The manifest goes first: while it is there nothing is gone, and without it the rest only has to follow. */

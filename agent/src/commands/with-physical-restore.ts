@@ -21,7 +21,7 @@ export async function withPhysicalRestore<T>(
   const isOfBackup = !command.start && command.target?.point.case === "immediate" && command.target.point.value;
   if (command.walRepository && !command.start && !isOfBackup)
     fail("NOT_SUPPORTED", "archived WAL is handed out only while Coppice itself starts the server and waits for it", {
-      hint: "add --start, or restore a backup to where it is consistent: --immediate",
+      hint: "add --start, or restore a backup that is no WAL increment to where it is consistent: --immediate",
     });
   const opened = new Map<string, Storage>();
   const openNext = async (index: number): Promise<T> => {

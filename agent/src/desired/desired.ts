@@ -8,7 +8,7 @@ import {
   DesiredStateSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import type { WalArchive, WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
-import { fail } from "@coppice/proto/kit/failure";
+import { fail, toFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
 import type { ArchiveOptions, RunningArchive } from "../wal/receive/archive.ts";
 import { type HeldState, readDesired, type Secrets, writeDesired } from "./desired-file.ts";
@@ -51,15 +51,20 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
   // One revision after the other.
   let turn = Promise.resolve();
 
-  async function stop(id: string, { ending, archive: ended, clusterId }: Running): Promise<void> {
+  async function stop(id: string, { ending, archive: ended, clusterId }: Running, isForGood: boolean): Promise<void> {
     running.delete(id);
     ending.abort();
     await ended.ended.catch((error: unknown) => log.error({ err: error, clusterId }, "archiving of WAL ended badly"));
+    if (!isForGood) return;
+    await ended.withdraw?.().catch((error: unknown) => {
+      const { reason, message } = toFailure(error);
+      log.error({ clusterId, reason }, `the server may still be told to archive here: ${message}`);
+    });
   }
   async function reconcile(): Promise<void> {
     const wanted = new Map(held.state.entries.map((entry) => [entry.id, { entry, text: textOf(entry, held.secrets) }]));
     const stale = [...running].filter(([id, { text }]) => wanted.get(id)?.text !== text);
-    await Promise.all(stale.map(([id, one]) => stop(id, one)));
+    await Promise.all(stale.map(([id, one]) => stop(id, one, !wanted.has(id))));
     for (const [id, { entry, text }] of wanted) {
       if (running.has(id) || entry.desired.case !== "walArchive") continue;
       running.set(id, await start(entry.desired.value, text));
@@ -117,7 +122,7 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
     repeat: () => running.forEach((one) => one.archive.repeat()),
     async [Symbol.asyncDispose]() {
       await turn;
-      await Promise.all([...running].map(([id, one]) => stop(id, one)));
+      await Promise.all([...running].map(([id, one]) => stop(id, one, false)));
     },
   };
 }

@@ -134,6 +134,9 @@ export function isSuccess({ exitCode, error }: ProgramEnd): boolean {
   return exitCode === 0 && error === undefined;
 }
 
+/** What decoders (gzip, zstd, age) and readers of archives say of an input that ends before its end. */
+const endsEarly = /unexpected end of file|premature end|unexpected EOF|input file: end of file/;
+
 /** The failure that a program's end amounts to. */
 export function programFailure({ name, cwd, exitCode, signal, stderr, error }: ProgramEnd): Failure {
   if (error) {
@@ -151,5 +154,7 @@ export function programFailure({ name, cwd, exitCode, signal, stderr, error }: P
       ...(signal === undefined ? { exitCode: String(exitCode) } : { signal }),
       stderr: stderr.join("\n").slice(-8000),
     },
+    hint:
+      last !== undefined && endsEarly.test(last) ? "the file is cut off: take it again, or fetch it again" : undefined,
   });
 }

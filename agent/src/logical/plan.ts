@@ -45,6 +45,8 @@ export interface RestoreToPlan {
   readonly workFolder: string;
   /** What is not there yet, and is made by a step before this one; only a plan of several steps says it. */
   readonly promised?: Promised;
+  /** What is restored, where it is open already; then neither the command's backup nor its file is. */
+  readonly source?: RestoreSource | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -71,7 +73,7 @@ export interface RestorePlan {
   readonly isInto: boolean;
   /** What gives a database that is there its properties, where it is filled as a new cluster's is. */
   readonly presentStatements: readonly PropertyStatement[];
-  /** Whether there is a database of the target's name, which is kept. */
+  /** Whether there is a database of the target's name, which is to be replaced and kept. */
   readonly replaces: boolean;
   /** The tablespace the restored database is made in; undefined is the default one. */
   readonly tablespace: string | undefined;
@@ -81,7 +83,8 @@ export interface RestorePlan {
 }
 
 /** Opens what is restored. Fails as openBackupSource and openFileSource do. */
-async function openSourceOf({ command, storage, identities, signal }: RestoreToPlan): Promise<RestoreSource> {
+async function openSourceOf({ command, source, storage, identities, signal }: RestoreToPlan): Promise<RestoreSource> {
+  if (source) return source;
   const { backup: address, file, database } = command;
   if (file) return await openFileSource({ path: file.path, identities, signal });
   if (!address || !storage) return fail("INVALID_FIELD", "the command names neither a backup nor a file");
@@ -94,7 +97,12 @@ async function listTablespaces(connection: PostgresConnection): Promise<string[]
   );
 }
 
-async function chooseAdminDatabase(endpoint: ResolvedEndpoint, target: string, signal: AbortSignal): Promise<string> {
+/** Database to work from: the maintenance database, or another one where that is the target. */
+export async function chooseAdminDatabase(
+  endpoint: ResolvedEndpoint,
+  target: string,
+  signal: AbortSignal,
+): Promise<string> {
   if (endpoint.maintenanceDatabase !== target) return endpoint.maintenanceDatabase;
   await using connection = await openConnection(endpoint, { signal });
   const { name } = await connection.queryOne<{ name: string }>(
@@ -246,6 +254,8 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
       message: `the cluster has no tablespace ${quoteNames(absent)}`,
       warning: "everything goes into the default tablespace",
     });
+  if (source.leftOut.length > 0)
+    items.push({ name: "left-out", message: `${source.title} leaves out`, warning: source.leftOut.join(", ") });
   for (const warning of scope.warnings) items.push({ name: "selection", message: "not all comes along", warning });
   return {
     items,
@@ -260,14 +270,14 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
     presentStatements: isRefilled
       ? presentStatements(target, properties).filter(({ what }) => what !== "owner" || !whole.selection.noOwner)
       : [],
-    replaces: isThere && !isInto,
+    replaces: isThere && command.mode === RestoreMode.REPLACE,
     tablespace:
       properties.tablespace !== "pg_default" && present.includes(properties.tablespace)
         ? properties.tablespace
         : undefined,
     keepsTablespaces: absent.length === 0,
     freeBytes,
-    sessionsToEnd: isThere && !isInto ? sessions : 0,
+    sessionsToEnd: isThere && command.mode === RestoreMode.REPLACE ? sessions : 0,
   };
 }
 

@@ -51,6 +51,8 @@ export interface FoundRepository {
   readonly unfinished: number;
   /** Objects that no Coppice has made. */
   readonly foreignObjects: number;
+  /** Folders directly in it that are repositories by themselves. */
+  readonly within: readonly string[];
 }
 
 const readsAtOnce = 8;
@@ -88,6 +90,7 @@ export async function readRepository(storage: Storage, signal: AbortSignal): Pro
     unreadable,
     unfinished: survey.backups.filter(({ isCommitted, objects }) => !isCommitted && objects.length > 0).length,
     foreignObjects: survey.foreign.objects,
+    within: survey.within,
   };
 }
 

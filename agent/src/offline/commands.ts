@@ -61,10 +61,11 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .description("with no control plane: read every stored byte again and name what is wrong")
     .argument("[cluster|backup]", "only this one: a cluster's name or id, or a backup's id")
     .option("--content", "also decrypt, decompress and parse it")
+    .option("--wal", "archived WAL too: every page, and the checksum of every record")
     .addOption(identityOption())
     .addHelpText(
       "after",
-      "\nExample:\n  coppice-agent verify --repo /mnt/backups\n  coppice-agent verify shop --repo /mnt/backups --content --identity kit.txt",
+      "\nExample:\n  coppice-agent verify --repo /mnt/backups\n  coppice-agent verify shop --repo /mnt/backups --content --wal --identity kit.txt",
     )
     .action(async (only: string | undefined, options: Omit<VerifyOptions, "only">) => {
       const { verifyRepository } = await import("./verify.ts");

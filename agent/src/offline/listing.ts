@@ -23,7 +23,8 @@ export function formatTime(time: Date): string {
 }
 
 /** What a repository holds, as JSON: stable names, sizes in bytes, times as ISO 8601. */
-export function repositoryJson({ name, clusters, unreadable, unfinished, foreignObjects }: FoundRepository): object {
+export function repositoryJson(repository: FoundRepository): object {
+  const { name, clusters, unreadable, unfinished, foreignObjects, within } = repository;
   return {
     repository: name,
     clusters: clusters.map(({ id, name: clusterName, backups, lastGood }) => ({
@@ -35,6 +36,7 @@ export function repositoryJson({ name, clusters, unreadable, unfinished, foreign
     unreadable,
     unfinished,
     foreignObjects,
+    within,
   };
 }
 
@@ -112,7 +114,7 @@ function clusterLines({ id, name, backups, lastGood }: FoundCluster): string[] {
 
 /** What a repository holds, for people: clusters by name, their backups newest first. */
 export function formatRepository(repository: FoundRepository): string {
-  const { name, clusters, unreadable, unfinished, foreignObjects } = repository;
+  const { name, clusters, unreadable, unfinished, foreignObjects, within } = repository;
   const notes = [
     ...unreadable.map(({ key, message }) => `! ${showName(key)} cannot be read: ${message}`),
     ...(unfinished === 0
@@ -123,6 +125,10 @@ export function formatRepository(repository: FoundRepository): string {
       : [`${foreignObjects === 1 ? "1 object" : `${foreignObjects} objects`} that no Coppice has made`]),
   ];
   const blocks = [...clusters.map(clusterLines), ...(notes.length === 0 ? [] : [notes])];
-  if (clusters.length === 0) blocks.unshift([`${name} holds no cluster of Coppice`]);
+  if (clusters.length === 0) {
+    const folders = within.map(showName).join(", ");
+    const others = `repositories lie in its folders ${folders}: name one of them by --repo`;
+    blocks.unshift([`${name} holds no cluster of Coppice`, ...(within.length === 0 ? [] : [others])]);
+  }
   return `${blocks.map((lines) => lines.join("\n")).join("\n\n")}\n`;
 }

@@ -2,7 +2,12 @@ import { readRepository } from "./catalog.ts";
 import { formatRepository, repositoryJson } from "./listing.ts";
 import { openPlace, type PlaceOptions } from "./place/place.ts";
 
-/** Prints what a repository holds, as its format says; fails where it cannot be listed. Gives the exit code. */
+const notFound = 3;
+
+/**
+ * Prints what a repository holds, as its format says; fails where it cannot be listed. Gives the exit code, which
+ * is not 0 where there is no cluster.
+ */
 export async function listRepository(
   options: PlaceOptions & { readonly output: "table" | "json" },
   signal: AbortSignal,
@@ -13,5 +18,5 @@ export async function listRepository(
   process.stdout.write(
     isJson ? `${JSON.stringify(repositoryJson(repository), null, 2)}\n` : formatRepository(repository),
   );
-  return 0;
+  return repository.clusters.length === 0 ? notFound : 0;
 }

@@ -12,6 +12,12 @@ test("whatever fails, what comes next is no command that needs a control plane",
   }
 });
 
+test("who has no control plane is told to give the identity, not to go to another host", () => {
+  expect(offlineFailure(new Failure("IDENTITY_MISSING", "it is encrypted"))).toMatchObject({
+    hint: "give the identity file of one of the named recipients: --identity FILE",
+  });
+});
+
 test("a hint of its own keeps what it says", () => {
   const hint = "see that the SSH server runs, then `coppice repository check`";
   const seen = offlineFailure(new Failure("REPOSITORY_UNREACHABLE", "no", { hint }));

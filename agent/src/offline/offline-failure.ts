@@ -17,6 +17,7 @@ const hints: Partial<Record<Reason, string>> = {
   DIGEST_MISMATCH: another,
   HOST_KEY_UNTRUSTED:
     "compare the fingerprint with the one that `ssh-keygen -lf` prints on the server, then name the right key by --host-key",
+  IDENTITY_MISSING: "give the identity file of one of the named recipients: --identity FILE",
   MANIFEST_MISSING: "list the backups with `coppice-agent ls`; one that was never finished has no manifest",
   MANIFEST_UNREADABLE: "look at the repository with `coppice-agent verify`",
   OBJECT_MISSING: another,
@@ -32,11 +33,13 @@ const hints: Partial<Record<Reason, string>> = {
   TLS_REFUSED: "check PGSSLMODE and PGSSLROOTCERT, or name a service of libpq: --to service=NAME",
 };
 
+/** Whose own hints name no command, and yet speak of what a control plane does. */
+const ofControlPlane: readonly string[] = ["IDENTITY_MISSING", "OUTCOME_UNKNOWN"] satisfies Reason[];
 const command = /\bcoppice [a-z]/;
 
 /** An error as who works with nothing but this program is told of it: what comes next can be done without a control plane. */
 export function offlineFailure(error: unknown): unknown {
-  if (!isFailure(error) || (!command.test(error.hint) && error.reason !== "OUTCOME_UNKNOWN")) return error;
+  if (!isFailure(error) || (!command.test(error.hint) && !ofControlPlane.includes(error.reason))) return error;
   const { reason, message, metadata, fields, operation, code } = error;
   const own = Object.entries(hints).find(([name]) => name === reason)?.[1];
   const again = error.hint.replace(/,? then `coppice repository check`/, ", then try again");

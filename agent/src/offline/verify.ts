@@ -1,10 +1,10 @@
+import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { isId } from "@coppice/proto/kit/id";
 import { Failure, fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { openContentCheck } from "../logical/verify-content.ts";
-import { openPhysicalCheck } from "../physical/verify/open-physical-check.ts";
+import { verifyChain } from "../physical/verify/verify-chain.ts";
 import { matchIdentities } from "../pipeline/age-identity.ts";
-import { verifyBackup } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
 import { findCluster, type FoundBackup, type FoundRepository, readRepository, type Unreadable } from "./catalog.ts";
 import { formatTime } from "./listing.ts";
@@ -12,12 +12,15 @@ import { openPlace, type PlaceOptions } from "./place/place.ts";
 import { openProgress, type Progress } from "./progress.ts";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { showName } from "./show-name.ts";
+import { verifyArchives } from "./verify-archives.ts";
 
 /** What is verified, and how. */
 export interface VerifyOptions extends PlaceOptions {
   /** Name or id of a cluster, or id of a backup; everything without it. */
   readonly only: string | undefined;
   readonly content?: boolean;
+  /** Archived WAL too. */
+  readonly wal?: boolean;
   readonly identity?: string;
 }
 
@@ -56,36 +59,70 @@ interface Checking {
   readonly progress: Progress;
   readonly content: boolean;
   readonly identities: string | undefined;
+  readonly parentsOf: (backup: FoundBackup) => Parents;
   readonly signal: AbortSignal;
+}
+
+/** What a backup builds on. */
+interface Parents {
+  /** To be read before it, the full one first; none where each is verified by itself. */
+  readonly parents: readonly FoundBackup[];
+  /** The last of them, where each is verified by itself. */
+  readonly parent?: BackupManifest | undefined;
+  /** What of it is not there. */
+  readonly missing: Failure | undefined;
+}
+
+/** Finds what a backup builds on among those of its cluster. */
+function findParents(backup: FoundBackup, all: readonly FoundBackup[]): Parents {
+  const parents: FoundBackup[] = [];
+  for (let one: FoundBackup = backup; ;) {
+    const { content } = one.manifest;
+    const id = content.case === "physical" ? content.value.parentBackupId : "";
+    if (id === "") return { parents, missing: undefined };
+    const parent = all.find(({ address }) => address.backupId === id);
+    if (!parent || parents.includes(parent)) {
+      const message = `it builds on ${id}, which cannot be read here: nothing can be restored from it`;
+      return { parents, missing: new Failure("BACKUP_CHAIN_BROKEN", message) };
+    }
+    parents.unshift(parent);
+    one = parent;
+  }
 }
 
 /** Verifies one backup and prints what came of it; gives its failure. */
 async function verifyOne(backup: FoundBackup, checking: Checking): Promise<Failure | undefined> {
-  const { storage, progress, content, identities, signal } = checking;
-  const { result, failure } = await verifyBackup(storage, backup.address, {
+  const { storage, progress, content, identities, signal, parentsOf } = checking;
+  const { parents, parent, missing } = parentsOf(backup);
+  const { result, failure: damage } = await verifyChain({
+    addresses: [...parents, backup].map(({ address }) => address),
+    parent,
+    withStorage: (_address, work) => work(storage),
+    ...(content && {
+      content: {
+        identitiesOf: () => identities,
+        openOther: (manifest, own) => openContentCheck(manifest, { identities: own, signal }),
+      },
+    }),
     signal,
     onProgress: progress.update,
-    ...(content
-      ? {
-          openContent: async (manifest) =>
-            openPhysicalCheck(manifest, { identities, signal }) ??
-            (await openContentCheck(manifest, { identities, signal })),
-        }
-      : {}),
   });
+  const failure = damage ?? missing;
   progress[Symbol.dispose]();
   const { backupId } = backup.address;
   const of = `${showName(backup.manifest.clusterName)}, ${formatTime(backup.startTime)}`;
   if (!failure) {
     const read = `${result.objects} objects, ${formatSize(result.bytes)}`;
     const how = content ? "every digest matches, all of it can be decoded" : "every digest matches";
+    const chain = parents.length === 0 ? "" : `, with the ${parents.length} that it builds on`;
     const lack = backup.manifest.complete ? "" : "; it is incomplete";
-    process.stdout.write(`✓ ${backupId}  ${of}  ${read}: ${how}${lack}\n`);
+    process.stdout.write(`✓ ${backupId}  ${of}  ${read}: ${how}${chain}${lack}\n`);
     return undefined;
   }
   const lines = result.problems.map(({ affects, message }) => `    ${showName(affects)}: ${message}`);
+  if (missing) lines.push(`    ${missing.message}`);
   process.stdout.write(
-    `✗ ${backupId}  ${of}  ${result.problems.length === 1 ? "1 problem" : `${result.problems.length} problems`}\n${lines.join("\n")}\n`,
+    `✗ ${backupId}  ${of}  ${lines.length === 1 ? "1 problem" : `${lines.length} problems`}\n${lines.join("\n")}\n`,
   );
   return failure;
 }
@@ -99,7 +136,15 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
   const identities = options.identity === undefined ? undefined : await readTextFile(options.identity, "identity");
   const content = options.content ?? false;
   await using storage = await openPlace(options, signal);
-  const { backups, unreadable } = choose(await readRepository(storage, signal), options.only);
+  const repository = await readRepository(storage, signal);
+  const { backups, unreadable } = choose(repository, options.only);
+  const all = repository.clusters.flatMap((cluster) => cluster.backups);
+  const parentsOf = (backup: FoundBackup): Parents => {
+    const found = findParents(backup, all);
+    // Where they are verified by themselves, once is enough.
+    const isVerified = found.parents.every((parent) => backups.includes(parent));
+    return isVerified ? { missing: found.missing, parents: [], parent: found.parents.at(-1)?.manifest } : found;
+  };
   if (content) for (const { manifest } of backups) matchIdentities(manifest.recipients, identities);
   using progress = openProgress(process.stderr);
   const failures: Failure[] = [];
@@ -108,12 +153,20 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
     failures.push(new Failure(reason === unread ? unread : "MANIFEST_UNREADABLE", message));
   }
   for (const backup of backups) {
-    const failure = await verifyOne(backup, { storage, progress, content, identities, signal });
+    const failure = await verifyOne(backup, { storage, progress, content, identities, signal, parentsOf });
     if (failure) failures.push(failure);
+  }
+  let count = backups.length + unreadable.length;
+  if (options.wal) {
+    const clusters = repository.clusters.filter((cluster) => cluster.backups.some((one) => backups.includes(one)));
+    for (const cluster of clusters) {
+      const found = await verifyArchives(cluster, { storage, progress, identities, signal });
+      count += found.archives;
+      failures.push(...found.failures);
+    }
   }
   const [first] = failures;
   if (!first) return 0;
-  const count = backups.length + unreadable.length;
   const damaged = failures.filter(({ reason }) => reason !== unread);
   const [worst] = damaged;
   if (!worst) {

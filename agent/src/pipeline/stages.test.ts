@@ -45,6 +45,14 @@ test.each(table)(
   },
 );
 
+test.each(["zstd", "gzip"] as const)("a file of %s that is cut off is said to be so", async (codec) => {
+  const stored = await run(encodePrograms({ codec, level: 3, recipients: [] }), plain);
+  const decode = decodePrograms({ codec, encrypted: false }, undefined);
+  await expect(run(decode, stored.subarray(0, -20))).rejects.toMatchObject({
+    hint: "the file is cut off: take it again, or fetch it again",
+  });
+});
+
 test("codec none needs no program, and other codecs are not known", () => {
   expect(encodePrograms({ codec: "none", level: 3, recipients: [] })).toEqual([]);
   expect(decodePrograms({ codec: "none", encrypted: false }, undefined)).toEqual([]);

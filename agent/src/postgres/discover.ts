@@ -4,6 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { type FoundCluster, FoundClusterSchema } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
 import { catalogClusterName } from "@coppice/proto/kit/catalog-cluster";
 import { isFailure } from "@coppice/proto/kit/failure";
+import { isInScratchFolder } from "@coppice/proto/kit/repository/restore-names";
 import { lookUpUser } from "../host/os-user.ts";
 import { readMajor, readPostmasterFile, readSystemIdentifier } from "./control-data.ts";
 
@@ -144,7 +145,7 @@ async function describeDirectory(
 
 /**
  * The PostgreSQL clusters of this host: running ones by their processes and sockets, Debian's stopped ones by their
- * configuration, from the folder `configuration`; not the servers of control planes. What the agent's user may not see is
+ * configuration, from the folder `configuration`; not the servers of control planes, nor those that a restore uses for a while. What the agent's user may not see is
  * left empty, or said in runningUnknown. Throws only the signal's reason.
  */
 export async function discoverClusters(
@@ -167,6 +168,7 @@ export async function discoverClusters(
   const found: FoundCluster[] = [];
   for (const folder of folders) {
     signal.throwIfAborted();
+    if (isInScratchFolder(folder)) continue;
     const cluster = await describeDirectory(folder, processes, signal);
     if (cluster) found.push(cluster);
   }
@@ -180,6 +182,7 @@ export async function discoverClusters(
   }
   for (const { socketDirectory, port } of await listSockets()) {
     if (catalogs.some((catalog) => catalog.socketDirectory === socketDirectory)) continue;
+    if (isInScratchFolder(socketDirectory)) continue;
     const socket = await ifReadable(stat(join(socketDirectory, `.s.PGSQL.${port}`)));
     const known = found.find(
       (cluster) => cluster.port === port && (cluster.running || cluster.socketDirectory === socketDirectory),

@@ -3,7 +3,7 @@ import { fail } from "@coppice/proto/kit/failure";
 
 /**
  * Features of manifest.json and cluster.json that this version knows: streams encrypted by age; databases or a whole
- * cluster as SQL; physical backups, with their WAL in them or in the archive, and as PostgreSQL's incrementals.
+ * cluster as SQL; physical backups, with their WAL in them or in the archive, as PostgreSQL's incrementals, and as WAL alone.
  */
 const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>([
   "age",
@@ -13,6 +13,7 @@ const knownFeatures: ReadonlySet<JsonValue> = new Set<JsonValue>([
   "incremental",
   "physical",
   "plain-dump",
+  "wal-increment",
 ]);
 const knownVersion = 1;
 

@@ -9,7 +9,10 @@ import {
   parseFolderTime,
   parseObjectOwner,
   parseStreamObjectName,
+  parseWalAnchor,
   probeKey,
+  walAnchorKey,
+  walClaimPrefix,
   walKey,
 } from "./layout.ts";
 
@@ -77,6 +80,10 @@ test("a file of the WAL archive has one key, and anything else there is foreign"
     expect(walKey(place, name)).toBe(`${root}/${folder}/${name}`);
     expect(parseObjectOwner(`${root}/${folder}/${name}`)).toEqual({ is: "wal", ...place, name });
     expect(parseObjectOwner(`${root}/other/${name}`)).toEqual({ is: "foreign" });
+    const claim = `${walClaimPrefix(place, name)}${"0a".repeat(32)}`;
+    expect(claim).toBe(`${root}/digests/${folder}/${name}.sha256-${"0a".repeat(32)}`);
+    expect(parseObjectOwner(claim)).toEqual({ is: "walClaim", ...place, name });
+    expect(parseObjectOwner(claim.slice(0, -1))).toEqual({ is: "foreign" });
   }
   for (const name of ["", "../x", "0000001a.history", "0000001A00000001000000FF.zst", "archive_status"])
     expect(() => walKey(place, name)).toThrow(refused);
@@ -86,4 +93,15 @@ test("a file of the WAL archive has one key, and anything else there is foreign"
 test("a folder's name tells when its work began", () => {
   expect(parseFolderTime("20261121T013059Z_dump_bkp_x")).toEqual(new Date("2026-11-21T01:30:59Z"));
   expect(parseFolderTime("dump_bkp_x")).toBeUndefined();
+});
+
+test("an anchor says everything in its key, and nothing else is one", () => {
+  const place = { clusterId: "cls_1", systemIdentifier: "7312345678901234567" };
+  const anchor = { timeline: 26, lsn: 0x16b374d848n, timeUs: 1_795_871_234_567_890n };
+  const key = walAnchorKey(place, anchor);
+  expect(key).toBe("cls_1/wal/7312345678901234567/anchors/0000001A/00000016B374D848.00066155DAFFAED2");
+  expect(parseWalAnchor(key)).toEqual(anchor);
+  expect(parseObjectOwner(key)).toEqual({ is: "walAnchor", ...place });
+  for (const other of [`${key}0`, key.toLowerCase(), key.replace("anchors", "history"), "probe/x"])
+    expect(parseWalAnchor(other), other).toBeUndefined();
 });

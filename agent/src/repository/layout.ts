@@ -106,6 +106,40 @@ export function walHistoryPrefix(place: WalPlace): string {
   return `${walPrefix(place)}history/`;
 }
 
+/** A time of a server's clock and the end of its WAL then; times are microseconds since 1970. */
+export interface WalAnchor {
+  readonly timeline: number;
+  readonly lsn: bigint;
+  readonly timeUs: bigint;
+}
+
+/** Key prefix of the anchors of one server, `/` at its end. */
+export function walAnchorPrefix(place: WalPlace): string {
+  return `${walPrefix(place)}anchors/`;
+}
+
+/** Key of an anchor: all that it says is in its name, so that a listing is enough. */
+export function walAnchorKey(place: WalPlace, { timeline, lsn, timeUs }: WalAnchor): string {
+  const digits = (value: bigint | number, count: number) => value.toString(16).toUpperCase().padStart(count, "0");
+  return `${walAnchorPrefix(place)}${digits(timeline, 8)}/${digits(lsn, 16)}.${digits(timeUs, 16)}`;
+}
+
+/** What the key of an anchor says; undefined for any other. */
+export function parseWalAnchor(key: string): WalAnchor | undefined {
+  const [, timeline, lsn, time] =
+    /^[^/]+\/wal\/\d{1,20}\/anchors\/([0-9A-F]{8})\/([0-9A-F]{16})\.([0-9A-F]{16})$/.exec(key) ?? [];
+  if (timeline === undefined || lsn === undefined || time === undefined) return undefined;
+  return { timeline: Number.parseInt(timeline, 16), lsn: BigInt(`0x${lsn}`), timeUs: BigInt(`0x${time}`) };
+}
+
+/**
+ * Key prefix of the claims on a name of a WAL archive: objects without content that are named for the digest of the plain
+ * bytes which are, or are to be, stored under it. Fails with OBJECT_KEY_REFUSED.
+ */
+export function walClaimPrefix(place: WalPlace, name: string): string {
+  return `${walPrefix(place)}digests/${walKey(place, name).slice(walPrefix(place).length)}.sha256-`;
+}
+
 /** Whether a WAL archive may hold a file of that name. */
 export function isWalName(name: string): boolean {
   return walNamePattern.test(name);
@@ -122,6 +156,10 @@ export type ObjectOwner =
   | { readonly is: "backup"; readonly clusterId: string; readonly folder: string; readonly name: string }
   /** `name` is the file's in the WAL archive. */
   | { readonly is: "wal"; readonly clusterId: string; readonly systemIdentifier: string; readonly name: string }
+  /** All that it says is in its key. */
+  | { readonly is: "walAnchor"; readonly clusterId: string; readonly systemIdentifier: string }
+  /** A claim on a name of the WAL archive; see walClaimPrefix. */
+  | { readonly is: "walClaim"; readonly clusterId: string; readonly systemIdentifier: string; readonly name: string }
   | { readonly is: "probe" }
   /** Made by somebody else. */
   | { readonly is: "foreign" };
@@ -133,6 +171,10 @@ export function parseObjectOwner(key: string): ObjectOwner {
   if (rest === "cluster.json") return { is: "clusterFile", clusterId };
   const [, systemIdentifier = "", inFolder = "", file = ""] = /^wal\/(\d{1,20})\/(.+\/)([^/]+)$/.exec(rest) ?? [];
   if (isWalName(file) && inFolder === walFolder(file)) return { is: "wal", clusterId, systemIdentifier, name: file };
+  if (parseWalAnchor(key)) return { is: "walAnchor", clusterId, systemIdentifier };
+  const [, claimed = ""] = /^(.+)\.sha256-[0-9a-f]{64}$/.exec(file) ?? [];
+  if (isWalName(claimed) && inFolder === `digests/${walFolder(claimed)}`)
+    return { is: "walClaim", clusterId, systemIdentifier, name: claimed };
   const [, folder = "", name = ""] = /^backups\/(\d{8}T\d{6}Z_[a-z]+_bkp_[0-9a-z]+)\/(.+)$/s.exec(rest) ?? [];
   return isRelativeKey(name) ? { is: "backup", clusterId, folder, name } : { is: "foreign" };
 }

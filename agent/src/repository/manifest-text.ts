@@ -1,6 +1,7 @@
 import { fromJson, toJson } from "@bufbuild/protobuf";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
 import { archivedWalProblem } from "@coppice/proto/kit/wal/archived-wal";
@@ -40,10 +41,10 @@ function requiredStreams(content: BackupManifest["content"]): (StoredStream | un
     return [globals, ...databases.map(({ stream }) => stream), ...(clusterDump ? [clusterDump] : [])];
   }
   if (content.case !== "physical") return [];
-  const { base, tablespaces, backupManifest, walEmbedded, wal, configFiles } = content.value;
+  const { base, tablespaces, backupManifest, walEmbedded, wal, configFiles, method } = content.value;
   return [
-    base,
-    backupManifest,
+    // All that a WAL increment has is in the archive.
+    ...(method === IncrementalMethod.WAL ? [] : [base, backupManifest]),
     ...tablespaces.map(({ stream }) => stream),
     ...(walEmbedded || wal ? [wal] : []),
     ...configFiles.flatMap(({ stream }) => stream ?? []),
@@ -55,6 +56,7 @@ function checkPhysical(manifest: BackupManifest, key: string): void {
   const { content } = manifest;
   if (content.case !== "physical") return;
   const { startLsn, stopLsn, timeline, walSegmentBytes, backupManifestSha256, walEmbedded, method } = content.value;
+  const isIncrement = method === IncrementalMethod.WAL;
   const lsn = /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/;
   const isSound =
     lsn.test(startLsn) &&
@@ -62,9 +64,9 @@ function checkPhysical(manifest: BackupManifest, key: string): void {
     parseLsn(startLsn) <= parseLsn(stopLsn) &&
     timeline > 0 &&
     isSegmentSize(walSegmentBytes) &&
-    /^[0-9a-f]{64}$/.test(backupManifestSha256);
+    (isIncrement ? isSoundIncrement(content.value) : /^[0-9a-f]{64}$/.test(backupManifestSha256));
   if (!isSound) fail("MANIFEST_UNREADABLE", `${key} does not say which WAL the backup needs`);
-  if (walEmbedded || method === IncrementalMethod.WAL) return;
+  if (walEmbedded) return;
   const files = archivedWalStreams(manifest);
   for (const { stream } of files)
     if (stream.objects.length !== 1 || !stream.objects.every(isSoundObject) || !parseCodec(stream.codec))
@@ -78,6 +80,11 @@ function checkPhysical(manifest: BackupManifest, key: string): void {
   });
   if (problem !== undefined)
     fail("MANIFEST_UNREADABLE", `${key} does not name all WAL that the backup needs: ${problem}`);
+}
+
+/** It goes on where its parent ends, and what it ends with has a name. */
+function isSoundIncrement({ parentBackupId, parentStopLsn, startLsn, restorePoint, walEmbedded }: PhysicalContent) {
+  return parentBackupId !== "" && parentStopLsn === startLsn && restorePoint !== "" && !walEmbedded;
 }
 
 function isSoundObject({ key, sizeBytes, sha256 }: StoredObject): boolean {

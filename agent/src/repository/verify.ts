@@ -28,6 +28,8 @@ import {
 /** What a verification found, and the failure that it amounts to. */
 export interface Verified {
   readonly result: VerifyBackupResult;
+  /** Undefined where it could not be read. */
+  readonly manifest: BackupManifest | undefined;
   /**
    * With the reason of the first damage, DIGEST_MISMATCH or OBJECT_MISSING for example; REPOSITORY_NOT_READABLE where
    * there is none and something may not be read, which says nothing against it; undefined when all is well.
@@ -49,6 +51,9 @@ export interface VerifyOptions {
   readonly openContent?: (manifest: BackupManifest) => Promise<CheckContent>;
 }
 
+/** What may not be read may be whole. */
+const unread: Reason = "REPOSITORY_NOT_READABLE";
+
 /** What says something of the backup, not of the storage's being there. */
 const problemReasons: readonly Reason[] = [
   "CONTENT_UNREADABLE",
@@ -58,7 +63,7 @@ const problemReasons: readonly Reason[] = [
   "OBJECT_KEY_REFUSED",
   "OBJECT_MISSING",
   "REPOSITORY_IO_ERROR",
-  "REPOSITORY_NOT_READABLE",
+  unread,
 ];
 
 /** An object to read, and where its key begins. */
@@ -180,7 +185,7 @@ export async function verifyBackup(
     bytes: work.doneBytes + BigInt(manifestBytes ?? 0),
     problems: found.map(({ problem }) => problem),
   });
-  return { result, failure: failureOf(found, storage.name, address) };
+  return { result, manifest, failure: failureOf(found, storage.name, address) };
 }
 
 async function lookAtManifest(
@@ -210,11 +215,12 @@ async function lookAtManifest(
 
 function asFound(error: unknown, key: string, affects: string): Found {
   if (!isFailure(error) || !problemReasons.some((reason) => reason === error.reason)) throw error;
-  return { problem: create(ObjectProblemSchema, { key, message: error.message, affects }), failure: error };
+  const isUnread = error.reason === unread;
+  return { problem: create(ObjectProblemSchema, { key, message: error.message, affects, isUnread }), failure: error };
 }
 
 function failureOf(found: readonly Found[], repository: string, { backupId }: BackupAddress): Failure | undefined {
-  const damage = found.find(({ failure }) => failure.reason !== "REPOSITORY_NOT_READABLE");
+  const damage = found.find(({ failure }) => failure.reason !== unread);
   const first = damage ?? found[0];
   if (!first) return undefined;
   const affected = [...new Set(found.map(({ problem }) => problem.affects))];

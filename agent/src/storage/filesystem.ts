@@ -54,7 +54,7 @@ export async function openFilesystem(
 
   return {
     name: path,
-    capabilities: { putIfAbsent: true, freeBytes: true, countsDeleted: true },
+    capabilities: { putIfAbsent: true, freeBytes: true, countsDeleted: true, keepsDigests: false },
     put: (key, body, options) =>
       attempt("write", key, () =>
         putFile(root, { operationId, key, body, options }, (work) => watch(options.signal, work)),

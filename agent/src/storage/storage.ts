@@ -28,6 +28,8 @@ export interface Capabilities {
   readonly freeBytes: boolean;
   /** Whether a delete is told if there was an object; without it every named key counts as deleted. */
   readonly countsDeleted: boolean;
+  /** Whether `contentSha256` of a put is kept beside the object, for `stat` to give. */
+  readonly keepsDigests: boolean;
 }
 
 /** One thing that a storage found out about itself. */
@@ -47,6 +49,8 @@ export interface PutOptions {
   readonly ifAbsent: boolean;
   /** The body's chunks are held by nobody else: their memory may be freed once it was copied. */
   readonly ownsChunks?: boolean;
+  /** SHA-256 of what the body means to its writer, lower-case hexadecimal; kept where `keepsDigests` says so. */
+  readonly contentSha256?: string;
 }
 
 /** Part of an object, in bytes; `length` beyond its end gives what is there. */
@@ -87,8 +91,8 @@ export interface Storage extends AsyncDisposable {
    */
   get(key: string, options: { signal: AbortSignal; range?: ByteRange }): Promise<Readable>;
 
-  /** Size of an object, or undefined when there is none. */
-  stat(key: string, signal: AbortSignal): Promise<{ sizeBytes: number } | undefined>;
+  /** Size of an object, and the digest that its put kept with it; undefined when there is no object. */
+  stat(key: string, signal: AbortSignal): Promise<{ sizeBytes: number; contentSha256?: string } | undefined>;
 
   /**
    * The objects whose keys begin with `prefix` ("" is all), in no promised order and without holding them all in

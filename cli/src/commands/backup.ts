@@ -68,7 +68,7 @@ export function addBackupCommands(program: Command, execute: Execute): void {
     options: [
       new Option(
         "--kind <kind>",
-        "dump: by pg_dump; full: the whole cluster byte by byte; incremental: what changed since its parent",
+        "dump: by pg_dump; full: the whole cluster byte by byte; incremental: what changed since its parent, from PostgreSQL 17 on",
       )
         .choices(Object.keys(kinds))
         .default("dump"),
@@ -85,6 +85,7 @@ export function addBackupCommands(program: Command, execute: Execute): void {
       "coppice backup create shop --database orders --table public.log* --statement-timeout 2h",
       "coppice backup create shop --kind full",
       "coppice backup create shop --kind incremental",
+      "coppice backup create shop --kind incremental --method wal",
       "coppice backup create shop --kind full --wal archive --wal-wait 10m",
       "coppice backup create shop --kind full --wal embedded --max-rate 50MB --checkpoint spread",
       "coppice backup create shop --no-wait -o name",
@@ -174,9 +175,11 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
       : spec.value.walRepository === ""
         ? ", its WAL in it"
         : ", its WAL in the archive there";
+  const full =
+    spec.case === "createPhysicalBackup" && spec.value.fullReason ? `, as a full one: ${spec.value.fullReason}` : "";
   await session.answer({
     json: () => protoJson(OperationSchema, operation),
-    table: () => session.success(`${cluster} would be backed up to ${to}${wal}; nothing was done`),
+    table: () => session.success(`${cluster} would be backed up to ${to}${wal}${full}; nothing was done`),
     names: () => [cluster],
   });
   return 0;

@@ -95,7 +95,7 @@ function refuseAddress(error: unknown): never {
 function refuseToken(failure: Failure): never {
   if (failure.code !== "unauthenticated") return refuseAddress(failure);
   throw new Failure(failure.reason, `the control plane refuses that token: ${failure.message}`, {
-    hint: "have one made by `coppice token create`, or on the control plane's machine by `coppice-control token create`",
+    hint: "have one made by `coppice token create`, or on the control plane's machine by `coppice-control token create --name NAME --role admin`",
     cause: failure,
   });
 }

@@ -153,6 +153,7 @@ function formatOperation(operation: Operation, { terminal, now }: Session): stri
     ["host", operation.hostName],
     ["part of", operation.parent],
     ["asked for", `${formatRelative(timeOf(operation.createTime), now())} by ${operation.principal}`],
+    ["because", operation.spec.case === "createPhysicalBackup" ? operation.spec.value.reason : ""],
     ["took", operation.endTime && formatElapsed(workedMs(operation))],
     ...attempts.map(
       ({ number, settling, failure, endTime }) =>

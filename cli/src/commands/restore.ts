@@ -34,8 +34,9 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
       "coppice restore plan shop --database orders --replace",
       "coppice restore plan shop --all --to shop-new",
       "coppice restore plan shop --globals --to shop-new",
-      "coppice restore plan shop --to db8:/var/lib/postgresql/17/shop",
-      "coppice restore plan shop --to db8:/var/lib/postgresql/17/shop --at 2026-11-20T02:55+01",
+      "coppice restore plan shop --to db8:/var/lib/postgresql/17/shop --start",
+      "coppice restore plan shop --to db8:/var/lib/postgresql/17/shop --at 2026-11-20T02:55+01 --start",
+      "coppice restore plan shop --database orders --table public.items --at 2026-11-20T02:55+01 --as items-before",
     ],
     run: plan,
   });
@@ -52,7 +53,10 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
       "coppice restore create shop --globals --to shop-new --role app",
       "coppice restore create shop --from db7:/srv/dumps/orders.sql.gz --as orders",
       "coppice restore create shop --from db7:/srv/dumps/orders.dump.age --identity kit.txt --as orders",
+      "coppice restore create shop --at 2026-11-20T02:55+01 --database orders --table public.items --to shop2 --as items-before",
+      "coppice restore create shop --at 2026-11-20T02:55+01 --database orders --to db7:/srv/dumps/orders.dump",
       "coppice restore create shop --to db8:/var/lib/postgresql/17/shop --start --port 5433",
+      "coppice restore create shop --to db7:/srv/pg/before --at 2026-11-20T02:55+01 --start --port 5433",
       "coppice restore create shop --to db7:/srv/pg/shop --replace --tablespace /srv/fast=/srv/fast2",
     ],
     run: (session, options, cluster) =>

@@ -35,7 +35,7 @@ const watchMs = 2000;
 export function addStatusCommand(program: Command, execute: Execute): void {
   addCommand<StatusOptions>(program, execute, {
     name: "status",
-    summary: "the clusters at a glance, the worst first: last good dump, agent, findings",
+    summary: "the clusters at a glance, the worst first: last good backups, agent, findings",
     arguments: [["[cluster]", "only this cluster, in detail: name or id"]],
     options: [
       new Option("--check", "exit with 1 when anything is wrong"),

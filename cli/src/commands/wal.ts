@@ -6,12 +6,21 @@ import { WalMode, type WalSettingsSchema } from "@coppice/proto/gen/coppice/comm
 import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { confirm } from "../input/confirm.ts";
-import { dryRunOption, durationOption, integerOption, yesOption } from "../input/options.ts";
+import {
+  dryRunOption,
+  durationOption,
+  hostOption,
+  integerOption,
+  operationOptions,
+  yesOption,
+} from "../input/options.ts";
+import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import { protoJson } from "../output/proto-json.ts";
 import type { Session } from "../session.ts";
 import { formatArchive } from "./wal/describe.ts";
+import { describePush, waitForArchiver } from "./wal/push.ts";
 
-const modes = { stream: WalMode.STREAM };
+const modes = { stream: WalMode.STREAM, push: WalMode.PUSH };
 
 interface SetupOptions {
   readonly mode?: keyof typeof modes;
@@ -37,7 +46,7 @@ export function addWalCommands(program: Command, execute: Execute): void {
     options: [
       new Option(
         "--mode <mode>",
-        "stream: the agent receives it over the replication protocol, and nothing is restarted (stream)",
+        "stream: the agent receives it over the replication protocol, and nothing is restarted; push: the server's archive_command hands it to the agent (stream)",
       ).choices(Object.keys(modes)),
       new Option("--to <repository>", "repository to store it in (the only one)"),
       durationOption(
@@ -48,22 +57,33 @@ export function addWalCommands(program: Command, execute: Execute): void {
       ),
       new Option("--slot <name>", "physical slot of mode stream (coppice_ and the cluster's id)"),
       integerOption("--level <n>", "level of zstd, 1 to 19 (3)", 1, 19),
-      new Option("--disable", "archive no more: the slot is dropped, what is stored stays").conflicts([
-        "mode",
-        "to",
-        "maxAge",
-        "slot",
-        "level",
-      ]),
+      new Option(
+        "--disable",
+        "archive no more: the slot is dropped, archive_command reset, what is stored stays",
+      ).conflicts(["mode", "to", "maxAge", "slot", "level"]),
       yesOption(),
       dryRunOption(),
     ],
     examples: [
       "coppice wal setup shop",
       "coppice wal setup shop --mode stream --to main --max-age 30s",
+      "coppice wal setup shop --mode push",
       "coppice wal setup shop --disable --yes",
     ],
     run: setup,
+  });
+  addCommand<VerifyOptions>(group, execute, {
+    name: "verify",
+    summary: "read archived WAL of a cluster again: every page, and the checksum of every record",
+    arguments: [clusterArgument],
+    options: [
+      new Option("--from <repository>", "repository that is read (the only one that holds WAL of the cluster)"),
+      new Option("--content", "also decrypt what is encrypted, on a host labelled may-decrypt"),
+      hostOption("read it"),
+      ...operationOptions(),
+    ],
+    examples: ["coppice wal verify shop", "coppice wal verify shop --content --host db7"],
+    run: verify,
   });
   addCommand(group, execute, {
     name: "status",
@@ -72,6 +92,24 @@ export function addWalCommands(program: Command, execute: Execute): void {
     examples: ["coppice wal status shop", "coppice wal status shop -o json"],
     run: status,
   });
+}
+
+interface VerifyOptions extends OperationOptions {
+  readonly from?: string;
+  readonly content?: boolean;
+  readonly host?: string;
+}
+
+async function verify(session: Session, options: VerifyOptions, cluster: string): Promise<number> {
+  const api = await session.api();
+  const operation = await api.clusters.verifyWal({
+    cluster,
+    repository: options.from ?? "",
+    content: options.content ?? false,
+    host: options.host ?? "",
+    requestId: session.newRequestId(),
+  });
+  return await seeThrough(session, api, operation, options);
 }
 
 async function setup(session: Session, options: SetupOptions, cluster: string): Promise<void> {
@@ -87,13 +125,16 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
     const what = `WAL of ${cluster} is archived no more: from then on nothing newer than what is stored can be reached`;
     await confirm(session, { yes: options.yes, what, name: cluster });
   }
-  const archive = await api.clusters.updateWalArchive({
+  let archive = await api.clusters.updateWalArchive({
     ...request,
     ...(dryRun ? { validateOnly: true } : { requestId: session.newRequestId() }),
   });
+  const isPush = archive.settings?.mode === WalMode.PUSH;
+  if (isPush && !dryRun) archive = await waitForArchiver(session, archive);
   await session.answer({
     json: () => protoJson(WalArchiveSchema, archive),
-    table: () => session.success(...describeSetup(archive, { disable, dryRun })),
+    table: () =>
+      isPush ? describePush(archive, session, dryRun) : session.success(...describeSetup(archive, { disable, dryRun })),
     names: () => [archive.clusterName],
   });
 }

@@ -1,4 +1,8 @@
-import { BaseBackupCodec, CheckpointMode } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import {
+  BaseBackupCodec,
+  CheckpointMode,
+  IncrementalMethod,
+} from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { Command } from "commander";
 import { expect, test } from "vitest";
@@ -43,6 +47,9 @@ test("an incremental may name its parent, and a full has none", () => {
     parent: "bkp_1",
   });
   expect(() => baseBackupOptionsFromFlags(BackupKind.FULL, flags)).toThrow("a full backup has no parent");
+  const byWal = parse("--method", "wal");
+  expect(baseBackupOptionsFromFlags(BackupKind.INCREMENTAL, byWal).method).toBe(IncrementalMethod.WAL);
+  expect(() => baseBackupOptionsFromFlags(BackupKind.FULL, byWal)).toThrow("a full backup has no method");
 });
 
 test.each([

@@ -5,6 +5,7 @@ import {
   type BaseBackupOptions,
   BaseBackupOptionsSchema,
   CheckpointMode,
+  IncrementalMethod,
 } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
@@ -22,10 +23,12 @@ export interface BaseBackupFlags extends Pick<DumpFlags, "codec" | "level"> {
   readonly acceptCorrupt?: boolean;
   readonly backupLabel?: string;
   readonly parent?: string;
+  readonly method?: keyof typeof methods;
 }
 
 const checkpoints = { fast: CheckpointMode.FAST, spread: CheckpointMode.SPREAD };
 const codecs = { zstd: BaseBackupCodec.ZSTD, gzip: BaseBackupCodec.GZIP, none: BaseBackupCodec.NONE };
+const methods = { native: IncrementalMethod.NATIVE, wal: IncrementalMethod.WAL };
 const leastRate = 32n << 10n;
 const mostRate = 1n << 30n;
 const mostWalWaitMs = 604_800_000;
@@ -43,7 +46,14 @@ export const baseBackupFlags = () => [
     mostWalWaitMs,
   ),
   new Option("--parent <backup>", "incremental: what it builds on (the newest that can be one)"),
-  new Option("--checkpoint <mode>", "physical: how it begins (fast)").choices(Object.keys(checkpoints)),
+  new Option(
+    "--method <method>",
+    "incremental: native, changed blocks (where the server can: 17 and newer), or wal, archived WAL to a restore point (elsewhere)",
+  ).choices(Object.keys(methods)),
+  new Option(
+    "--checkpoint <mode>",
+    "physical: begin with a checkpoint at once, or with one that is spread over time, gentler and later (fast)",
+  ).choices(Object.keys(checkpoints)),
   new Option("--max-rate <size>", "physical: most bytes a second, 32KiB to 1GiB (none)").argParser(parseRate),
   new Option("--accept-corrupt", "physical: take it also when pages fail their checksums; it is shown"),
   new Option("--backup-label <text>", "physical: label in backup_label (the backup's id)"),
@@ -67,9 +77,10 @@ export function baseBackupOptionsFromFlags(
   kind: BackupKind.FULL | BackupKind.INCREMENTAL,
   flags: BaseBackupFlags & DumpFlags,
 ): BaseBackupOptions {
-  if (kind === BackupKind.FULL && flags.parent !== undefined) {
-    fail("INVALID_FIELD", "a full backup has no parent", {
-      hint: "leave --parent out, or take --kind incremental",
+  for (const flag of ["parent", "method"] as const) {
+    if (kind !== BackupKind.FULL || flags[flag] === undefined) continue;
+    fail("INVALID_FIELD", `a full backup has no ${flag}`, {
+      hint: `leave --${flag} out, or take --kind incremental`,
     });
   }
   const ofDumps = givenOf(dumpFlags(), flags).filter((flag) => flag !== "--codec" && flag !== "--level");
@@ -93,6 +104,7 @@ export function baseBackupOptionsFromFlags(
     walArchived: flags.wal === "archive",
     ...(flags.walWait === undefined ? {} : { walWait: durationFromMs(flags.walWait) }),
     parent: flags.parent ?? "",
+    method: flags.method === undefined ? IncrementalMethod.UNSPECIFIED : methods[flags.method],
   };
   return create(BaseBackupOptionsSchema, init);
 }

@@ -6,8 +6,9 @@ import { protoJson } from "../output/proto-json.ts";
 import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
 import { followOperation } from "./follow.ts";
-import { formatOutcome, outcomeName, sawTrouble } from "./outcome.ts";
+import { formatOutcome, outcomeName, sawPartly, sawTrouble } from "./outcome.ts";
 import { formatSetback } from "./setback.ts";
+import { backupsLeft, windowsLeft } from "./still-reachable.ts";
 
 /** Flags of commands that start an operation. */
 export interface OperationOptions {
@@ -43,7 +44,8 @@ export async function seeThrough(
 export async function conclude(session: Session, api: Api, operation: Operation): Promise<number> {
   const { terminal, format } = session;
   const isDone = operation.state === OperationState.SUCCEEDED;
-  const isBad = isDone && sawTrouble(operation);
+  const isPartly = isDone && sawPartly(operation);
+  const isBad = isDone && (isPartly || sawTrouble(operation));
   // A table says it all in the failure below; a program wants the operation in any case.
   if ((isDone && !isBad) || format === "json" || format === "yaml") {
     const database = isDone && format === "table" ? await firstDatabase(api, operation) : undefined;
@@ -55,7 +57,7 @@ export async function conclude(session: Session, api: Api, operation: Operation)
   }
   if (isBad) {
     terminal.err(formatOutcome(operation, { paint: terminal.paintErr, now: session.now() }));
-    return exitCodes.failed;
+    return isPartly ? exitCodes.partial : exitCodes.failed;
   }
   if (isDone) return exitCodes.done;
   const { text, exitCode } = formatSetback(operation, terminal.paintErr, await whatIsSafe(session, api, operation));
@@ -70,8 +72,11 @@ async function firstDatabase(api: Api, { result }: Operation): Promise<string | 
   return (databases.find(({ name }) => name !== "postgres" && name !== "template1") ?? databases[0])?.name;
 }
 
-/** After a failed backup: how old the last good one is. */
-async function whatIsSafe(session: Session, api: Api, { spec }: Operation): Promise<string[]> {
+/** After a failed backup: how old the last good one is. After damage was found: what there is without what is damaged. */
+async function whatIsSafe(session: Session, api: Api, { spec, result }: Operation): Promise<string[]> {
+  if (spec.case === "verifyWal" && result.case === "verifiedWal") return await windowsLeft(api, spec.value.cluster);
+  if (spec.case === "verifyBackup" && result.case === "verifiedBackup")
+    return await backupsLeft(api, spec.value.backup, session.now());
   if (spec.case === "createPhysicalBackup") {
     const { lastGoodPhysical } = await api.clusters.getCluster({ cluster: spec.value.cluster });
     if (!lastGoodPhysical) return ["there is no good physical backup yet"];

@@ -1,10 +1,12 @@
+// One thing: what each kind of operation says at its end, a test a sentence.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { CheckItemSchema, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { DumpContents, type DumpOptionsSchema } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { expect, test } from "vitest";
 import { liveStatements } from "./checks.ts";
-import { formatOutcome, outcomeName, sawTrouble } from "./outcome.ts";
+import { formatOutcome, outcomeName, sawPartly, sawTrouble } from "./outcome.ts";
 import { formatSetback } from "./setback.ts";
 
 const plain = (_style: string, text: string) => text;
@@ -38,6 +40,69 @@ test("a backup ends with its numbers and the command that restores it", () => {
       "  next: coppice restore create shop --database 'my orders' --as 'my orders-copy'\n",
   );
   expect(outcomeName(operation)).toBe("bkp_1");
+});
+
+test("after a selection the next command names it, for it is never the last good one", () => {
+  const ended = (dump: MessageInitShape<typeof DumpOptionsSchema>) =>
+    formatOutcome(
+      operationOf({
+        state: OperationState.SUCCEEDED,
+        spec: { case: "createBackup", value: { clusterName: "shop", dump } },
+        result: { case: "createdBackup", value: { backup: "bkp_1", databases: 1, complete: true } },
+      }),
+      { paint: plain, now, database: "a".repeat(63) },
+    );
+  const command = `next: coppice restore create shop --database ${"a".repeat(63)} --as ${"a".repeat(58)}-copy`;
+  expect(ended({})).toContain(`${command}\n`);
+  expect(ended({ databases: ["orders"] })).toContain(`${command} --backup bkp_1\n`);
+  expect(ended({ contents: DumpContents.DATA_ONLY })).toContain("next: coppice backup get bkp_1\n");
+});
+
+test("a check that saw dumps which would fail does not read as a success", () => {
+  const checked = (databases: readonly string[]) =>
+    operationOf({
+      state: OperationState.SUCCEEDED,
+      spec: { case: "checkCluster", value: { clusterName: "shop" } },
+      result: {
+        case: "checkedCluster",
+        value: {
+          items: databases.map((database) => ({
+            name: "contents",
+            status: CheckStatus.WARNING,
+            message: "its dump fails",
+            fix: "GRANT x;",
+            database,
+          })),
+        },
+      },
+    });
+  const bad = checked(["orders", "orders", "stock"]);
+  expect([sawPartly(bad), sawPartly(checked([])), sawPartly(checked([""]))]).toEqual([true, false, false]);
+  expect(formatOutcome(bad, { paint: plain, now })).toMatch(
+    /^✗ cluster shop can be protected except 2 databases, checked in 14 s\n[^]*! contents {2}its dump fails\n {4}fix: GRANT x;/,
+  );
+});
+
+test("the plan of a whole cluster says which databases are not in the backup, and what is left out of the others", () => {
+  const warning = {
+    name: "left-out",
+    status: CheckStatus.WARNING,
+    message: "the backup bkp_1 leaves out: rows of log",
+  };
+  const planned = operationOf({
+    state: OperationState.SUCCEEDED,
+    spec: {
+      case: "planRestore",
+      value: { cluster: { targetClusterName: "shop", missing: ['"old": left out on request'] } },
+    },
+    result: {
+      case: "restorePlan",
+      value: { backup: "bkp_1", databases: [{ database: "orders", plan: { items: [warning] } }] },
+    },
+  });
+  const text = formatOutcome(planned, { paint: plain, now });
+  expect(text).toContain('  ! not in the backup: "old": left out on request\n');
+  expect(text).toContain("  ! left-out  orders: the backup bkp_1 leaves out: rows of log\n");
 });
 
 test("a failed backup says in which phase, where, after how long and why, and what is safe", () => {

@@ -1,10 +1,15 @@
 // What each kind of operation says at its end: one table over the cases of the contract, so that none is forgotten.
 import { type CheckItem, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
+import { nameCopy } from "@coppice/proto/kit/repository/restore-names";
 import { formatSize } from "@coppice/proto/kit/size";
 import { describeFixes, formatChecks } from "./checks.ts";
 import { describePhysicalPlan, formatCreatedPhysicalBackup, formatRestoredDataDirectory } from "./physical.ts";
 import { describePlan, itemsOfPlan } from "./plan.ts";
+import { formatVerifiedBackup, formatVerifiedWal } from "./verified.ts";
+import { formatRecoveredPart } from "./recovered-part.ts";
 import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
 import { formatFailure } from "../output/failure.ts";
@@ -52,6 +57,12 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     }
     if (spec.case === "checkCluster" && spec.value.fixStatements.length > 0 && applied.length === 0)
       changes.push("none of the confirmed statements was run: the check did not ask for them any more");
+    const failing = failingDumps(items);
+    if (failing.length > 0 && !items.some(isFailed)) {
+      const message = `cluster ${name} can be protected except ${count(failing.length, "database")}, ${took}`;
+      const hint = `mend what is named below and check again, or leave them out: --exclude-database`;
+      return formatFailure({ message, hint, fields: [] }, paint) + linesOf(changes) + formatChecks(items, paint);
+    }
     return formatLook(items, paint, {
       changes,
       good: `cluster ${name} can be protected, ${took}`,
@@ -72,19 +83,21 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     const sizes = `${formatSize(result.databaseBytes)} → ${formatSize(result.storedBytes)}`;
     const { spec } = operation;
     const cluster = spec.case === "createBackup" ? spec.value.clusterName : "";
-    const next = `coppice restore create ${cluster} --database ${database ? `${shellWord(database)} --as ${shellWord(`${database}-copy`)}` : "NAME --as COPY"}`;
+    const dump = spec.case === "createBackup" ? spec.value.dump : undefined;
+    const what = database ? `${shellWord(database)} --as ${shellWord(nameCopy(database, "copy"))}` : "NAME --as COPY";
+    // Without its id it would be the last good one, which a selection never is.
+    const id = isWholeCluster(dump) ? "" : ` --backup ${result.backup}`;
+    const next = `coppice restore create ${cluster} --database ${what}${id}`;
+    // Rows alone do not go into a new database.
+    const isRestorable = result.databases > 0 && dump?.contents !== DumpContents.DATA_ONLY;
     return formatSuccess(
       paint,
       `${result.backup}  ${count(result.databases, "database")}, ${sizes} in ${formatElapsed(workedMs(operation))}, checked`,
-      { next: result.databases > 0 ? next : `coppice backup get ${result.backup}` },
+      { next: isRestorable ? next : `coppice backup get ${result.backup}` },
     );
   },
   verifiedBackup: (result, operation, { paint }) =>
-    formatSuccess(
-      paint,
-      `${result.backup} verified: ${count(result.objects, "object")}, ${formatSize(result.bytes)} re-read in ${formatElapsed(workedMs(operation))}, every digest matches${operation.spec.case === "verifyBackup" && operation.spec.value.content ? ", and all of it was decoded and parsed" : ""}`,
-      { next: `coppice backup recipe ${result.backup}` },
-    ),
+    formatVerifiedBackup(result, operation, { paint, tookMs: workedMs(operation) }),
   restorePlan: (plan, operation, { paint, now }) => {
     const { good, bad, facts, items } = describePlan(plan, operation, now);
     return formatLook(items, paint, { good, bad, facts });
@@ -153,6 +166,10 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     formatCreatedPhysicalBackup(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
   restoredDataDirectory: (result, operation, { paint }) =>
     formatRestoredDataDirectory(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
+  verifiedWal: (result, operation, { paint }) =>
+    formatVerifiedWal(result, operation, { paint, tookMs: workedMs(operation) }),
+  recoveredPart: (result, operation, { paint }) =>
+    formatRecoveredPart(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
   physicalPlan: (plan, operation, { paint, now }) => {
     const { good, bad, facts, items } = describePhysicalPlan(plan, operation, now);
     return formatLook(items, paint, { good, bad, facts });
@@ -191,6 +208,18 @@ function formatLook(
 
 const isFailed = ({ status }: CheckItem) => status === CheckStatus.FAILED;
 
+/** Databases whose dumps would fail, of a cluster that was checked. */
+const failingDumps = (items: readonly CheckItem[]) => [
+  ...new Set(items.flatMap(({ database }) => (database === "" ? [] : [database]))),
+];
+
+/** Whether all that a check of a cluster saw is that some of its databases cannot be dumped. */
+export function sawPartly({ result }: Operation): boolean {
+  if (result.case !== "checkedCluster") return false;
+  const { items, applied } = result.value;
+  return !items.some(isFailed) && applied.every(({ problem }) => problem === "") && failingDumps(items).length > 0;
+}
+
 /** Whether an operation that looks, a check, a plan or a rebuild, saw that something does not work. */
 export function sawTrouble({ result }: Operation): boolean {
   switch (result.case) {
@@ -207,11 +236,13 @@ export function sawTrouble({ result }: Operation): boolean {
     case "createdBackup":
     case "createdPhysicalBackup":
     case "deletedBackup":
+    case "recoveredPart":
     case "restoredCluster":
     case "restoredDataDirectory":
     case "restoredDatabase":
     case "restoredGlobals":
     case "verifiedBackup":
+    case "verifiedWal":
     case undefined:
       return false;
   }
@@ -243,6 +274,8 @@ export function outcomeName(operation: Operation): string {
       return result.value.backup;
     case "restoredDatabase":
       return result.value.database;
+    case "recoveredPart":
+      return result.value.file || result.value.database;
     case "restoredDataDirectory":
       return result.value.dataDirectory;
     case "checkedCluster":
@@ -253,6 +286,7 @@ export function outcomeName(operation: Operation): string {
     case "restorePlan":
     case "restoredCluster":
     case "restoredGlobals":
+    case "verifiedWal":
     case undefined:
       return operation.id;
   }

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { expect, test } from "vitest";
@@ -41,6 +42,34 @@ test("a full backup ends with its numbers, its WAL and the command that plans it
       "  next: coppice restore plan shop --backup bkp_1 --to db7:/EMPTY/DIRECTORY\n",
   );
   expect(outcomeName(operation)).toBe("bkp_1");
+});
+
+test("a WAL increment says how much WAL it is, and how it is restored to its end", () => {
+  const operation = operationOf({
+    spec: {
+      case: "createPhysicalBackup",
+      value: { clusterName: "shop", kind: BackupKind.INCREMENTAL, walRepository: "rep_1" },
+    },
+    result: {
+      case: "createdPhysicalBackup",
+      value: {
+        backup: "bkp_2",
+        kind: BackupKind.INCREMENTAL,
+        method: IncrementalMethod.WAL,
+        parent: "bkp_1",
+        dataBytes: 40_000_000n,
+        walBytes: 12_000_000n,
+        startLsn: "0/2000120",
+        stopLsn: "0/4000120",
+      },
+    },
+  });
+  expect(shown(operation)).toBe(
+    "✓ bkp_2  incremental, 40 MB of WAL → 12 MB in 14 s, checked\n" +
+      "  WAL from 0/2000120 to 0/4000120, in the archive, restored by replay to its end\n" +
+      "  what has changed since bkp_1\n" +
+      "  next: coppice restore plan shop --backup bkp_2 --to db7:/EMPTY/DIRECTORY --immediate --start\n",
+  );
 });
 
 test("an incremental that became a full says why, and corrupt pages are not passed over", () => {

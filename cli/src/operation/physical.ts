@@ -1,5 +1,6 @@
 import type { CheckItem } from "@coppice/proto/gen/coppice/common/v1/check";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import type { RecoveryTarget } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type {
@@ -8,6 +9,7 @@ import type {
   RestoredDataDirectory,
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { formatSize } from "@coppice/proto/kit/size";
+import { namePart, placePart } from "./name-part.ts";
 import { formatRelative } from "../output/elapsed.ts";
 import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
@@ -28,10 +30,14 @@ export function formatCreatedPhysicalBackup(
 ): string {
   const cluster = spec.case === "createPhysicalBackup" ? spec.value.clusterName : "";
   const isIncremental = created.kind === BackupKind.INCREMENTAL;
-  const sizes = `${formatSize(created.dataBytes)} → ${formatSize(created.storedBytes)}`;
+  const isByWal = isIncremental && created.method === IncrementalMethod.WAL;
+  const sizes = isByWal
+    ? `${formatSize(created.dataBytes)} of WAL → ${formatSize(created.walBytes)}`
+    : `${formatSize(created.dataBytes)} → ${formatSize(created.storedBytes)}`;
   const isArchived = spec.case === "createPhysicalBackup" && spec.value.walRepository !== "";
   const wal = isArchived ? "in the archive" : "in the backup";
-  const facts = [`WAL from ${created.startLsn} to ${created.stopLsn}, ${wal}, consistent at its end`];
+  const reached = isByWal ? "restored by replay to its end" : "consistent at its end";
+  const facts = [`WAL from ${created.startLsn} to ${created.stopLsn}, ${wal}, ${reached}`];
   if (isIncremental && created.parent) facts.push(`what has changed since ${created.parent}`);
   if (created.fullReason) facts.push(`! it became a full backup: ${created.fullReason}`);
   if (created.corruptPages) facts.push("! pages failed their checksums, which was accepted: restore and check it");
@@ -40,7 +46,7 @@ export function formatCreatedPhysicalBackup(
     `${created.backup}  ${isIncremental ? "incremental" : "full"}, ${sizes} in ${took}, checked`,
     {
       facts,
-      next: `coppice restore plan ${cluster} --backup ${created.backup} --to ${hostName || "HOST"}:/EMPTY/DIRECTORY`,
+      next: `coppice restore plan ${cluster} --backup ${created.backup} --to ${hostName || "HOST"}:/EMPTY/DIRECTORY${isByWal ? " --immediate --start" : ""}`,
     },
   );
 }
@@ -86,8 +92,8 @@ export interface DescribedPhysicalPlan {
 /** What such a plan says: its verdict either way, what would be done, and what was looked at. */
 export function describePhysicalPlan(plan: PhysicalPlan, operation: Operation, now: Date): DescribedPhysicalPlan {
   const { spec, hostName } = operation;
-  const restore = spec.case === "planPhysical" ? spec.value.restore : undefined;
-  const where = `${hostName}:${restore?.dataDirectory ?? ""}`;
+  const part = spec.case === "planPart" ? spec.value.part : undefined;
+  const restore = spec.case === "planPhysical" ? spec.value.restore : part?.restore;
   const as = describeTarget(restore?.target);
   const age = plan.backupTime ? `, the newest of ${formatRelative(timeOf(plan.backupTime), now)}` : "";
   const facts = [
@@ -103,10 +109,11 @@ export function describePhysicalPlan(plan: PhysicalPlan, operation: Operation, n
     `reads ${formatSize(plan.storedBytes)}, writes about ${formatSize(plan.dataBytes)}; needs ${formatSize(plan.neededBytes)}${free}`,
     ...plan.steps.map((step, index) => `${index + 1}. ${step}`),
   );
-  const name = restore?.clusterName ?? "the cluster";
+  const name = part ? namePart(part) : (restore?.clusterName ?? "the cluster");
+  const where = part ? placePart(part, hostName) : `into ${hostName}:${restore?.dataDirectory ?? ""}`;
   return {
-    good: `${name} can be restored into ${where}, ${as}; nothing was touched`,
-    bad: `${name} cannot be restored into ${where}, ${as}; nothing was touched`,
+    good: `${name} can be restored ${where}, ${as}; nothing was touched`,
+    bad: `${name} cannot be restored ${where}, ${as}; nothing was touched`,
     facts,
     items: plan.items,
   };

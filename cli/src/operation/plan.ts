@@ -35,6 +35,8 @@ export function describePlan(plan: RestorePlan, { spec }: Operation, now: Date):
   if (plan.sessionsToEnd > 0) facts.push(`ends ${count(plan.sessionsToEnd, "session")}`);
   if (plan.keptAs) facts.push(`keeps the present database as ${plan.keptAs}`);
   if (plan.globals) facts.push(...describeGlobals(plan.globals));
+  const cluster = spec.case === "planRestore" ? spec.value.cluster : undefined;
+  facts.push(...(cluster?.missing ?? []).map((what) => `! not in the backup: ${what}`));
   facts.push(...(plan.databases.length > 0 ? plan.databases.map(describeDatabase) : numbered(plan.steps)));
   const { what, where } = subjectOf(spec);
   return {

@@ -9,6 +9,7 @@ import { formatFailure } from "../output/failure.ts";
 import { printable } from "../output/printable.ts";
 import type { Terminal } from "../output/terminal.ts";
 import { workedMs } from "./outcome.ts";
+import { describeRead, formatWalProblems } from "./verified.ts";
 
 /** Why an operation did not succeed, as a failure to be shown: which one, in which phase, where, after how long. */
 function setbackOf(operation: Operation): Failure {
@@ -31,7 +32,10 @@ function setbackOf(operation: Operation): Failure {
 function safeBy({ leavings, spec, result }: Operation): string[] {
   if (leavings.length > 0) return [];
   const makesSomething =
-    spec.case === "createBackup" || spec.case === "createPhysicalBackup" || spec.case === "createRestore";
+    spec.case === "createBackup" ||
+    spec.case === "createPhysicalBackup" ||
+    spec.case === "createRestore" ||
+    spec.case === "recoverPart";
   return makesSomething && result.case === undefined ? ["nothing half-made was left behind"] : [];
 }
 
@@ -64,6 +68,9 @@ export function formatSetback(
         )
         .join("");
       break;
+    case "verifiedWal":
+      details = `  ${describeRead(result.value.objects, result.value.bytes, workedMs(operation))}\n${formatWalProblems(result.value)}`;
+      break;
     case "createdBackup":
       details =
         result.value.databases === 0
@@ -80,6 +87,7 @@ export function formatSetback(
       break;
     case "cleanedRepository":
     case "createdPhysicalBackup":
+    case "recoveredPart":
     case "restoredDataDirectory":
     case "restoredDatabase":
     case "restoredGlobals":

@@ -52,6 +52,7 @@ export const methodRoles = {
     deleteCluster: "ADMIN",
     updateWalArchive: "ADMIN",
     getWalArchive: "VIEWER",
+    verifyWal: "OPERATOR",
     getRecoveryWindow: "VIEWER",
   },
   FindingService: { listFindings: "VIEWER" },

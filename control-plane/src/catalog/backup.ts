@@ -1,8 +1,9 @@
 import { and, asc, desc, eq, exists, inArray, lt, sql } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { backup, backupCopy } from "./schema/backup.ts";
-import { clusterIncarnation } from "./schema/cluster.ts";
+import { cluster, clusterIncarnation } from "./schema/cluster.ts";
 import { operation, operationBackup } from "./schema/operation.ts";
+import { repository } from "./schema/repository.ts";
 
 export type BackupRow = typeof backup.$inferSelect;
 export type BackupCopyRow = typeof backupCopy.$inferSelect;
@@ -19,6 +20,17 @@ export interface LastGoodDump {
   readonly startTime: Date;
   /** When its bytes were last re-read and matched; null when never. */
   readonly verifyTime: Date | null;
+}
+
+/** A copy in which a verification found damage. */
+export interface DamagedCopy {
+  readonly backupId: string;
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly repositoryName: string;
+  readonly problem: string;
+  /** When its bytes were last known to be good: verified, or else written. */
+  readonly goodTime: Date;
 }
 
 export async function findBackup(db: Database, id: string): Promise<BackupRecord | undefined> {
@@ -118,6 +130,27 @@ export async function lastGoodDumps(
     // By ids, which come from one clock and in their order: a host whose clock was ahead once would be newest for ever.
     .orderBy(asc(backup.clusterId), desc(backup.id));
   return new Map(rows.map(({ clusterId, ...dump }) => [clusterId, dump]));
+}
+
+/** Every copy whose last verification found damage, newest backups first. */
+export async function listDamagedCopies(db: Database): Promise<DamagedCopy[]> {
+  const rows = await db
+    .select({
+      backupId: backup.id,
+      clusterId: cluster.id,
+      clusterName: cluster.name,
+      repositoryName: repository.name,
+      problem: backupCopy.problem,
+      verifyTime: backupCopy.verifyTime,
+      endTime: backup.endTime,
+    })
+    .from(backupCopy)
+    .innerJoin(backup, eq(backup.id, backupCopy.backupId))
+    .innerJoin(cluster, eq(cluster.id, backup.clusterId))
+    .innerJoin(repository, eq(repository.id, backupCopy.repositoryId))
+    .where(eq(backupCopy.state, "DAMAGED"))
+    .orderBy(desc(backup.id), asc(repository.id));
+  return rows.map(({ verifyTime, endTime, ...copy }) => ({ ...copy, goodTime: verifyTime ?? endTime }));
 }
 
 /** Backups that build on this one directly. */

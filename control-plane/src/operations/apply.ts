@@ -9,6 +9,7 @@ import type { Database } from "../catalog/catalog.ts";
 import { deleteCopy, insertBackup, markDeleting, noteVerification } from "../catalog/outcome/backup.ts";
 import { noteClusterFound, noteClusterSeen } from "../catalog/outcome/cluster.ts";
 import { noteClusterTried, noteRepositoryTried } from "../catalog/outcome/reachability.ts";
+import { noteLost } from "../catalog/physical/wal-lost.ts";
 import type { CatalogChange, StoredBackup } from "./kinds/catalog-change.ts";
 
 /** Writes what an operation has brought to light, within the transaction of its new state. */
@@ -28,6 +29,8 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
       return await storeBackup(tx, operationId, change.backup);
     case "copyVerified":
       return await noteVerification(tx, change);
+    case "walVerified":
+      return await noteLost(tx, ownerOf(change), { runs: change.lost, replaces: change.isThorough });
     case "copyDeleting":
       return await markDeleting(tx, change.backupId, change.repositoryId);
     case "copyDeleted":
@@ -39,6 +42,10 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
     case "repositoryTried":
       return await noteRepositoryTried(tx, change.repositoryId, change.problem);
   }
+}
+
+function ownerOf({ clusterId, repositoryId, systemIdentifier }: Extract<CatalogChange, { is: "walVerified" }>) {
+  return { clusterId, repositoryId, systemIdentifier };
 }
 
 async function storeBackup(tx: Database, operationId: string, stored: StoredBackup): Promise<void> {

@@ -50,11 +50,12 @@ export async function openSecrets(db: Database, masterKey: KeyObject, facts: Fac
 }
 
 /** Every secret that the command refers to. */
-function secretIds({ cluster, repository, backup, chain = [], walRepository, ownSecret }: Facts): Set<string> {
+function secretIds({ cluster, live, repository, backup, chain = [], walRepository, ownSecret }: Facts): Set<string> {
   const copies = [backup, ...chain].map((one) => one?.address.repository);
   const targets = [repository, walRepository, ...copies];
   const ids = [
     cluster?.connection.passwordSecret,
+    live?.connection.passwordSecret,
     ownSecret,
     ...targets.flatMap((target) => [
       target?.secrets?.write,

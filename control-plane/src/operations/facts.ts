@@ -26,10 +26,11 @@ import { parseStored } from "./spec.ts";
  * when it was removed meanwhile.
  */
 export async function lookUpFacts(db: Database, hostId: string, references: References): Promise<Facts> {
-  const { clusterId, repositoryId, backup, chain, walRepositoryId, contents, ownSecret } = references;
+  const { clusterId, liveClusterId, repositoryId, backup, chain, walRepositoryId, contents, ownSecret } = references;
   const target = (id: string) => repositoryTarget(db, id, hostId, references);
   return {
     ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, clusterId) }),
+    ...(liveClusterId === undefined ? {} : { live: await clusterFact(db, hostId, liveClusterId) }),
     ...(repositoryId === undefined
       ? {}
       : {

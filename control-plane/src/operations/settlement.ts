@@ -52,6 +52,16 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
       }
       refresh(spec.value.walRepository, facts.walRepository);
       return spec;
+    case "recoverPart": {
+      const { restore, load, live } = spec.value;
+      for (const [index, { repository }] of (restore?.chain ?? []).entries()) {
+        refresh(repository, facts.chain?.[index]?.address.repository);
+      }
+      refresh(restore?.walRepository, facts.walRepository);
+      if (load?.connection) load.connection.passwordSecret = facts.cluster?.connection.passwordSecret ?? "";
+      if (live) live.passwordSecret = facts.live?.connection.passwordSecret ?? "";
+      return spec;
+    }
     case "deleteBackup":
       return withPresentSecrets(spec, facts);
     case undefined:
@@ -61,6 +71,8 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
     case "checkCluster":
     case "checkRepository":
     case "verifyBackup":
+    case "verifyWal":
+    case "planPart":
     case "planPhysical":
     case "planRestore":
     case "settle":
@@ -68,7 +80,7 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
   }
 }
 
-function withPresentSecrets<S extends Exclude<SettleCommand["lost"], { case: "restorePhysical" }>>(
+function withPresentSecrets<S extends Exclude<SettleCommand["lost"], { case: "recoverPart" | "restorePhysical" }>>(
   spec: S,
   facts: Facts,
 ): S {
@@ -102,7 +114,9 @@ export async function takeSettlement(tx: Database, row: OperationRow, result: Re
   const { outcome, removed } = result.result.value;
   await logRemoved(tx, row, removed);
   if (outcome.case === undefined) {
-    const none = new Failure("AGENT_LOST", "the agent was lost while it worked on it; nothing of it is left");
+    const none = new Failure("AGENT_LOST", "the agent was lost while it worked on it; nothing of it is left", {
+      hint: `start it again; what was cleared away: \`coppice operation logs ${row.id}\``,
+    });
     await finishAttempt(tx, row, { is: "void", failure: failureToDetail(none), leavings: result.leavings });
     return;
   }

@@ -11,6 +11,7 @@ import { openProgressKeeper } from "../operations/intake/progress-keeper.ts";
 import { takeResult } from "../operations/intake/result.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import type { AgentReport } from "../fleet/fleet.ts";
+import { startFullAfterGap } from "./full-after-gap.ts";
 import { ackOf, takeWalReport } from "./wal-report.ts";
 import { openInventories } from "./inventory.ts";
 
@@ -39,6 +40,17 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
     // Only now, when it is committed: until then the agent keeps it and tells it again.
     await session.send({ case: "ack", value: create(AckSchema, { commandId }) });
   };
+  /** The agent has told all it can: what cannot be begun now is tried again at its next report. */
+  const mendGap = async (clusterId: string, about: object) => {
+    try {
+      const operation = await startFullAfterGap(catalog, clusterId, new Date());
+      if (operation !== undefined) log.warn({ ...about, operation }, "archived WAL has a gap: a full backup is begun");
+    } catch (error) {
+      if (!isFailure(error) || error.reason === "CATALOG_UNREACHABLE") throw error;
+      const { reason, message } = error;
+      log.warn({ ...about, reason }, `archived WAL has a gap, and no full backup is begun: ${message}`);
+    }
+  };
   const take = async (session: AgentSession, report: Exclude<AgentReport, { case: "result" }>) => {
     switch (report.case) {
       case "inventory":
@@ -60,6 +72,7 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
         if (taken === "unknown") log.warn(about, "report on WAL of a cluster or into a repository that is gone");
         // Only now, when it is committed: until then the agent tells it again.
         if (taken !== "stale") await session.send(ackOf(report.value));
+        if (taken === "stored") await mendGap(report.value.clusterId, about);
         return;
       }
     }

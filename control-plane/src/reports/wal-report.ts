@@ -1,7 +1,8 @@
-import { create, toJson } from "@bufbuild/protobuf";
+import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type WalReport, WalReportAckSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
+import { WalArchiverSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { fail } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { findCluster } from "../catalog/cluster.ts";
@@ -44,14 +45,19 @@ export async function takeWalReport(
     if (!isKnown) return "unknown";
     await requireOwn(tx, session.hostId, report);
     const server = { clusterId, systemIdentifier };
-    const before = (await findWalArchive(tx, clusterId))?.reportTime ?? new Date(0);
+    const known = await findWalArchive(tx, clusterId);
+    const before = known?.reportTime ?? new Date(0);
     await storeRuns(tx, server, repositoryId, parsed.runs);
     await addKnowledge(tx, server, parsed);
     await thinKnowledge(tx, server, {
       since: new Date(before.getTime() - keptMs),
       before: new Date(Date.now() - keptMs),
     });
-    await noteWalPositions(tx, { ...server, repositoryId, hostId: session.hostId }, parsed.positions);
+    await noteWalPositions(
+      tx,
+      { ...server, repositoryId, hostId: session.hostId },
+      { ...parsed.positions, trouble: datedTrouble(report.trouble, known?.trouble ?? null, new Date()) },
+    );
     return "stored";
   });
 }
@@ -130,8 +136,17 @@ function parseReport(report: WalReport) {
   };
 }
 
-function positionsOf(report: WalReport): WalPositions {
-  const { timeline, segmentBytes, receivedLsn, storedLsn, serverLsn, serverTime, slotStatus, trouble } = report;
+/** Trouble with the time at which it was told first, as its metadata `since`, as long as it is the same. */
+function datedTrouble(trouble: WalReport["trouble"], before: JsonValue, now: Date): JsonValue {
+  if (trouble === undefined) return null;
+  const was = before === null ? undefined : fromJson(FailureDetailSchema, before, { ignoreUnknownFields: true });
+  const since = was?.reason === trouble.reason ? was.metadata["since"] : undefined;
+  const metadata = { ...trouble.metadata, since: since ?? now.toISOString() };
+  return toJson(FailureDetailSchema, create(FailureDetailSchema, { ...trouble, metadata }));
+}
+
+function positionsOf(report: WalReport): Omit<WalPositions, "trouble"> {
+  const { timeline, segmentBytes, receivedLsn, storedLsn, serverLsn, serverTime, slotStatus, archiver } = report;
   const position = (text: string) => (text === "" ? null : parseLsn(text));
   return {
     timeline: timeline === 0 ? null : timeline,
@@ -141,7 +156,7 @@ function positionsOf(report: WalReport): WalPositions {
     serverLsn: position(serverLsn),
     serverTime: serverTime === undefined ? null : timestampDate(serverTime),
     slotStatus,
-    trouble: trouble === undefined ? null : toJson(FailureDetailSchema, trouble),
+    archiver: archiver === undefined ? null : toJson(WalArchiverSchema, archiver),
   };
 }
 

@@ -79,7 +79,7 @@ export function clusterService(options: {
       await catalog.transaction((tx) => forget(tx, request, context));
       return {};
     },
-    ...walMethods(catalog),
+    ...walMethods(catalog, start),
   };
 }
 

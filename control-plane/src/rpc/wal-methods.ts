@@ -15,27 +15,32 @@ import { type ClusterRecord, lockCluster } from "../catalog/cluster.ts";
 import { hostNames } from "../catalog/host.ts";
 import { changeDesired, changeDesiredOf } from "../catalog/physical/desired.ts";
 import { deleteWalArchive, findWalArchive, putWalArchive } from "../catalog/physical/wal-archive.ts";
-import { anchorTimeBefore, listExtents } from "../catalog/physical/wal-knowledge.ts";
+import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
 import { repositoryNames } from "../catalog/repository.ts";
 import { requireCluster } from "../inventory/require.ts";
 import { readRecoveryInput } from "../preflight/physical/recovery-input.ts";
+import { listSoundExtents } from "../preflight/physical/sound-extents.ts";
+import { prepareWalVerification } from "../preflight/physical/wal-verification.ts";
 import { resolveWalArchive, type WantedArchive } from "../preflight/physical/wal-archive.ts";
 import { recoveryWindows } from "@coppice/proto/kit/recovery/windows";
 import { auditedCall } from "./audited-call.ts";
 import { claimCreate } from "./claim-create.ts";
 import { windowMessages } from "./convert/recovery-window.ts";
 import { walArchiveMessage } from "./convert/wal-archive.ts";
+import type { Start } from "./start.ts";
 
 /** The methods of ClusterService about WAL and what can be recovered by it. */
 export function walMethods(
   catalog: Catalog,
-): Pick<ServiceImpl<typeof ClusterService>, "updateWalArchive" | "getWalArchive" | "getRecoveryWindow"> {
+  start: Start,
+): Pick<ServiceImpl<typeof ClusterService>, "updateWalArchive" | "getWalArchive" | "verifyWal" | "getRecoveryWindow"> {
   return {
     async updateWalArchive(request, context) {
       const answer = await catalog.transaction((tx) => update(tx, request, context));
       return answer ?? describe(catalog.db, await requireCluster(catalog.db, request.cluster));
     },
     getWalArchive: async (request) => describe(catalog.db, await requireCluster(catalog.db, request.cluster)),
+    verifyWal: (request, context) => start(request, context, (tx) => prepareWalVerification(tx, request)),
     async getRecoveryWindow(request) {
       const { row } = await requireCluster(catalog.db, request.cluster);
       return { windows: await readWindows(catalog.db, row.id) };
@@ -109,7 +114,7 @@ function preview({ row: { id, name } }: ClusterRecord, wanted: WantedArchive | u
 
 async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<WalArchive> {
   const row = await findWalArchive(db, cluster.id);
-  const extents = await listExtents(db, { clusterId: cluster.id });
+  const extents = await listSoundExtents(db, { clusterId: cluster.id });
   if (row === undefined) return walArchiveMessage({ cluster, row, extents });
   const { hostId, repositoryId, systemIdentifier, storedLsn: lsn, timeline } = row;
   const server = { clusterId: cluster.id, systemIdentifier };

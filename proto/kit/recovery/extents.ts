@@ -1,5 +1,6 @@
 import { fail } from "../failure.ts";
 import { formatLsn } from "../wal/lsn.ts";
+import { mergeRuns } from "./merge-runs.ts";
 
 /** WAL of one timeline of one server, without a hole, in one repository. */
 export interface Extent {
@@ -18,16 +19,8 @@ export interface Extent {
  * before it begins; an empty one adds nothing.
  */
 export function addRuns(extents: readonly Extent[], runs: readonly Extent[]): Extent[] {
-  const merged: Extent[] = [];
-  for (const run of [...extents, ...runs].filter(isNotEmpty).sort(compareExtents)) {
-    const last = merged.at(-1);
-    if (last !== undefined && isSameArchive(last, run) && run.startLsn <= last.endLsn) {
-      merged[merged.length - 1] = { ...last, endLsn: run.endLsn > last.endLsn ? run.endLsn : last.endLsn };
-    } else {
-      merged.push(run);
-    }
-  }
-  return merged;
+  const all = [...extents, ...runs].filter(isNotEmpty);
+  return mergeRuns(all, { compare: compareExtents, isSame: isSameArchive });
 }
 
 /** Extents without what was lost or deleted; the rest as `addRuns` gives it. */

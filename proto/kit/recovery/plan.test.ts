@@ -203,8 +203,13 @@ test("a WAL increment is replayed to its restore point from what it grew out of"
   expect(planned({ kind: "immediate" }, { ...input, backup: "bkp_i" })).toMatchObject({
     chain: ["bkp_a"],
     endLsn: at(40),
-    serverTarget: { kind: "lsn", lsn: at(40), exclusive: true },
+    serverTarget: { kind: "name", name: "coppice_i", timeline: 1 },
+    warnings: [],
   });
+  const { restorePoint: _, ...nameless } = increment;
+  expect(
+    planned({ kind: "immediate" }, { ...input, backups: [...base.backups, nameless], backup: "bkp_i" }),
+  ).toMatchObject({ endLsn: at(40), serverTarget: { kind: "lsn", lsn: at(40), exclusive: true } });
   const named = planned({ kind: "name", name: "coppice_i" }, input);
   expect([named.endLsn, named.serverTarget.kind, codes(named)]).toEqual([at(40), "name", []]);
 });

@@ -41,11 +41,14 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
   return explain(input, asked);
 }
 
-/** Of a WAL increment, as soon as it is consistent means its end; what is unpacked is consistent before. */
+/** Of a WAL increment, as soon as it is consistent means its restore point; what is unpacked is consistent before. */
 function incrementEnd(input: RecoveryInput, target: Target): Target {
   const increment = input.backups.find(({ id, method }) => id === input.backup && method === "wal");
   if (increment === undefined || target.kind !== "immediate") return target;
-  return { kind: "lsn", lsn: increment.stopLsn, exclusive: true, timeline: target.timeline ?? increment.timeline };
+  const { restorePoint, stopLsn } = increment;
+  const timeline = target.timeline ?? increment.timeline;
+  if (restorePoint !== undefined) return { kind: "name", name: restorePoint, timeline };
+  return { kind: "lsn", lsn: stopLsn, exclusive: true, timeline };
 }
 
 // Best first.

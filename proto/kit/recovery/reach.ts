@@ -56,7 +56,7 @@ export function knownTimelines(input: RecoveryInput): number[] {
 
 /** WAL along the path that lies in a repository, in stretches without a hole, in order. */
 export function coverage(
-  { systemIdentifier, segmentBytes, extents }: RecoveryInput,
+  { systemIdentifier, segmentBytes, extents }: Pick<RecoveryInput, "systemIdentifier" | "segmentBytes" | "extents">,
   path: readonly PathPiece[],
   repository: string,
 ): { startLsn: bigint; endLsn: bigint }[] {

@@ -11,11 +11,29 @@ export function formatStagedDatabase(operationId: string): string {
  * that all of it fits.
  */
 export function formatKeptDatabase(name: string, time: Date): string {
-  const suffix = `_before_${time.toISOString().replace(/[-:T]|\..*/g, "")}`;
+  return withSuffix(name, `_before_${time.toISOString().replace(/[-:T]|\..*/g, "")}`);
+}
+
+/** A name to propose for what is restored beside a database: `<name>-<what>`, cut in the same way. */
+export function nameCopy(name: string, what: string): string {
+  return withSuffix(name, `-${what}`);
+}
+
+function withSuffix(name: string, suffix: string): string {
   let kept = "";
   for (const character of name) {
     if (Buffer.byteLength(kept + character + suffix) > nameBytes) break;
     kept += character;
   }
   return kept + suffix;
+}
+
+/** Folder in which a cluster is recovered for a while, in the folder `root` of a host. */
+export function formatScratchFolder(root: string, operationId: string): string {
+  return `${root === "/" ? "" : root}/coppice-${operationId}`;
+}
+
+/** Whether a path is the data directory or the socket folder of a server in such a folder: a copy that is soon gone. */
+export function isInScratchFolder(path: string): boolean {
+  return /\/coppice-op_[0-9a-z]+\/(data|run)$/.test(path);
 }

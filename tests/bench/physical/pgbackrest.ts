@@ -12,6 +12,8 @@ export interface PgBackRest {
   clear(): Promise<void>;
   /** Has the server archive with it from now on, or throw its WAL away. */
   archive(isOn: boolean): Promise<void>;
+  /** What has the server archive with it. */
+  readonly archiveCommand: string;
 }
 
 const program = "/opt/coppice-tests/pgbackrest/usr/bin/pgbackrest";
@@ -63,11 +65,13 @@ export async function openPgBackRest(lab: Lab, { isAsync }: { readonly isAsync: 
   if (process.getuid?.() === 0) await chown(folder, server.owner.uid, server.owner.gid);
   const ours = `${program} --config=${config} --stanza=${subject}`;
   const command = `$AS_OWNER ${ours}`;
+  const archiveCommand = `${ours} archive-push %p`;
   return {
     command,
     async clear() {
       await lab.timeScript(`rm -rf "$1"; ${command} stanza-create`, repository);
     },
-    archive: (isOn) => setArchiveCommand(lab, isOn ? `${ours} archive-push %p` : "true"),
+    archive: (isOn) => setArchiveCommand(lab, isOn ? archiveCommand : "true"),
+    archiveCommand,
   };
 }

@@ -54,24 +54,20 @@ async function switchSegment({ server }: LedgerLab): Promise<void> {
 }
 
 /**
- * Drops the slot while the agent is dead, and has the server throw away what the slot held: a gap, which has to be
- * declared. A full backup makes later times reachable; what cannot be reached is added to the lab's lost times.
+ * Has the server throw away what the slot held while the agent is dead: a gap, which has to be declared. A full backup
+ * makes later times reachable, the first time one that nobody asks for: it is begun once in six hours. What cannot be
+ * reached is added to the lab's lost times.
  */
-export async function dropSlot(lab: LedgerLab): Promise<void> {
+async function leaveGap(lab: LedgerLab, giveUp: (query: Query) => Promise<void>): Promise<void> {
   const { installation, server, lost } = lab;
   const query = (sql: string) => server.sql("postgres", sql);
   const present = await query("select pg_walfile_name(pg_current_wal_insert_lsn())");
   const fromUs = Date.now() * 1000;
   await installation.agent("db7").end("SIGKILL");
   await waitFor("the slot is free", async () => {
-    const dropped = await query(
-      "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active",
-    ).then(
-      () => true,
-      () => false,
-    );
-    return dropped && (await query("select count(*) from pg_replication_slots")) === "0";
+    return (await query("select count(*) from pg_replication_slots where active")) === "0";
   });
+  await giveUp(query);
   let surelyUs = 0;
   for (let count = 0; count < lostSegments; count++) {
     // Without anything in it a segment is not ended.
@@ -83,10 +79,28 @@ export async function dropSlot(lab: LedgerLab): Promise<void> {
     await query("checkpoint");
     return (await query(`select count(*) from pg_ls_waldir() where name = '${present}'`)) === "0";
   });
+  await query("alter system reset max_slot_wal_keep_size");
+  await query("select pg_reload_conf()");
   installation.startAgent("db7");
   await waitFor("the gap is declared", async () => ((await lab.status()).extents ?? []).length > lost.length + 1);
-  lost.push({ fromUs, surelyUs, toUs: await lab.backup() });
+  const toUs = lost.length === 0 ? (await lab.automaticBackup()).timeUs : await lab.backup();
+  lost.push({ fromUs, surelyUs, toUs });
 }
+
+type Query = (sql: string) => Promise<string>;
+
+/** Somebody drops the slot. */
+export const dropSlot = (lab: LedgerLab) =>
+  leaveGap(lab, async (query) => {
+    await query("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+  });
+
+/** The server gives the slot up, for it keeps more than it may. */
+export const outgrowSlot = (lab: LedgerLab) =>
+  leaveGap(lab, async (query) => {
+    await query("alter system set max_slot_wal_keep_size = '1MB'");
+    await query("select pg_reload_conf()");
+  });
 
 /** What passes without a gap, by its name. */
 export const passing = {

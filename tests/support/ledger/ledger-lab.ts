@@ -23,6 +23,15 @@ export interface ArchiveStatus {
   readonly extents?: readonly { readonly timeline: number; readonly startLsn: string; readonly endLsn: string }[];
 }
 
+interface Operations {
+  readonly operations?: readonly {
+    readonly principal: string;
+    readonly state: string;
+    readonly failure?: { readonly message: string };
+    readonly createdPhysicalBackup?: { readonly backup: string };
+  }[];
+}
+
 /** Times, in microseconds since 1970, of which some cannot be recovered to: a gap is declared there. */
 export interface LostTimes {
   readonly fromUs: number;
@@ -46,6 +55,8 @@ export interface LedgerLab extends AsyncDisposable {
   status(): Promise<ArchiveStatus>;
   /** Takes a full backup and gives when it had ended. */
   backup(): Promise<number>;
+  /** Waits for the full backup that the control plane begins by itself, and gives its id and when it had ended. */
+  automaticBackup(): Promise<{ readonly id: string; readonly timeUs: number }>;
   /** Waits until everything up to now is archived and known to be; gives the moment and the position. */
   caughtUp(): Promise<{ readonly timeUs: number; readonly lsn: bigint }>;
   /** Restores to a target and gives what is wrong with it: also a refusal counts as wrong. */
@@ -129,6 +140,16 @@ export async function openLedgerLab({
     async backup() {
       await installation.must(["backup", "create", cluster, "--kind", "full", "--wal", "embedded"]);
       return Date.now() * 1000;
+    },
+    async automaticBackup() {
+      const id = await ended("a full backup is begun by itself, and has ended", async () => {
+        const request = { cluster };
+        const { operations = [] } = await installation.call<Operations>("OperationService/ListOperations", request);
+        const own = operations.find(({ principal }) => principal === "system");
+        if (own?.state === "OPERATION_STATE_FAILED") throw new Error(`it failed: ${own.failure?.message}`);
+        return own?.state === "OPERATION_STATE_SUCCEEDED" && own.createdPhysicalBackup?.backup;
+      });
+      return { id, timeUs: Date.now() * 1000 };
     },
     async caughtUp() {
       const lsn = parseLsn(await server.sql("postgres", "select pg_current_wal_insert_lsn()"));

@@ -24,6 +24,8 @@ import type { PostgresServer } from "../postgres-servers.ts";
 /** A server and a repository folder, to take the agent's own physical backups with. */
 export interface PhysicalLab extends AsyncDisposable {
   readonly repository: string;
+  /** Where clear manifests are kept. */
+  readonly chainFolder: string;
   readonly log: string[];
   readonly leavings: string[];
   readonly progress: WorkDone[];
@@ -52,7 +54,11 @@ export function physicalContent(manifest: BackupManifest | undefined): PhysicalC
 /** Opens a lab on a running server; disposing of it leaves the server alone. */
 export async function openPhysicalLab(server: PostgresServer): Promise<PhysicalLab> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-physical-lab-"));
-  const [repository, home] = [join(folder, "repository"), join(folder, "home")];
+  const [repository, home, chainFolder] = ["repository", "home", "chains"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
   for (const made of [repository, home]) await mkdir(made);
   const [log, leavings, progress]: [string[], string[], WorkDone[]] = [[], [], []];
   const location = { kind: { case: "filesystem" as const, value: { path: repository } } };
@@ -65,6 +71,7 @@ export async function openPhysicalLab(server: PostgresServer): Promise<PhysicalL
 
   return {
     repository,
+    chainFolder,
     log,
     leavings,
     progress,
@@ -95,6 +102,7 @@ export async function openPhysicalLab(server: PostgresServer): Promise<PhysicalL
         password: server.password,
         files: { home },
         storage: given ?? own,
+        chainFolder,
         parent: command.parent && { address: command.parent, storage: own, identities },
         signal,
         onProgress: (work) => progress.push(clone(WorkDoneSchema, work)),

@@ -1,9 +1,18 @@
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create } from "@bufbuild/protobuf";
+import { create, toJsonString } from "@bufbuild/protobuf";
 import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
-import { openFilesystem } from "../../../agent/src/storage/filesystem.ts";
+import {
+  FilesystemLocationSchema,
+  type RepositoryLocation,
+  RepositoryLocationSchema,
+} from "@coppice/proto/gen/coppice/common/v1/location";
+import {
+  type StorageCredential,
+  StorageCredentialSchema,
+} from "@coppice/proto/gen/coppice/common/v1/storage_credential";
+import { openStorage } from "../../../agent/src/storage/open.ts";
 import type { Storage } from "../../../agent/src/storage/storage.ts";
 import { fetchWal } from "../../../agent/src/wal/fetch/fetch-wal.ts";
 import type { PostgresServer } from "../postgres-servers.ts";
@@ -18,15 +27,26 @@ export interface ArchiveLab extends AsyncDisposable {
   fetch(name: string): Promise<Buffer | undefined>;
 }
 
+/** What is other than a folder of the lab's own, and the usual. */
+export interface ArchiveLabOptions {
+  readonly maxAgeSeconds?: number;
+  readonly recipients?: string[];
+  /** A repository elsewhere, with what opens it. */
+  readonly place?: { readonly location: RepositoryLocation["kind"]; readonly credential?: StorageCredential };
+}
+
 /** Makes one for a server; nothing runs yet. */
-export async function openArchiveLab(
-  server: PostgresServer,
-  over: { readonly maxAgeSeconds?: number; readonly recipients?: string[] } = {},
-): Promise<ArchiveLab> {
+export async function openArchiveLab(server: PostgresServer, over: ArchiveLabOptions = {}): Promise<ArchiveLab> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-wal-"));
   const repository = join(folder, "repository");
   await mkdir(repository);
-  const storage = await openFilesystem(repository, "op_test");
+  const location = create(RepositoryLocationSchema, {
+    kind: over.place?.location ?? { case: "filesystem", value: create(FilesystemLocationSchema, { path: repository }) },
+  });
+  const credential = over.place?.credential;
+  const signal = AbortSignal.timeout(300_000);
+  const credentials = credential ? { write: credential } : {};
+  const storage = await openStorage(location, { operationId: "op_test", signal, credentials });
   const systemIdentifier = await server.sql("postgres", "select system_identifier from pg_control_system()");
   const archive = create(WalArchiveSchema, {
     clusterId: "cls_00000000000000000000000001",
@@ -42,7 +62,8 @@ export async function openArchiveLab(
     },
     repository: {
       repositoryId: "rep_1",
-      location: { kind: { case: "filesystem", value: { path: repository } } },
+      location,
+      ...(credential ? { secrets: { write: "sec_store" } } : {}),
       recipients: over.recipients ?? [],
     },
     settings: { slot: "archive", maxAge: { seconds: BigInt(over.maxAgeSeconds ?? 60) }, compressionLevel: 1 },
@@ -52,7 +73,10 @@ export async function openArchiveLab(
     folder,
     storage,
     archive,
-    secret: (id) => (id === "" ? undefined : server.password),
+    secret(id) {
+      if (id === "sec_store" && credential) return toJsonString(StorageCredentialSchema, credential);
+      return id === "" ? undefined : server.password;
+    },
     async fetch(name) {
       const path = join(folder, name);
       const wal = { place: archive, name, signal: AbortSignal.timeout(30_000) };

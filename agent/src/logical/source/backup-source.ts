@@ -1,6 +1,7 @@
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import type { BackupManifest, DumpedDatabase } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { fail } from "@coppice/proto/kit/failure";
+import { leftOutOfDatabases } from "@coppice/proto/kit/repository/left-out";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { decodePrograms } from "../../pipeline/stages.ts";
 import { majorOf } from "../../postgres/majors.ts";
@@ -40,6 +41,7 @@ export async function openBackupSource(
   const prefix = backupPrefix(address);
   const { manifest } = await readManifest(storage, address, signal);
   const dumped = findInBackup(manifest, name);
+  const options = manifest.content.case === "dump" ? manifest.content.value.options : undefined;
   const { format, stream } = dumped;
   if (!stream) fail("MANIFEST_UNREADABLE", `the manifest names no objects of the database ${JSON.stringify(name)}`);
   if (format !== "custom" && format !== "plain")
@@ -59,6 +61,7 @@ export async function openBackupSource(
     contents: format === "custom" ? await readToc() : undefined,
     isCluster: false,
     dumped,
+    leftOut: options ? leftOutOfDatabases(options) : [],
     serverMajor: majorOf(manifest.serverVersionNum),
     toolMajor: Number.parseInt(manifest.tools.find((tool) => tool.name === "pg_dump")?.version ?? "0", 10),
     storedBytes: stream.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),

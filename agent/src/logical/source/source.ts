@@ -29,6 +29,8 @@ export interface RestoreSource {
   readonly isCluster: boolean;
   /** What the manifest says of the database; undefined for a file. */
   readonly dumped: DumpedDatabase | undefined;
+  /** What its options kept out of it, for people; empty when nothing, and for a file. */
+  readonly leftOut: readonly string[];
   /** 0 where it is not known. */
   readonly serverMajor: number;
   /** Major of the pg_dump that made it; 0 where it is not known. */

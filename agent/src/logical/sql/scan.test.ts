@@ -61,6 +61,18 @@ test("a script that ends within something, or hides a command in a statement, is
   await expect(cut("SET client_encoding = 'SJIS';\nselect 1;")).rejects.toMatchObject({ reason: "SCRIPT_UNREADABLE" });
 });
 
+test("what comes next fits why the script cannot be read", async () => {
+  const cutOff = { hint: expect.stringContaining("the file is cut off") as string };
+  await expect(cut("COPY t FROM stdin;\n1\n")).rejects.toMatchObject(cutOff);
+  await expect(cut("create table t (a")).rejects.toMatchObject(cutOff);
+  await expect(cut("select 1 \\! ls;")).rejects.toMatchObject({
+    hint: "name a file as pg_dump or pg_dumpall wrote it, whole and unchanged",
+  });
+  await expect(cut("SET client_encoding = 'SJIS';\nselect 1;")).rejects.toMatchObject({
+    hint: "take the dump again with pg_dump --encoding=UTF8",
+  });
+});
+
 test("backslashes escape in plain strings where the script has turned that on", async () => {
   const text = "SET standard_conforming_strings = off;\nselect 'a\\';b';";
   expect(await cut(text)).toEqual(["statement: SET standard_conforming_strings = off;", "statement: select 'a\\';b';"]);

@@ -34,8 +34,12 @@ const blank = /[ \t\r\n\f\v]+/y;
 const continued = /[ \t\r\f\v]*\n[ \t\r\n\f\v]*'/y;
 const rowsEnd = /(?:^|\n)\\\.\r?(?:\n|$)/;
 
-function broken(why: string): never {
-  return fail("SCRIPT_UNREADABLE", `the SQL script ${why}`);
+function broken(why: string, hint?: string): never {
+  return fail("SCRIPT_UNREADABLE", `the SQL script ${why}`, { hint });
+}
+
+function cutOff(where: string): never {
+  return broken(`ends within ${where}`, "the file is cut off, or no dump: take it again, or fetch it again");
 }
 
 /** Whether it is a COPY whose rows follow in the script. */
@@ -94,8 +98,8 @@ class Scanner {
   }
 
   #end(): void {
-    if (this.#mode === "rows") broken("ends within the rows of a COPY");
-    if (this.#mode === "statement" || this.#place < this.#text.length) broken("ends within a statement");
+    if (this.#mode === "rows") cutOff("the rows of a COPY");
+    if (this.#mode === "statement" || this.#place < this.#text.length) cutOff("a statement");
   }
 
   *#step(): Generator<Piece, void> {
@@ -277,7 +281,10 @@ class Scanner {
     const strings = /^SET\s+standard_conforming_strings\s*(?:=|TO)\s*'?(on|off)/i.exec(text)?.[1];
     if (strings !== undefined) this.#standardStrings = strings.toLowerCase() === "on";
     if (unsafeEncoding.test(text))
-      broken("is in an encoding in which quotes cannot be told for certain; dump it with --encoding=UTF8");
+      broken(
+        "is in an encoding in which quotes cannot be told for certain",
+        "take the dump again with pg_dump --encoding=UTF8",
+      );
     this.#mode = "between";
     if (isStart && readsRows(text)) {
       const end = /[ \t\r]*\n/y;
@@ -317,7 +324,7 @@ class Scanner {
       this.#mode = "between";
       return;
     }
-    if (this.#isFinal) broken("ends within the rows of a COPY");
+    if (this.#isFinal) cutOff("the rows of a COPY");
     const end = text.length - 4;
     if (found >= 0 || end <= this.#begin) return;
     yield { kind: "rows", bytes: this.#cut(end), isEnd: false };

@@ -10,6 +10,7 @@ import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { parseObjectOwner, type WalPlace, walHistoryPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { listAnchors } from "../../wal/anchors/list-anchors.ts";
 import { readWal } from "../../wal/fetch/fetch-wal.ts";
 import { listExtents } from "../../wal/store/list-extents.ts";
 import type { FoundBackup, FoundCluster } from "../catalog.ts";
@@ -23,7 +24,7 @@ function physicalOf({ manifest }: FoundBackup): PhysicalContent | undefined {
 
 /**
  * What a repository itself says of recovery of one server of a cluster: of the named backup's, else of the newest
- * physical one's. Of times it says nothing but those of backups; see findCommits. Fails with BACKUP_NOT_FOUND,
+ * physical one's. Of times it says those of backups and anchors, not those of commits; see findCommits. Fails with BACKUP_NOT_FOUND,
  * SELECTION_REFUSED for a dump, or as listExtents and readWal do.
  */
 export async function readRecoveryInput(
@@ -55,7 +56,7 @@ export async function readRecoveryInput(
     }),
     extents: extents.map((extent) => ({ ...extent, repository: repositoryName, systemIdentifier })),
     histories: await readHistories({ storage, identities, signal }, place, segmentBytes),
-    anchors: [],
+    anchors: await listAnchors(storage, place, signal),
     ...(wanted === undefined ? {} : { backup: wanted }),
   };
 }

@@ -7,6 +7,7 @@ import {
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { type Failure, isFailure } from "@coppice/proto/kit/failure";
+import { leftOutOfCluster } from "@coppice/proto/kit/repository/left-out";
 import { formatSize } from "@coppice/proto/kit/size";
 import { restoreGlobals } from "../../logical/globals/restore-globals.ts";
 import { planRestore, type Promised } from "../../logical/plan.ts";
@@ -87,11 +88,14 @@ async function planOrLost(
 }
 
 /** Which backup is taken, and where it goes. */
-export function describeSource({ backup, resolved }: Restoring): string[] {
-  const { clusterName, backupId, complete } = backup.manifest;
+export function describeSource({ backup, resolved, wish }: Restoring): string[] {
+  const { clusterName, backupId, complete, content } = backup.manifest;
+  const options = wish.globals && content.case === "dump" ? content.value.options : undefined;
+  const leftOut = options ? leftOutOfCluster(options) : [];
   return [
     `${backupId} of ${showName(clusterName)}, taken ${formatTime(backup.startTime)}, into ${formatAddress(resolved)}`,
     ...(complete ? [] : ["! the backup is incomplete: some databases are not in it"]),
+    ...(leftOut.length === 0 ? [] : [`! the backup leaves out: ${leftOut.join(", ")}`]),
   ];
 }
 

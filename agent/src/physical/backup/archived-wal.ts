@@ -5,9 +5,10 @@ import { formatDuration } from "@coppice/proto/kit/duration";
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { historyName, parseWalFile, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { historyName, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { WalStretch } from "@coppice/proto/kit/wal/archived-wal";
 import { walKey, type WalPlace, walPrefix } from "../../repository/layout.ts";
+import { findSegment } from "../../repository/wal/find-segment.ts";
 import type { Storage } from "../../storage/storage.ts";
 
 /** WAL that has to be in a repository's archive before a backup counts. */
@@ -55,24 +56,14 @@ async function readFile(storage: Storage, wal: NeededWal, name: string): Promise
   return create(StoredStreamSchema, { codec: "zstd", encrypted, objects: [object] });
 }
 
-/** The longest part of the segment that reaches the end; undefined when there is none. */
-async function findPartial(storage: Storage, wal: NeededWal, segment: string): Promise<string | undefined> {
-  const names: string[] = [];
-  for await (const { key } of storage.list(`${walKey(wal.place, segment)}.partial.`, wal.signal)) {
-    const name = key.slice(key.lastIndexOf("/") + 1);
-    const file = parseWalFile(name, wal.segmentBytes);
-    if (file?.kind === "partial" && (file.endLsn ?? 0n) >= wal.stopLsn) names.push(name);
-  }
-  return names.toSorted().at(-1);
-}
-
 /** A segment that is stored, whole or, where that is enough, in part. */
 async function readSegment(storage: Storage, wal: NeededWal, segment: string): Promise<StoredStream | undefined> {
   const whole = await readFile(storage, wal, segment);
   const isLast = segment === segmentName(wal.timeline, wal.stopLsn - 1n, wal.segmentBytes);
   if (whole || !isLast || !wal.mayBePartial) return whole;
-  const part = await findPartial(storage, wal, segment);
-  return part === undefined ? undefined : await readFile(storage, wal, part);
+  const { part } = await findSegment(storage, walKey(wal.place, segment), wal.signal);
+  if (!part || part.endLsn < wal.stopLsn) return undefined;
+  return await readFile(storage, wal, part.key.slice(part.key.lastIndexOf("/") + 1));
 }
 
 function missing({ startLsn, stopLsn, timeline, waitMs, clusterName }: NeededWal, name: string): Failure {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { Transform } from "node:stream";
+import { Transform, type TransformCallback } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import {
@@ -16,6 +16,7 @@ import {
 } from "../../postgres/replication/base-backup.ts";
 import type { ServerCompression } from "../../postgres/replication/base-backup-statement.ts";
 import type { ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import type { Keeping } from "./parent/kept-manifest.ts";
 import type { PreparedBackup } from "./prepare-backup.ts";
 import { storeEncoded } from "./store-encoded.ts";
 
@@ -41,13 +42,18 @@ function compressions({ options, workers }: PreparedBackup): (ServerCompression 
   return [{ codec, level: level || 3, workers }, { codec, level: level || 3 }, undefined];
 }
 
-/** Measures and digests a stream on its way. */
-function digesting() {
+/** Digests a stream on its way, and gives it to who keeps it. */
+function digesting(keeping: Keeping | undefined) {
   const hash = createHash("sha256");
+  // Keeping never fails.
+  const pass = async (chunk: Buffer, done: TransformCallback) => {
+    await keeping?.write(chunk);
+    done(null, chunk);
+  };
   const through = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       hash.update(chunk);
-      done(null, chunk);
+      void pass(chunk, done);
     },
   });
   return { through, sha256: () => hash.digest("hex") };
@@ -90,7 +96,7 @@ async function takeArchives(
       },
       async onManifest(content) {
         work.item = "backup_manifest";
-        const { through, sha256 } = digesting();
+        const { through, sha256 } = digesting(prepared.keeping);
         content.on("error", (error) => through.destroy(error));
         through.on("close", () => content.destroy());
         const source = content.pipe(through);

@@ -1,15 +1,9 @@
 // One thing: a physical backup from its command to its manifest; what each step does is in a file of its own.
 import { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import {
-  type BackupPhysicalResult,
-  BackupPhysicalResultSchema,
-} from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
-import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import type { BackupPhysicalResult } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
-import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import {
   type PhysicalContent,
   PhysicalContentSchema,
@@ -24,13 +18,12 @@ import { majorOf } from "../../postgres/majors.ts";
 import type { BackupStart } from "../../postgres/replication/base-backup.ts";
 import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
 import { clearAway } from "../../repository/leavings/clear-away.ts";
-import { recipeName } from "../../repository/layout.ts";
-import { manifestObjects } from "../../repository/manifest-objects.ts";
-import { commitManifest, storeText } from "../../repository/put.ts";
 import { type StoredArchives, storeArchives } from "./archives.ts";
-import { awaitArchivedWal } from "./archived-wal.ts";
+import { awaitWal } from "./await-wal.ts";
+import { commitBackup } from "./commit-backup.ts";
 import { openEmbeddedWal } from "./embedded-wal.ts";
-import { endSegment } from "./end-segment.ts";
+import { takeIncrement } from "./increment/take-increment.ts";
+import { openKeeping } from "./parent/kept-manifest.ts";
 import { type BackupRequest, prepareBackup, type PreparedBackup } from "./prepare-backup.ts";
 import { formatPhysicalRecipe } from "./recipe.ts";
 import { requireStandby } from "./require-standby.ts";
@@ -123,28 +116,14 @@ async function storeWithoutWal(prepared: PreparedBackup): Promise<Pick<StoredBac
 
 /** The archives, and when the server has ended its part, the proof that their WAL is in the repository's archive. */
 async function storeAndAwaitWal(prepared: PreparedBackup): Promise<StoredBackup> {
-  const { request, address, facts, server, options } = prepared;
-  const { signal, onProgress, command } = request;
   const { prepared: taken, archives } = await storeWithoutWal(prepared);
   const endTime = new Date();
   const { start, result, dataBytes: doneBytes } = archives;
-  const { stopLsn } = result;
-  const wait = (item: string) =>
-    onProgress(create(WorkDoneSchema, { phase: "waiting for WAL", item, doneBytes, totalBytes: doneBytes }));
-  wait("");
-  const isEnded = await endSegment(prepared, stopLsn);
-  const archivedWal = await awaitArchivedWal(request.storage, {
-    place: { clusterId: address.clusterId, systemIdentifier: facts.systemIdentifier },
-    clusterName: command.clusterName,
+  const archivedWal = await awaitWal(prepared, {
     timeline: start.timeline,
     startLsn: start.lsn,
-    stopLsn,
-    segmentBytes: server.walSegmentBytes,
-    // One that was promoted since never ends the segment that it left its timeline in.
-    mayBePartial: facts.inRecovery || !isEnded,
-    waitMs: options.walWaitMs,
-    signal,
-    onWait: wait,
+    stopLsn: result.stopLsn,
+    doneBytes,
   });
   return { prepared: taken, archives, archivedWal, endTime };
 }
@@ -201,17 +180,21 @@ function describe(
   });
 }
 
-async function takeBackup(prepared: PreparedBackup): Promise<BackupPhysicalResult> {
-  const { request, address, prefix, facts, recipients, startTime } = prepared;
-  const { command, storage, signal } = request;
+async function takeBackup(given: PreparedBackup): Promise<BackupPhysicalResult> {
+  const { request, address, facts, recipients, startTime } = given;
+  const { clusterId, backupId } = address;
+  const end = { clusterId, backupId, repositoryId: address.repository?.repositoryId ?? "" };
+  await using keeping = openKeeping(request.chainFolder, end, request.log);
+  // Nothing older can be built on by a server's blocks.
+  const prepared = given.server.summarizesWal === undefined ? given : { ...given, keeping };
   const configFiles = await storeConfigFiles(prepared);
   const isEmbedded = prepared.options.given.walEmbedded;
   const { prepared: taken, archives, endTime, ...wal } = await (isEmbedded ? storeWithWal : storeAndAwaitWal)(prepared);
   const { parent } = taken;
   const physical = describe(taken, archives, { ...wal, configFiles });
   const recipe = formatPhysicalRecipe({
-    clusterName: command.clusterName,
-    backupId: address.backupId,
+    clusterName: request.command.clusterName,
+    backupId,
     startTime,
     major: majorOf(facts.serverVersionNum),
     recipients,
@@ -219,52 +202,28 @@ async function takeBackup(prepared: PreparedBackup): Promise<BackupPhysicalResul
     systemIdentifier: facts.systemIdentifier,
     parentFolder: parent?.folder,
   });
-  const recipeObject = await storeText(storage, { prefix, key: recipeName, text: recipe, signal });
-  const manifest = create(BackupManifestSchema, {
-    formatVersion: 1,
-    requiredFeatures: [
-      ...(recipients.length > 0 ? ["age"] : []),
-      ...(isEmbedded ? [] : ["archived-wal"]),
-      ...(isEmbedded ? ["embedded-wal"] : []),
-      ...(parent ? ["incremental"] : []),
-      "physical",
-    ],
-    backupId: address.backupId,
-    kind: parent ? BackupKind.INCREMENTAL : BackupKind.FULL,
-    clusterId: address.clusterId,
-    clusterName: command.clusterName,
-    systemIdentifier: facts.systemIdentifier,
-    serverVersionNum: facts.serverVersionNum,
-    operationId: request.operationId,
-    startTime: timestampFromDate(startTime),
-    endTime: timestampFromDate(endTime),
-    complete: true,
-    tools: [...prepared.codecTools],
-    agentVersion: request.agentVersion,
-    recipe: recipeObject,
-    recipients: [...recipients],
-    content: { case: "physical", value: physical },
-  });
-  const committed = await commitManifest(storage, { prefix, manifest, signal });
-  const stored = manifestObjects(manifest).reduce((sum, { object }) => sum + object.sizeBytes, 0n);
-  return create(BackupPhysicalResultSchema, {
-    manifest,
-    manifestSha256: committed.sha256,
-    storedBytes: stored + BigInt(committed.sizeBytes),
-    facts,
-    recipe,
-  });
+  const features = [
+    ...(recipients.length > 0 ? ["age"] : []),
+    ...(isEmbedded ? [] : ["archived-wal"]),
+    ...(isEmbedded ? ["embedded-wal"] : []),
+    ...(parent ? ["incremental"] : []),
+    "physical",
+  ];
+  const committed = await commitBackup(prepared, { physical, features, recipe, endTime });
+  await keeping.keep();
+  return committed;
 }
 
 /**
  * Takes a physical backup of a cluster into a repository: preflight before a byte is written, the archives, all WAL that
- * they need, the manifest last. An incremental that is asked for and cannot be becomes a full, and says why. Whatever fails, what was stored is removed again. Fails as connections, BASE_BACKUP and
- * the storage do, with CLUSTER_CHANGED, TIMELINE_CHANGED, BACKUP_CHECKSUM_FAILED, or the signal's reason.
+ * they need, the manifest last; of a WAL increment, only its WAL. An incremental that is asked for and cannot be becomes a
+ * full, and says why. Whatever fails, what was stored is removed again. Fails as connections, BASE_BACKUP and the storage
+ * do, with CLUSTER_CHANGED, TIMELINE_CHANGED, BACKUP_CHECKSUM_FAILED, or the signal's reason.
  */
 export async function backupPhysical(request: BackupRequest): Promise<BackupPhysicalResult> {
   const prepared = await prepareBackup(request);
   try {
-    return await takeBackup(prepared);
+    return await (prepared.walParent ? takeIncrement(prepared, prepared.walParent) : takeBackup(prepared));
   } catch (error) {
     const { storage, operationId, onLeaving } = request;
     await clearAway(storage, { prefix: prepared.prefix, operationId, onLeaving });

@@ -16,7 +16,10 @@ import { openReplication, type SystemIdentity } from "../../postgres/replication
 import { claimCluster } from "../../repository/claim-cluster.ts";
 import { backupPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { chooseParent, type IncrementalParent, type ParentRequest } from "./choose-parent.ts";
+import { chooseParent, type IncrementalParent } from "./parent/choose-parent.ts";
+import { chooseWalParent, type WalParent } from "./parent/choose-wal-parent.ts";
+import type { Keeping } from "./parent/kept-manifest.ts";
+import type { ParentRequest, SeenServer } from "./parent/read-parent.ts";
 import { type ConfigFile, readConfigFiles } from "./config-files.ts";
 import { type ResolvedBackupOptions, resolveBackupOptions } from "./options.ts";
 import { readServerFacts, type ServerFacts } from "./server-facts.ts";
@@ -32,6 +35,8 @@ export interface BackupRequest {
   readonly storage: Storage;
   /** What an incremental is to build on; undefined for a full, and where there is nothing. */
   readonly parent: ParentRequest | undefined;
+  /** Folder where clear manifests are kept for incrementals to come. */
+  readonly chainFolder: string;
   readonly signal: AbortSignal;
   readonly onProgress: (work: WorkDone) => void;
   readonly log: (line: string) => void;
@@ -56,8 +61,12 @@ export interface PreparedBackup {
   readonly workers: number;
   readonly codecTools: readonly CodecTool[];
   readonly startTime: Date;
-  /** What an incremental builds on; undefined for a full. */
+  /** What an incremental of blocks builds on; undefined for anything else. */
   readonly parent: IncrementalParent | undefined;
+  /** Where the server's backup_manifest is kept, where incrementals of blocks can build on it. */
+  readonly keeping?: Keeping;
+  /** What a WAL increment goes on from; undefined for anything else. */
+  readonly walParent: WalParent | undefined;
   /** Why what was asked for as an incremental becomes a full; empty otherwise. */
   readonly fullReason: string;
 }
@@ -89,6 +98,17 @@ async function requireReplication(
   return seen;
 }
 
+/** What is asked for as an incremental, in its way, or why it is a full. */
+async function chooseWay(
+  { command, parent, chainFolder }: BackupRequest,
+  { isByWal, seen }: { isByWal: boolean; seen: SeenServer },
+): Promise<Pick<PreparedBackup, "parent" | "walParent" | "fullReason">> {
+  const none = { parent: undefined, walParent: undefined, fullReason: "" };
+  if (!command.incremental) return none;
+  if (command.fullReason !== "") return { ...none, fullReason: command.fullReason };
+  return { ...none, ...(await (isByWal ? chooseWalParent(parent, seen) : chooseParent(parent, seen, chainFolder))) };
+}
+
 /** All WAL has to be somewhere: in the backup, or in an archive beside it, where RECOVER.txt can name it. */
 function requireWalPlace(
   { clusterName, walRepository, backup }: BackupPhysicalCommand,
@@ -113,10 +133,9 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
   const options = resolveBackupOptions(command.options ?? create(BaseBackupOptionsSchema), address.backupId);
   const startTime = new Date();
   request.onProgress(create(WorkDoneSchema, { phase: "preflight" }));
-  if (command.incremental && options.given.method === IncrementalMethod.WAL)
-    fail("NOT_SUPPORTED", "this version takes no incremental backups by archived WAL", {
-      hint: "take a full one: --kind full",
-    });
+  const isByWal = command.incremental && options.given.method === IncrementalMethod.WAL;
+  if (isByWal && options.given.walEmbedded)
+    fail("INVALID_FIELD", "an incremental by archived WAL leaves its WAL in the archive");
   requireWalPlace(command, options);
 
   const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
@@ -133,14 +152,16 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
   const configFiles = await readConfigFiles(connection, server.dataDirectory);
   const { timeline } = await requireReplication(endpoint, facts, signal);
   const major = majorOf(facts.serverVersionNum);
-  if (command.incremental && server.summarizesWal === undefined)
-    fail("NOT_SUPPORTED", `PostgreSQL ${major} takes no incremental backups; 17 and newer do`, {
-      hint: "take a full one: --kind full",
+  if (command.incremental && !isByWal && server.summarizesWal === undefined)
+    fail("NOT_SUPPORTED", `PostgreSQL ${major} takes no incremental backups of blocks; 17 and newer do`, {
+      hint: "take it by archived WAL: --method wal, or a full one: --kind full",
     });
-  const chosen = command.incremental
-    ? await chooseParent(request.parent, { facts, server, timeline, signal })
-    : { fullReason: "" };
-  if (chosen.parent === undefined && chosen.fullReason) log(`a full backup instead: ${chosen.fullReason}`);
+  if (isByWal && facts.inRecovery)
+    fail("NOT_SUPPORTED", "a standby can mark no restore point, which an incremental by archived WAL ends with", {
+      hint: "take a full one of it: --kind full; or the incremental of its primary",
+    });
+  const chosen = await chooseWay(request, { isByWal, seen: { facts, server, timeline, signal } });
+  if (chosen.fullReason) log(`a full backup instead: ${chosen.fullReason}`);
   const recipients = address.repository?.recipients ?? [];
   const codecTools = await readCodecTools({ codec: options.codec, recipients }, signal);
   await checkRoom(request, facts);
@@ -167,7 +188,6 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     workers: facts.isLocal ? Math.max(availableParallelism(), 2) : 2,
     codecTools,
     startTime,
-    parent: chosen.parent,
-    fullReason: chosen.parent === undefined ? chosen.fullReason : "",
+    ...chosen,
   };
 }

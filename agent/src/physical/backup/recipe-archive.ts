@@ -57,12 +57,15 @@ ${hereDocument("  cat", script)}
 } > "$PGDATA/fetch_wal.bash"`;
 }
 
-/** The commands that add how far the server recovers, and from where. */
-export const archiveSettings = `QUOTE="'"
+/**
+ * The commands that add how far the server recovers, and from where; `target` is where that is when nothing is said, as a
+ * line of its configuration.
+ */
+export const archiveSettings = (target: string) => `QUOTE="'"
 {
   echo "restore_command = 'bash fetch_wal.bash %f %p'"
   case "\${RECOVER_TO:-}" in
-    "") printf '%s\\n' "recovery_target = 'immediate'" "recovery_target_timeline = 'current'" ;;
+    "") printf '%s\\n' "${target}" "recovery_target_timeline = 'current'" ;;
     latest) echo "recovery_target_timeline = 'latest'" ;;
     *) printf '%s\\n' "recovery_target_time = '\${RECOVER_TO//$QUOTE/$QUOTE$QUOTE}'" "recovery_target_timeline = 'latest'" ;;
   esac

@@ -230,7 +230,7 @@ function recoveryStep({ physical }: PhysicalRecipeFacts): string {
 rm -f "$PGDATA/standby.signal"
 sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
 ${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', physical.wal ? `${settings}\n${settingsOfEmbedded(physical)}` : settings)}
-${physical.wal ? "" : `${archiveSettings}\n`}: > "$PGDATA/recovery.signal"
+${physical.wal ? "" : `${archiveSettings("recovery_target = 'immediate'")}\n`}: > "$PGDATA/recovery.signal"
 chmod 700 "$PGDATA"`;
 }
 

@@ -9,6 +9,7 @@ import { freeBytesOf } from "../../host/space.ts";
 import { type BackupToRestore, type Chain, openRestoreChain } from "./chain.ts";
 import { chooseOwner, nearestFolder } from "./owner.ts";
 import { type Recovery, recoverySettings } from "./settings/recovery-settings.ts";
+import type { ScratchServer } from "./settings/scratch-settings.ts";
 import { findServerPrograms, type ServerPrograms } from "./server-programs.ts";
 import { listContent, readPidOf } from "./staging.ts";
 
@@ -19,6 +20,8 @@ export interface PhysicalRestore {
   readonly backups: readonly BackupToRestore[];
   /** Command by which the server fetches archived WAL (%f and %p as PostgreSQL puts them); undefined: none is archived. */
   readonly restoreCommand: string | undefined;
+  /** Where the server is for this agent alone. */
+  readonly scratch?: ScratchServer | undefined;
   readonly operationId: string;
   readonly signal: AbortSignal;
 }
@@ -52,6 +55,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     target: command.target ?? fail("INVALID_FIELD", "the command has no target"),
     backupTimeline: content.timeline,
     restoreCommand,
+    isWatched: command.start,
   };
   const tablespaces = placeTablespaces(command, content.tablespaces);
   let owner: OsUser | undefined;

@@ -32,7 +32,11 @@ function describeStart(action: RecoveryAction): string {
 
 /** Says what a physical restore would do and whether it would be refused; changes nothing. */
 export async function planPhysical(restore: PhysicalRestore): Promise<PlanPhysicalResult> {
-  const ground = await inspectRestore(restore);
+  return describeGround(restore, await inspectRestore(restore));
+}
+
+/** What was looked at for a physical restore, and the steps of it, as the answer to a plan. */
+export function describeGround(restore: PhysicalRestore, ground: RestoreGround): PlanPhysicalResult {
   return create(PlanPhysicalResultSchema, {
     items: ground.items.map(toCheckItem),
     steps: describeSteps(restore, ground),

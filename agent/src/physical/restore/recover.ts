@@ -25,11 +25,20 @@ export interface RecoveryToRun {
   readonly place: ServerPlace;
   readonly action: RecoveryAction;
   readonly restoreCommand: string;
+  /** How the server says that it has come to its target, where no position tells; undefined where one does. */
+  readonly stopsAt: StopNote | undefined;
   /** Position that has to be reached at least; undefined is not checked. */
   readonly expectedEnd: bigint | undefined;
   readonly onWait: (lsn: string) => void;
   /** Called once recovery has ended for good, before the server reads its configuration again. */
   readonly onRecovered: () => Promise<void>;
+}
+
+/** What a server writes into its log at a target. */
+export interface StopNote {
+  /** The target, for messages. */
+  readonly what: string;
+  readonly line: RegExp;
 }
 
 /** What the server says once recovery is over. */
@@ -45,6 +54,23 @@ interface Access {
   readonly endpoint: ResolvedEndpoint;
   /** Takes the line out again and has the server read its files once more. */
   close(connection: PostgresConnection | undefined): Promise<void>;
+}
+
+/** A restored server by its socket in that folder, as the role that the agent's user is let in as. */
+export function socketEndpoint(folder: string, port: number): ResolvedEndpoint {
+  return {
+    host: folder,
+    hostAddress: undefined,
+    port,
+    user: roles[0] ?? "",
+    maintenanceDatabase: "postgres",
+    sslMode: "disable",
+    sslRootCert: undefined,
+    sslCert: undefined,
+    sslKey: undefined,
+    passwordFor: () => undefined,
+    passwordFileProblem: undefined,
+  };
 }
 
 /**
@@ -64,19 +90,7 @@ async function openAccess(place: ServerPlace): Promise<Access> {
     return fail("SERVER_NOT_STARTED", `the server in ${data} listens on no socket that it could be asked by`, {
       hint: "restore without --start, and start it by hand",
     });
-  const endpoint: ResolvedEndpoint = {
-    host,
-    hostAddress: undefined,
-    port: Number(await readSetting(place, "port")),
-    user: roles[0] ?? "",
-    maintenanceDatabase: "postgres",
-    sslMode: "disable",
-    sslRootCert: undefined,
-    sslCert: undefined,
-    sslKey: undefined,
-    passwordFor: () => undefined,
-    passwordFileProblem: undefined,
-  };
+  const endpoint = socketEndpoint(host, Number(await readSetting(place, "port")));
   return {
     endpoint,
     async close(connection) {
@@ -132,12 +146,21 @@ async function requireQuiet(connection: PostgresConnection, restoreCommand: stri
   }
 }
 
+/** A transaction or a restore point is at no position that was known beforehand: the server's log tells. */
+async function requireStopped({ data }: ServerPlace, stopsAt: StopNote | undefined): Promise<void> {
+  if (!stopsAt || stopsAt.line.test(await readServerLog(data))) return;
+  fail(
+    "RECOVERY_TARGET_UNREACHABLE",
+    `recovery is over, and the server did not say that it stopped at ${stopsAt.what}`,
+  );
+}
+
 /**
  * Starts a restored server and waits until it is where it was to recover to. Fails with SERVER_NOT_STARTED or
  * RECOVERY_TARGET_UNREACHABLE, which say what the server said; then it may still run.
  */
 export async function recover(request: RecoveryToRun): Promise<Recovered> {
-  const { place, action, restoreCommand, expectedEnd, onWait, onRecovered } = request;
+  const { place, action, restoreCommand, stopsAt, expectedEnd, onWait, onRecovered } = request;
   const access = await openAccess(place);
   await startServer(place);
   const { endpoint } = access;
@@ -156,6 +179,7 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       await requireQuiet(connection, restoreCommand);
       const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
       requireReached(endLsn, expectedEnd);
+      await requireStopped(place, stopsAt);
       if (!seen.in_recovery) await onRecovered();
       await access.close(connection);
       return {
@@ -181,6 +205,7 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
   await access.close(undefined);
   const { endLsn, timeline } = await readControl(place);
   requireReached(endLsn, expectedEnd);
+  await requireStopped(place, stopsAt);
   return { started: true, endLsn, timeline, address: "" };
 }
 

@@ -12,10 +12,11 @@ import { runProgram } from "../../host/run.ts";
 import { writeConfiguration, writeRecovered, writeRecovery } from "./settings/configuration.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
 import { recover } from "./recover.ts";
-import { recoverySettings } from "./settings/recovery-settings.ts";
+import { recoverySettings, stopNote } from "./settings/recovery-settings.ts";
 import { type ServerPlace, stopServer } from "./server.ts";
 import { serverProgram, type ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
+import { scratchSettings, writeScratchAccess } from "./settings/scratch-settings.ts";
 import { putIntoPlace } from "./place.ts";
 import { forgetRecovered, settlePhysical } from "./settle.ts";
 import { stageBackup } from "./stage-backup.ts";
@@ -113,7 +114,10 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     });
     const warnings = await writeConfiguration(chain.newest, { data: staged.data, staging, unpacking });
     const stagedPlace: ServerPlace = { data: staged.data, programs, user: owner, signal };
-    const extra = await findExtraSettings(stagedPlace, command.port, warnings);
+    const extra = restore.scratch
+      ? scratchSettings(restore.scratch, chain.major)
+      : await findExtraSettings(stagedPlace, command.port, warnings);
+    if (restore.scratch) await writeScratchAccess(staged.data, owner, signal);
     await writeRecovery(staged.data, { recovery, extra, user: owner });
     say("syncing", "");
     const sync = {
@@ -142,6 +146,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
         place,
         action: recovery.target.action,
         restoreCommand,
+        stopsAt: stopNote(recovery.target),
         expectedEnd: command.expectedEndLsn === "" ? undefined : parseLsn(command.expectedEndLsn),
         onWait: (lsn) => say("recovering", lsn),
         onRecovered: () => writeRecovered(dataDirectory, { extra, user: owner }),

@@ -19,7 +19,8 @@ export interface LostRestore {
   readonly signal: AbortSignal;
 }
 
-async function stopIn(dataDirectory: string, signal: AbortSignal): Promise<void> {
+/** Stops the server that runs in a data directory, where one does. Fails where its programs are not here any more. */
+export async function stopServerIn(dataDirectory: string, signal: AbortSignal): Promise<void> {
   const major = await readMajor(dataDirectory);
   if ((await readPidOf(dataDirectory)) === undefined || major === undefined) return;
   const user = await chooseOwner(dataDirectory, signal);
@@ -46,7 +47,7 @@ export async function settlePhysical({
   }
   const ended: Marker = noted ? { ...marker, state: "done" } : marker;
   if (ended.state === "placing" && (marker.keptAs === "" || (await isMoved(marker))))
-    await stopIn(dataDirectory, signal);
+    await stopServerIn(dataDirectory, signal);
   return { outcome: noted, removed: await takeBack(staging, ended) };
 }
 

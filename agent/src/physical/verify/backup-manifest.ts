@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { fail } from "@coppice/proto/kit/failure";
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "../../postgres/wal/crc32c.ts";
 
 /** A file as PostgreSQL's backup_manifest lists it. */
 export interface ManifestFile {
@@ -21,6 +21,8 @@ export interface Digest {
 export interface ParsedBackupManifest {
   /** By path relative to the data directory, a tablespace's files below pg_tblspc/<oid>/. */
   readonly files: Map<string, ManifestFile>;
+  /** Of the server; PostgreSQL before 17 does not say it. */
+  readonly systemIdentifier: string | undefined;
   readonly walRanges: readonly { readonly timeline: number; readonly startLsn: string; readonly endLsn: string }[];
 }
 
@@ -66,7 +68,9 @@ export function parseBackupManifest(bytes: Buffer): ParsedBackupManifest {
     startLsn: range["Start-LSN"],
     endLsn: range["End-LSN"],
   }));
-  return { files: new Map(files), walRanges };
+  // A number with more digits than JSON's numbers keep.
+  const systemIdentifier = /"System-Identifier":\s*(\d+)/.exec(bytes.subarray(0, 200).toString("latin1"))?.[1];
+  return { files: new Map(files), systemIdentifier, walRanges };
 }
 
 /** The manifest's digests by their names there; undefined for one that this version does not know. */

@@ -71,13 +71,14 @@ async function checkDatabases(connection: PostgresConnection): Promise<Item[]> {
   const forbidden = await connection.query<{ name: string }>(
     "select datname as name from pg_database where not datallowconn and datname <> 'template0' order by 1",
   );
-  return forbidden.map(({ name }) =>
-    mendable(
+  return forbidden.map(({ name }) => ({
+    ...mendable(
       "databases",
       `the database ${JSON.stringify(name)} forbids connections: it cannot be dumped, and a backup without excluding it by name is incomplete`,
       { statements: [`ALTER DATABASE ${quoteIdentifier(name)} ALLOW_CONNECTIONS true;`] },
     ),
-  );
+    database: name,
+  }));
 }
 
 /** All that a connected cluster is looked at for. */
@@ -142,8 +143,8 @@ const isSame = (a: Item, b: Item) => a.name === b.name && a.fix === b.fix;
 const toMessage = ({ statements, ...item }: Item) => ({ ...item, statements: [...statements] });
 const toMessages = (items: readonly Item[]) => items.map((item) => create(CheckItemSchema, toMessage(item)));
 
-function contents({ message, fix, statements, note }: Unreadable): Item {
-  return statements.length > 0
-    ? mendable("contents", message, { statements, note })
-    : warning("contents", message, fix);
+function contents({ database, message, fix, statements, note }: Unreadable): Item {
+  const item =
+    statements.length > 0 ? mendable("contents", message, { statements, note }) : warning("contents", message, fix);
+  return { ...item, database };
 }

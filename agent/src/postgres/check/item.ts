@@ -9,9 +9,11 @@ export interface Item {
   readonly fix: string;
   readonly statements: readonly string[];
   readonly needsRestart: boolean;
+  /** Database whose dump fails because of it; empty where it is about something else. */
+  readonly database: string;
 }
 
-const nothing = { fix: "", statements: [], needsRestart: false };
+const nothing = { fix: "", statements: [], needsRestart: false, database: "" };
 
 /** As it should be. */
 export const ok = (name: string, message: string): Item => ({ name, status: CheckStatus.OK, message, ...nothing });

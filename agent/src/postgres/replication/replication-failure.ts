@@ -69,7 +69,7 @@ function slotInvalidated(error: DatabaseError, slot: string): [Reason, string, s
   return [
     "SLOT_INVALIDATED",
     said(error),
-    `run SELECT pg_drop_replication_slot('${slot}'), make it again and take a full backup; raise max_slot_wal_keep_size so that it lasts longer`,
+    `the slot ${slot} is made anew by itself; take a full backup at once, and raise max_slot_wal_keep_size so that it lasts longer`,
   ];
 }
 
@@ -113,7 +113,7 @@ function explain(error: DatabaseError, endpoint: ResolvedEndpoint, asked: Asked,
     return [
       "WAL_REMOVED",
       error.message,
-      "the WAL from there on is a gap: take a full backup, and stream with a slot (or a larger wal_keep_size) from then on",
+      "the WAL from there on is a gap: take a full backup at once, and raise max_slot_wal_keep_size so that the slot keeps WAL for longer",
     ] as const;
   // Before 18 a slot that was given up is accepted, and has no position any more.
   if (asked === "stream-of-empty-slot" && error.code === sqlState.undefinedFile) return slotInvalidated(error, slot);

@@ -22,6 +22,8 @@ export interface Survey {
   readonly backups: readonly SurveyedBackup[];
   /** How many objects no Coppice has made, and some of their keys. */
   readonly foreign: { readonly objects: number; readonly keys: readonly string[] };
+  /** Folders directly in it that hold clusters: repositories by themselves. */
+  readonly within: readonly string[];
 }
 
 const shownForeignKeys = 20;
@@ -30,6 +32,7 @@ const shownForeignKeys = 20;
 export async function surveyRepository(storage: Storage, signal: AbortSignal): Promise<Survey> {
   const clusterIds: string[] = [];
   const backups = new Map<string, Mutable<SurveyedBackup> & { objects: ListedObject[]; marks: string[] }>();
+  const within = new Set<string>();
   const foreign = { objects: 0, keys: [] as string[] };
   for await (const object of storage.list("", signal)) {
     const owner = parseObjectOwner(object.key);
@@ -49,16 +52,26 @@ export async function surveyRepository(storage: Storage, signal: AbortSignal): P
       }
       case "probe":
       case "wal":
+      case "walAnchor":
+      case "walClaim":
         // What is stored of WAL is committed by itself: nothing of it is ever leavings.
         break;
-      case "foreign":
+      case "foreign": {
+        const [folder = "", ...rest] = object.key.split("/");
+        if (parseObjectOwner(rest.join("/")).is === "clusterFile") within.add(folder);
         foreign.objects++;
         if (foreign.keys.length < shownForeignKeys) foreign.keys.push(object.key);
         break;
+      }
     }
   }
   const byFolder = (one: SurveyedBackup, two: SurveyedBackup) => (one.folder < two.folder ? -1 : 1);
-  return { clusterIds: clusterIds.toSorted(), backups: [...backups.values()].toSorted(byFolder), foreign };
+  return {
+    clusterIds: clusterIds.toSorted(),
+    backups: [...backups.values()].toSorted(byFolder),
+    foreign,
+    within: [...within].toSorted(),
+  };
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

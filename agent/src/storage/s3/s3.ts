@@ -51,12 +51,14 @@ export async function openS3(
 
   return {
     name: bucket.name,
-    capabilities: { putIfAbsent: conditionalPut, freeBytes: false, countsDeleted: false },
+    capabilities: { putIfAbsent: conditionalPut, freeBytes: false, countsDeleted: false, keepsDigests: true },
     put: (key, body, options) => putObject(putter, key, body, options),
     get: (key, { signal: by, range }) => getObject(bucket, key, range, by),
     async stat(key, by) {
       const found = await statObject(bucket, key, by);
-      return found && { sizeBytes: found.sizeBytes };
+      if (found === undefined) return undefined;
+      const { sizeBytes, contentSha256 } = found;
+      return { sizeBytes, ...(contentSha256 === undefined ? {} : { contentSha256 }) };
     },
     list: (prefix, by) => listObjects(bucket, prefix, by),
     deleteMany: (keys, by) => deleteObjects(bucket, keys, by),

@@ -67,6 +67,7 @@ export function makeSftpStorage(parts: SftpStorageParts): Omit<Storage, typeof S
       putIfAbsent: extensions.has("hardlink@openssh.com"),
       freeBytes: extensions.has("statvfs@openssh.com"),
       countsDeleted: true,
+      keepsDigests: false,
     },
     put: (key, body, options) =>
       putBySftp({ operationId, key, body, options, reach: (signal) => placeFor("write", signal) }),

@@ -5,6 +5,7 @@ import { isFailure } from "@coppice/proto/kit/failure";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { requireClusterFile } from "../../repository/cluster-file.ts";
 import { walKey, type WalPlace, walPrefix } from "../../repository/layout.ts";
+import { findSegment } from "../../repository/wal/find-segment.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { chunkSize, decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
 
@@ -78,12 +79,10 @@ async function findStored(storage: Storage, key: string, signal: AbortSignal) {
   } catch (error) {
     if (!isFailure(error, "OBJECT_MISSING")) throw error;
   }
-  // A name of 24 digits is a segment's; where each part ends is written so that the order of names is that of positions.
+  // A name of 24 digits is a segment's.
   if (!/\/[0-9A-F]{24}$/.test(key)) return undefined;
-  const parts: string[] = [];
-  for await (const object of storage.list(`${key}.partial.`, signal)) parts.push(object.key);
-  const longest = parts.toSorted().at(-1);
-  return longest === undefined ? undefined : await storage.get(longest, { signal });
+  const { part } = await findSegment(storage, key, signal);
+  return part && (await storage.get(part.key, { signal }));
 }
 
 /** A place without any WAL is not the archive: a disk is not mounted, for example. */

@@ -50,8 +50,11 @@ export function quoteWord(word: string): string {
   return `'${word.replaceAll("'", "'\\''").replaceAll("%", "%%")}'`;
 }
 
-/** coppice-wal of the same installation, bin/coppice-wal beside lib/coppice/coppice-agent/main.js; or of the same sources. */
-async function findShim(): Promise<string> {
+/**
+ * Path of coppice-wal of the same installation, bin/coppice-wal beside lib/coppice/coppice-agent/main.js; or of the same
+ * sources. Fails with PROGRAM_MISSING.
+ */
+export async function findShim(): Promise<string> {
   const installed = join(dirname(process.argv[1] ?? ""), "../../../bin/coppice-wal");
   const source = join(import.meta.dirname, "../../../../deploy/debian/coppice-wal");
   for (const path of [installed, source]) {

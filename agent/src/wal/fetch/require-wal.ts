@@ -1,7 +1,8 @@
 import { fail } from "@coppice/proto/kit/failure";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { parseWalFile, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
+import { findSegment } from "../../repository/wal/find-segment.ts";
 import type { Storage } from "../../storage/storage.ts";
 
 /** WAL that has to be there. */
@@ -37,11 +38,9 @@ async function reachOf(storage: Storage, wal: RequiredWal, startLsn: bigint): Pr
   let reached = startLsn;
   for (const timeline of timelines) {
     const name = segmentName(timeline, startLsn, segmentBytes);
-    for await (const { key } of storage.list(walKey(place, name), signal)) {
-      const file = parseWalFile(key.slice(key.lastIndexOf("/") + 1), segmentBytes);
-      if (file?.kind === "segment") return startLsn + segmentBytes;
-      if (file?.kind === "partial" && file.endLsn !== undefined && file.endLsn > reached) reached = file.endLsn;
-    }
+    const { isWhole, part } = await findSegment(storage, walKey(place, name), signal);
+    if (isWhole) return startLsn + segmentBytes;
+    if (part && part.endLsn > reached) reached = part.endLsn;
   }
   return reached;
 }

@@ -7,27 +7,34 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { type Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
-import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
+import { type Ancestor, parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { historyName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { historyName, partialName, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { Logger } from "pino";
 import type { ByteBudget } from "../../budget.ts";
 import { type ClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
-import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import {
+  openReplication,
+  type ReplicationConnection,
+  type SystemIdentity,
+} from "../../postgres/replication/open-replication.ts";
 import { isShared, requireSharedMark } from "../../repository/shared-mark.ts";
 import { storageAccess } from "../../repository/storage-access.ts";
 import { openStorage } from "../../storage/open.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { type AnchorShelf, openAnchorShelf } from "../anchors/anchor-shelf.ts";
 import { type ArchiveIndex, openArchiveIndex } from "../store/archive-index.ts";
 import { listExtents } from "../store/list-extents.ts";
 import { checkSegmentHeader } from "../store/segment-header.ts";
 import { storeWal } from "../store/store-wal.ts";
 import { readableOf } from "../store/wal-codec.ts";
-import { chooseStart, type FormerTimeline, type StreamStart } from "./choose-start.ts";
-import { type Ledger, openLedger } from "./ledger.ts";
+import { type ArchivedStart, chooseStart, type StreamStart } from "./choose-start.ts";
+import { type Anchor, type Ledger, openLedger } from "./ledger.ts";
 import { type ReceivedWal, receiveTimeline } from "./receive.ts";
 import { parseSizeSetting } from "./size-setting.ts";
+import { toSpoolFailure } from "./spool-failure.ts";
+import { slotOf } from "./slot-name.ts";
 import { watchServer } from "./watch-server.ts";
 
 /** What archiving of one cluster's WAL is run with. */
@@ -49,6 +56,8 @@ export interface RunningArchive {
   report(): WalReport | undefined;
   acknowledge(number: bigint): void;
   repeat(): void;
+  /** Has the server give nothing to it any more, once it has ended for good; at most for half a minute. */
+  withdraw?(): Promise<void>;
   /** Settles when it has ended after an abort. */
   readonly ended: Promise<void>;
 }
@@ -73,9 +82,15 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
     const password = options.secret(archive.connection?.passwordSecret ?? "");
     return await resolveEndpoint(archive.connection?.endpoint, password, options.clientFiles);
   };
-  const slot = archive.settings?.slot || `coppice_${archive.clusterId.toLowerCase().replace(/[^a-z0-9_]/g, "_")}`;
-  const turn: Turn = { ...options, ledger, slot, endpoint, isFallingBack: false, ...untroubled };
-  const watching = watchServer({ endpoint, slot, ledger, log, systemIdentifier: archive.systemIdentifier }, signal);
+  const slot = slotOf(archive);
+  const anchors = openAnchorShelf(log);
+  const turn: Turn = { ...options, ledger, anchors, slot, endpoint, isFallingBack: false, ...untroubled };
+  const onAnchor = (anchor: Anchor) => {
+    ledger.addAnchor(anchor);
+    turn.anchors.offer(anchor);
+  };
+  const { systemIdentifier } = archive;
+  const watching = watchServer({ endpoint, slot, ledger, onAnchor, log, systemIdentifier }, signal);
   return {
     report: () => ledger.report(),
     acknowledge: (number) => ledger.acknowledge(number),
@@ -86,6 +101,7 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
 
 interface Turn extends ArchiveOptions {
   readonly ledger: Ledger;
+  readonly anchors: AnchorShelf;
   readonly slot: string;
   readonly endpoint: () => ReturnType<typeof resolveEndpoint>;
   /** What follows the archive's end is gone from the server: go on with what its slot still has. */
@@ -101,16 +117,16 @@ function tell(turn: Turn, trouble: Partial<Pick<Turn, "streamTrouble" | "storeTr
 
 async function keepArchiving(turn: Turn): Promise<void> {
   const { signal, ledger, log, archive, folder } = turn;
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await using index = await openArchiveIndex(join(folder, "index"));
-  for (const extent of index.extents) ledger.addRun(extent);
   for (let attempt = 0; !signal.aborted; attempt++) {
     const startedMs = performance.now();
     try {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await using index = await openArchiveIndex(join(folder, "index"));
+      for (const extent of index.extents) ledger.addRun(extent);
       await archiveOnce(turn, index);
     } catch (error) {
       if (signal.aborted) return;
-      const failure = toFailure(error);
+      const failure = toFailure(toSpoolFailure(error, folder));
       turn.isFallingBack = isFailure(error, "WAL_REMOVED");
       tell(turn, { streamTrouble: failure });
       const cause = failure.reason === "INTERNAL" ? { err: error } : {};
@@ -132,6 +148,8 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
   const access = storageAccess(target, { ...turn, operationId: archive.clusterId });
   await using storage = await openStorage(location, access);
   if (isShared(target)) await requireSharedMark(storage, target, signal);
+  let reach: bigint | undefined;
+  await using _anchors = turn.anchors.keepIn({ use: (work) => work(storage), reach: () => reach }, archive, signal);
   await using replication = await openReplication(await turn.endpoint(), { signal });
   const identity = await replication.identify();
   if (identity.systemIdentifier !== archive.systemIdentifier)
@@ -145,10 +163,15 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
     await index.addFound(await listExtents(storage, { place: archive, segmentBytes, signal }));
     for (const extent of index.extents) ledger.addRun(extent);
   }
+  await requireNotSetBack(replication, identity, index);
   const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes });
   const former = await storeHistory(replication, identity.timeline, { turn, storage, index });
   const held = await ensureSlot(replication, turn);
-  const known = turn.isFallingBack ? undefined : chooseStart(index.extents, { ...identity, former, segmentBytes });
+  const { timeline: present } = identity;
+  const known = turn.isFallingBack
+    ? undefined
+    : chooseStart(index.extents, { timeline: present, former, segmentBytes, heldLsn: held.lsn });
+  let archived = known && archivedAt(index, known, segmentBytes);
   let start: StreamStart = known ?? { ...held, lsn: segmentStart(held.lsn, segmentBytes) };
   const spool = join(turn.folder, "spool");
   await rm(spool, { recursive: true, force: true });
@@ -158,6 +181,7 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
     const { timeline, lsn } = start;
     log.info({ cluster: archive.clusterName, timeline, lsn: formatLsn(lsn) }, "WAL is received");
     ledger.stand({ timeline });
+    if (!archived) reach = lsn;
     const next = await receiveTimeline(replication, {
       slot,
       timeline,
@@ -165,23 +189,53 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       segmentBytes,
       folder: spool,
       maxAgeMs: settings?.maxAge ? durationMs(settings.maxAge) : defaultMaxAgeMs,
+      archived,
       signal,
       store,
       onReceived: (receivedLsn) => ledger.stand({ receivedLsn }),
       onStored: (storedLsn) => {
         turn.isFallingBack = false;
+        archived = undefined;
+        reach = storedLsn;
         ledger.stand({ storedLsn });
         tell(turn, untroubled);
       },
       onKeepalive: ({ serverLsn, serverTime }) => {
         ledger.stand({ serverLsn, serverTime });
-        // A gap stays declared until there is WAL behind it.
-        if (!turn.isFallingBack && turn.streamTrouble) tell(turn, { streamTrouble: undefined });
+        // A gap stays declared until there is WAL behind it, and another server until it has proved to be none.
+        if (!turn.isFallingBack && !archived && turn.streamTrouble) tell(turn, { streamTrouble: undefined });
       },
     });
     await storeHistory(replication, next.nextTimeline, { turn, storage, index });
+    archived = undefined;
     start = { timeline: next.nextTimeline, lsn: segmentStart(next.nextLsn, segmentBytes) };
   }
+}
+
+/**
+ * A server whose WAL ends before what is archived of it did not write that: it would write other WAL to the same
+ * positions. A standby comes to it again, when it was started anew. Fails with WAL_FOREIGN.
+ */
+async function requireNotSetBack(
+  replication: ReplicationConnection,
+  { timeline, lsn }: SystemIdentity,
+  index: ArchiveIndex,
+): Promise<void> {
+  const last = index.extents.findLast((extent) => extent.timeline === timeline);
+  if (last === undefined || last.endLsn <= lsn || (await replication.show("in_hot_standby")) === "on") return;
+  const [is, was] = [formatLsn(lsn), formatLsn(last.endLsn)];
+  fail("WAL_FOREIGN", `the server's timeline ${timeline} ends at ${is}, and is archived up to ${was}`, {
+    hint: "it is a copy of the server that was archived, or was set back: archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote()",
+  });
+}
+
+/** What the last that is archived has to be when it comes once more; undefined where that is not known here. */
+function archivedAt(index: ArchiveIndex, { timeline, lsn, archivedLsn }: ArchivedStart, segmentBytes: bigint) {
+  if (archivedLsn <= lsn) return undefined;
+  const isWhole = archivedLsn === lsn + segmentBytes;
+  const name = isWhole ? segmentName(timeline, lsn, segmentBytes) : partialName(timeline, archivedLsn, segmentBytes);
+  const sha256 = index.digestOf(name);
+  return sha256 === undefined ? undefined : { endLsn: archivedLsn, sha256 };
 }
 
 /** Where the slot holds the server's WAL; one that is missing is made, one that was given up made anew. */
@@ -209,7 +263,7 @@ async function storeHistory(
   replication: ReplicationConnection,
   timeline: number,
   { turn, storage, index }: Stores,
-): Promise<readonly FormerTimeline[]> {
+): Promise<readonly Ancestor[]> {
   if (timeline === 1) return [];
   const { content } = await replication.timelineHistory(timeline);
   const name = historyName(timeline);
@@ -259,7 +313,7 @@ async function storeUntilDone(
       return;
     } catch (error) {
       signal.throwIfAborted();
-      const trouble = toFailure(error);
+      const trouble = toFailure(toSpoolFailure(error, turn.folder));
       tell(turn, { storeTrouble: trouble });
       if (attempt === 0)
         log.warn(

@@ -1,9 +1,8 @@
+import { coverage } from "@coppice/proto/kit/recovery/reach";
 import type { Ancestor } from "@coppice/proto/kit/recovery/timeline-history";
+import { pieceAt, timelinePath } from "@coppice/proto/kit/recovery/timeline-path";
 import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { WalExtent } from "../store/extent.ts";
-
-/** A timeline that the server came through, and where it left it. */
-export type FormerTimeline = Pick<Ancestor, "timeline" | "endLsn">;
 
 /** Where a stream begins. */
 export interface StreamStart {
@@ -11,27 +10,37 @@ export interface StreamStart {
   readonly lsn: bigint;
 }
 
+/** Where a stream begins, and the end of what is archived there, which comes again if it lies behind the beginning. */
+export interface ArchivedStart extends StreamStart {
+  readonly archivedLsn: bigint;
+}
+
+/** What of a server's path decides where to go on. */
+export interface StartOptions {
+  readonly timeline: number;
+  readonly former: readonly Ancestor[];
+  readonly segmentBytes: bigint;
+  /** The slot keeps everything from there on. */
+  readonly heldLsn: bigint;
+}
+
 /**
  * Where what is archived goes on along the server's own timelines, at the beginning of a segment; undefined when nothing
- * of them is archived.
+ * of them is archived that the slot's position follows. Several segments are stored at once, so behind a hole there may
+ * be more: what the slot still holds is not left out. A slot that does not begin right there may be another server's: then what
+ * was archived last comes once more, to be compared.
  */
 export function chooseStart(
   extents: readonly WalExtent[],
-  { timeline, former, segmentBytes }: { timeline: number; former: readonly FormerTimeline[]; segmentBytes: bigint },
-): StreamStart | undefined {
-  let next = timeline;
-  const path = [...former, { timeline, endLsn: undefined }];
-  for (const { timeline: on, endLsn: limit } of path.toReversed()) {
-    const last = extents.findLast(
-      (extent) => extent.timeline === on && extent.endLsn > extent.startLsn && (!limit || extent.startLsn < limit),
-    );
-    if (last) {
-      const isWhole = limit !== undefined && last.endLsn >= limit;
-      return isWhole
-        ? { timeline: next, lsn: segmentStart(limit, segmentBytes) }
-        : { timeline: on, lsn: segmentStart(last.endLsn, segmentBytes) };
-    }
-    next = on;
-  }
-  return undefined;
+  { timeline, former, segmentBytes, heldLsn }: StartOptions,
+): ArchivedStart | undefined {
+  const path = timelinePath([{ timeline, ancestors: former }], timeline);
+  const own = { repository: "", systemIdentifier: "" };
+  const known = { systemIdentifier: "", segmentBytes, extents: extents.map((extent) => ({ ...extent, ...own })) };
+  const archivedLsn = coverage(known, path, "").findLast(({ startLsn }) => startLsn <= heldLsn)?.endLsn;
+  if (archivedLsn === undefined) return undefined;
+  const lsn = heldLsn === archivedLsn ? archivedLsn : archivedLsn - 1n;
+  const piece = pieceAt(path, lsn);
+  if (piece === undefined) return undefined;
+  return { timeline: piece.timeline, lsn: segmentStart(lsn, segmentBytes), archivedLsn };
 }

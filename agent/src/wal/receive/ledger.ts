@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type WalReport, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import type { Failure } from "@coppice/proto/kit/failure";
+import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import type { WalExtent } from "../store/extent.ts";
 
@@ -53,6 +54,7 @@ export function openLedger(identity: {
   let standing: Partial<Standing> = {};
   let runs: Tagged<WalExtent>[] = [];
   let anchors: Tagged<Anchor>[] = [];
+  let lastAnchor: Anchor | undefined;
   let histories: Tagged<{ readonly timeline: number; readonly content: string }>[] = [];
   let number = 0n;
   let isChanged = true;
@@ -76,6 +78,8 @@ export function openLedger(identity: {
       isChanged = true;
     },
     addAnchor(anchor) {
+      if (lastAnchor && !tellsOrder([lastAnchor], anchor)) return;
+      lastAnchor = anchor;
       anchors.push({ ...anchor });
       if (anchors.length > mostAnchors)
         anchors = anchors.filter((_, index) => index % 2 === 0 || index > mostAnchors / 2);
@@ -87,7 +91,9 @@ export function openLedger(identity: {
     },
     report() {
       if (!isChanged) return undefined;
-      number++;
+      // An archive that was changed has another ledger: what is acknowledged late to the one before is nothing to it.
+      const now = BigInt(Math.round(performance.now() * 1000));
+      number = now > number ? now : number + 1n;
       const told = anchors.slice(0, anchorsPerReport);
       isChanged = told.length < anchors.length;
       const { serverTime, trouble } = standing;

@@ -1,9 +1,13 @@
+// One thing: a stream's state, from the bytes that come to the position that the server is told; what it holds are files
+// of their own.
 import { Failure } from "@coppice/proto/kit/failure";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { partialName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { ReplicationConnection } from "../../postgres/replication/open-replication.ts";
 import type { Keepalive, TimelineSwitch, WalStream } from "../../postgres/replication/wal-stream.ts";
 import type { WalExtent } from "../store/extent.ts";
 import { openSegmentFile, type SegmentFile, type SegmentSnapshot } from "./segment-file.ts";
+import { toSpoolFailure } from "./spool-failure.ts";
 
 /** A segment, or what there is of one, that is to become durable under the name. */
 export interface ReceivedWal extends SegmentSnapshot {
@@ -22,6 +26,8 @@ export interface ReceiveOptions {
   readonly folder: string;
   /** After how long a segment that is not full is stored as far as it has come. */
   readonly maxAgeMs: number;
+  /** What is archived from the start to a position, and comes again. */
+  readonly archived?: { readonly endLsn: bigint; readonly sha256: string } | undefined;
   readonly signal: AbortSignal;
   /** Resolves when it is durable in the repository, and rejects only when the signal aborts. */
   store(wal: ReceivedWal): Promise<void>;
@@ -41,7 +47,9 @@ const pleadingMs = 20_000;
 /**
  * Receives one timeline until the server comes to its end, and gives what follows it. What has come is stored however
  * the stream ends, save by the signal; the position that the server is told is the end of what is stored without a hole.
- * While the spool is full nothing is read, and the server keeps the rest. Fails as the stream does.
+ * While the spool is full nothing is read, and the server keeps the rest. Fails as the stream does, with SPACE_MISSING
+ * when the spool's disk takes no more, and with WAL_CONFLICT when what was archived comes again and is not the same:
+ * nothing that follows it is stored then.
  */
 export async function receiveTimeline(
   replication: ReplicationConnection,
@@ -52,36 +60,45 @@ export async function receiveTimeline(
   let stream: WalStream | undefined;
   let current: SegmentFile | undefined;
   let unstoredSinceMs: number | undefined;
-  let askedLsn = options.startLsn;
+  let askedLsn = options.archived?.endLsn ?? options.startLsn;
   let storedLsn = options.startLsn;
   let partial: Promise<void> | undefined;
   let taking: Promise<void> | undefined;
   let pleading: { readonly lsn: bigint; readonly sinceMs: number } | undefined;
+  let { archived } = options;
 
-  const queue = openStoring(options, (lsn) => {
+  const onStored = (lsn: bigint) => {
     stream?.reportFlush(lsn);
     storedLsn = lsn;
     if (pleading && lsn >= pleading.lsn) pleading = undefined;
     options.onStored(lsn);
-  });
+  };
+  const queue = openStoring(options, onStored);
 
   async function take(lsn: bigint, bytes: Buffer): Promise<void> {
     for (let at = 0; at < bytes.length;) {
       const from = lsn + BigInt(at);
       current ??= await openSegmentFile(folder, { timeline, startLsn: segmentStart(from, segmentBytes), segmentBytes });
       const room = Number(current.startLsn + segmentBytes - from);
-      const piece = bytes.subarray(at, at + room);
+      const piece = bytes.subarray(at, at + Math.min(room, archived ? Number(archived.endLsn - from) : room));
       await current.add(piece);
       at += piece.length;
+      if (archived?.endLsn === current.endLsn) await requireSame(current, archived.sha256);
       if (piece.length === room) await complete(current);
     }
+  }
+  async function requireSame(segment: SegmentFile, sha256: string): Promise<void> {
+    archived = undefined;
+    if (segment.digest() === sha256) return onStored(segment.endLsn);
+    current = undefined;
+    await segment.drop();
+    throw changed(segment);
   }
   async function complete(segment: SegmentFile): Promise<void> {
     current = undefined;
     unstoredSinceMs = undefined;
     await partial;
-    const snapshot = await segment.snapshot();
-    await segment.drop();
+    const snapshot = await takeWhole(segment);
     const { startLsn, name } = segment;
     queue.add({ ...snapshot, name, run: { timeline, startLsn, endLsn: snapshot.endLsn } }, () =>
       snapshot[Symbol.asyncDispose](),
@@ -131,7 +148,7 @@ export async function receiveTimeline(
         options.onReceived(end);
         if (end > askedLsn) unstoredSinceMs ??= performance.now();
         // The usual piece lies within the segment: no promise for each of them.
-        if (current && end < current.startLsn + segmentBytes) return current.add(bytes);
+        if (current && !archived && end < current.startLsn + segmentBytes) return current.add(bytes);
         return (taking = take(lsn, bytes));
       },
       onKeepalive(keepalive) {
@@ -143,7 +160,11 @@ export async function receiveTimeline(
         void storePartial().catch(cut);
       },
     });
+    // What came while the answer was on its way.
+    if (storedLsn > options.startLsn) stream.reportFlush(storedLsn);
     return await stream.ended;
+  } catch (error) {
+    throw toSpoolFailure(error, folder);
   } finally {
     clearInterval(timer);
     // Its error is the stream's, and so is that of a disk that takes no more.
@@ -156,6 +177,26 @@ export async function receiveTimeline(
     stream = undefined;
     await current?.drop();
   }
+}
+
+/** What there is of a segment; its file is gone, also from a disk that takes no more. */
+async function takeWhole(segment: SegmentFile): Promise<SegmentSnapshot & AsyncDisposable> {
+  try {
+    return await segment.snapshot();
+  } finally {
+    await segment.drop();
+  }
+}
+
+function changed({ name, endLsn }: SegmentFile): Failure {
+  return new Failure(
+    "WAL_CONFLICT",
+    `the server gives other bytes of ${name} before ${formatLsn(endLsn)} than are archived: it is a copy of the server that was archived, or was set back`,
+    {
+      hint: "archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote(); nothing was overwritten",
+      metadata: { segment: name },
+    },
+  );
 }
 
 interface Storing {

@@ -23,6 +23,8 @@ export interface SegmentFile {
   readonly endLsn: bigint;
   /** Takes what comes next; gives a promise when it has to be written before more is taken. */
   add(bytes: Buffer): Promise<void> | undefined;
+  /** SHA-256 of what a snapshot would hold now. */
+  digest(): string;
   /** What has come so far; to be disposed. */
   snapshot(): Promise<SegmentSnapshot & AsyncDisposable>;
   /** Closes and removes the file; snapshots that are still read stay readable. */
@@ -62,10 +64,19 @@ export async function openSegmentFile(
       offset += (await file.write(bytes, offset, bytes.length - offset, at + offset)).bytesWritten;
   }
 
+  const digest = () => {
+    const whole = hash.copy();
+    for (let left = Number(segmentBytes) - length; left > 0; left -= zeros.length) {
+      whole.update(zeros.subarray(0, left));
+    }
+    return whole.digest("hex");
+  };
+
   return {
     timeline,
     startLsn,
     name,
+    digest,
     get endLsn() {
       return startLsn + BigInt(length);
     },
@@ -80,8 +91,7 @@ export async function openSegmentFile(
     async snapshot() {
       const end = length;
       const padding = Number(segmentBytes) - end;
-      const digest = hash.copy();
-      for (let left = padding; left > 0; left -= zeros.length) digest.update(zeros.subarray(0, left));
+      const sha256 = digest();
       const own = await open(path, "r");
       try {
         await flush();
@@ -91,7 +101,7 @@ export async function openSegmentFile(
       }
       return {
         endLsn: startLsn + BigInt(end),
-        sha256: digest.digest("hex"),
+        sha256,
         header,
         read: () => Readable.from(readWhole(own, end, padding), { objectMode: false, highWaterMark: batchBytes }),
         [Symbol.asyncDispose]: () => own.close(),

@@ -5,7 +5,7 @@ import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import type { Logger } from "pino";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
-import type { Ledger } from "./ledger.ts";
+import type { Anchor, Ledger } from "./ledger.ts";
 
 /** What is watched. */
 export interface WatchOptions {
@@ -13,6 +13,7 @@ export interface WatchOptions {
   readonly systemIdentifier: string;
   readonly slot: string;
   readonly ledger: Ledger;
+  readonly onAnchor: (anchor: Anchor) => void;
   readonly log: Logger;
 }
 
@@ -49,7 +50,7 @@ interface Clock {
 
 async function look(
   connection: PostgresConnection,
-  { systemIdentifier, slot, ledger }: WatchOptions,
+  { systemIdentifier, slot, ledger, onAnchor }: WatchOptions,
   signal: AbortSignal,
 ): Promise<void> {
   // The clock first: then everything that was committed up to that time lies before the position.
@@ -73,7 +74,7 @@ async function look(
   const { timeline } = now;
   const lsn = parseLsn(now.lsn);
   if (await isFlushed(connection, recordEnd(lsn, BigInt(now.segment_bytes)), signal))
-    ledger.addAnchor({ timeline, timeUs, lsn });
+    onAnchor({ timeline, timeUs, lsn });
   ledger.stand({ serverLsn: lsn, serverTime: new Date(Number(timeUs / 1000n)) });
 }
 

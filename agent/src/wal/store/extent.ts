@@ -1,3 +1,5 @@
+import { mergeRuns } from "@coppice/proto/kit/recovery/merge-runs";
+
 /** WAL without a hole: `startLsn` is its first position, `endLsn` the first one after it. */
 export interface WalExtent {
   readonly timeline: number;
@@ -11,15 +13,10 @@ export function addExtent(extents: readonly WalExtent[], run: WalExtent): WalExt
   // By far most runs follow the newest one.
   const last = extents.at(-1);
   if (last && isJoined(last, run) && run.startLsn >= last.startLsn) return [...extents.slice(0, -1), join(last, run)];
-  let merged = run;
-  const others: WalExtent[] = [];
-  for (const extent of extents) {
-    if (isJoined(extent, merged)) merged = join(extent, merged);
-    else others.push(extent);
-  }
-  return [...others, merged].toSorted((one, two) =>
-    one.timeline === two.timeline ? compare(one.startLsn, two.startLsn) : one.timeline - two.timeline,
-  );
+  return mergeRuns([...extents, run], {
+    compare: (one, two) => one.timeline - two.timeline || compare(one.startLsn, two.startLsn),
+    isSame: (one, two) => one.timeline === two.timeline,
+  });
 }
 
 function isJoined(one: WalExtent, two: WalExtent): boolean {

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { decodeWal, encodeWal, toDecodeFailure, type WalEncoding } from "./wal-codec.ts";
+import { claimedDigests, claimWal } from "./claim.ts";
+import { chunkSize, decodeWal, encodeWal, toDecodeFailure, type WalEncoding } from "./wal-codec.ts";
 
 /** A file of WAL to store. */
 export interface WalToStore {
@@ -21,23 +22,42 @@ export interface WalToStore {
 }
 
 /**
- * Stores a file of WAL; it is durable when this resolves. One of the name that is there is never overwritten: with the
- * same plain bytes it is a success, else, or where that cannot be told, it fails with WAL_CONFLICT. Other failures are
- * the storage's.
+ * Stores a file of WAL, and the digest of its plain bytes with it; it is durable when this resolves. One of the name that
+ * is there is never overwritten: with the same plain bytes it is a success, else, or where that cannot be told, it fails
+ * with WAL_CONFLICT. Other failures are the storage's.
  */
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<void> {
+  const { encoding, sha256, signal } = wal;
   const key = walKey(wal.place, wal.name);
+  // What is sure by its own condition, and can be read back or has its digest beside it, needs no claim.
+  const { putIfAbsent, keepsDigests } = storage.capabilities;
+  const isClaimed = !putIfAbsent || (encoding.recipients.length > 0 && !keepsDigests);
+  const claimed = isClaimed ? claimWal(storage, wal) : Promise.resolve();
+  claimed.catch(() => {});
   try {
-    const body = await encodeWal(wal.read(), wal.encoding, wal.signal);
-    await storage.put(key, body, { signal: wal.signal, ifAbsent: true });
+    const body = await encodeWal(wal.read(), encoding, signal);
+    // It is there when its body has ended: not before the claim is durable.
+    await storage.put(key, isClaimed ? endAfter(body, claimed) : body, {
+      signal,
+      ifAbsent: true,
+      contentSha256: sha256,
+    });
   } catch (error) {
     if (!isFailure(error, "OBJECT_EXISTS")) throw error;
     await requireSame(storage, key, wal, error);
   }
 }
 
+function endAfter(body: Readable, claimed: Promise<void>): Readable {
+  async function* whole(): AsyncGenerator<Buffer, void> {
+    yield* body as AsyncIterable<Buffer>;
+    await claimed;
+  }
+  return Readable.from(whole(), { objectMode: false, highWaterMark: chunkSize });
+}
+
 async function requireSame(storage: Storage, key: string, wal: WalToStore, cause: Failure): Promise<void> {
-  const present = wal.known(wal.name) ?? (await digestOfStored(storage, key, wal.signal, cause));
+  const present = wal.known(wal.name) ?? (await digestOfStored(storage, key, wal, cause));
   if (present !== wal.sha256)
     throw new Failure("WAL_CONFLICT", `${storage.name} holds other bytes under ${key} than the server gave`, {
       metadata: { key },
@@ -45,9 +65,17 @@ async function requireSame(storage: Storage, key: string, wal: WalToStore, cause
     });
 }
 
-/** Reads back what lies there. What this host cannot decrypt or may not read it must not call the same. */
-async function digestOfStored(storage: Storage, key: string, signal: AbortSignal, cause: Failure): Promise<string> {
+/**
+ * The digest of what lies there: as it was kept with it, as its name was claimed, or by reading it back. What this host
+ * cannot decrypt or may not read it must not call the same.
+ */
+async function digestOfStored(storage: Storage, key: string, wal: WalToStore, cause: Failure): Promise<string> {
+  const { signal } = wal;
   try {
+    const kept = storage.capabilities.keepsDigests ? (await storage.stat(key, signal))?.contentSha256 : undefined;
+    if (kept !== undefined) return kept;
+    const [claimed, ...others] = await claimedDigests(storage, wal);
+    if (claimed !== undefined && others.length === 0) return claimed;
     const hash = createHash("sha256");
     const plain = await decodeWal(await storage.get(key, { signal }), undefined, signal);
     for await (const chunk of plain as AsyncIterable<Buffer>) hash.update(chunk);

@@ -1,5 +1,5 @@
 import { BackupKind, BackupKindSchema } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
-import { DumpContents, type DumpOptions } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import {
   type Backup,
   CopyState,
@@ -8,6 +8,7 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { MissingReasonSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
+import { leftOutOfCluster, leftOutOfDatabases } from "@coppice/proto/kit/repository/left-out";
 import { formatSize } from "@coppice/proto/kit/size";
 import { formatDetails } from "../../output/details.ts";
 import { formatElapsed, formatRelative } from "../../output/elapsed.ts";
@@ -42,11 +43,16 @@ export function formatBackups(backups: readonly Backup[], now: Date): string {
       backup.clusterName,
       backup.kind === BackupKind.INCREMENTAL ? "incr" : enumLabel(BackupKindSchema, backup.kind),
       formatRelative(timeOf(backup.startTime), now),
-      formatSize(backup.storedBytes),
+      isWalIncrement(backup) ? `${formatSize(backup.physical?.walBytes ?? 0n)} WAL` : formatSize(backup.storedBytes),
       health(backup),
       backup.copies.map(({ repositoryName }) => repositoryName).join(","),
     ]),
   );
+}
+
+/** It has no bytes worth the name of its own: what counts is in the archive. */
+function isWalIncrement({ physical }: Backup): boolean {
+  return physical?.method === IncrementalMethod.WAL;
 }
 
 /** How deep one stands, by a column each; far down the number says it. */
@@ -67,9 +73,14 @@ export function formatBackup(backup: Backup, now: Date): string {
     ["parent", backup.parent],
     ["taken", `${started?.toISOString() ?? "-"} (${formatRelative(started, now)})`],
     ["took", started && ended && formatElapsed(ended.getTime() - started.getTime())],
-    ["size", `${formatSize(backup.databaseBytes)} → ${formatSize(backup.storedBytes)}`],
+    [
+      "size",
+      isWalIncrement(backup)
+        ? `${formatSize(backup.databaseBytes)} of WAL → ${formatSize(backup.physical?.walBytes ?? 0n)}`
+        : `${formatSize(backup.databaseBytes)} → ${formatSize(backup.storedBytes)}`,
+    ],
     ["format", [backup.format, backup.codec === "none" ? "not compressed" : backup.codec].filter(Boolean).join(", ")],
-    ["left out", backup.dump && leftOut(backup.dump)],
+    ["left out", backup.dump && [...leftOutOfCluster(backup.dump), ...leftOutOfDatabases(backup.dump)].join(", ")],
     ...describePhysical(backup.physical),
     ["encrypted", backup.recipients.length === 0 ? "no" : `by age, to ${backup.recipients.join(", ")}`],
     ["operation", backup.operation],
@@ -104,32 +115,13 @@ function describePhysical(physical: PhysicalBackup | undefined): [name: string, 
   if (!physical) return [];
   const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, fromStandby } =
     physical;
+  const { restorePoint } = physical;
   return [
     ["system", `identifier ${systemIdentifier}, timeline ${timeline}`],
     ["taken of", fromStandby ? "a standby" : ""],
     ["WAL", `${startLsn} to ${stopLsn}, ${walEmbedded ? "in the backup" : "in the archive"}`],
+    ["ends at", restorePoint && `the restore point ${restorePoint}, by replay`],
     ["checksums", corruptPages ? "pages failed them, and it was accepted: restore and check it" : ""],
     ["full since", fullReason],
   ];
-}
-
-/** What the flags of the dump kept out of it; empty when nothing. */
-function leftOut(dump: DumpOptions): string {
-  const only = (what: string, patterns: readonly string[]) =>
-    patterns.length === 0 ? [] : [`all but ${what} ${patterns.join(" ")}`];
-  const but = (what: string, patterns: readonly string[]) =>
-    patterns.length === 0 ? [] : [`${what} ${patterns.join(" ")}`];
-  return [
-    ...only("databases", dump.databases),
-    ...but("databases", dump.excludeDatabases),
-    ...only("tables", dump.tables),
-    ...only("schemas", dump.schemas),
-    ...but("tables", dump.excludeTables),
-    ...but("schemas", dump.excludeSchemas),
-    ...but("rows of", dump.excludeTableData),
-    ...(dump.contents === DumpContents.SCHEMA_ONLY ? ["rows"] : []),
-    ...(dump.contents === DumpContents.DATA_ONLY ? ["definitions"] : []),
-    ...(dump.noLargeObjects ? ["large objects"] : []),
-    ...(dump.noRolePasswords ? ["passwords of roles"] : []),
-  ].join(", ");
 }

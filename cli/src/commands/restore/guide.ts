@@ -1,7 +1,9 @@
+// One thing: the questions of a guided restore, in the order in which they are asked.
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
-import { type Backup, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
+import type { Backup } from "@coppice/proto/gen/coppice/control/v1/backup";
 import type { Cluster } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
+import { nameCopy } from "@coppice/proto/kit/repository/restore-names";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { Api } from "../../client/api.ts";
 import { isGoodBackup } from "../../client/is-good-backup.ts";
@@ -15,6 +17,8 @@ import { formatRelative } from "../../output/elapsed.ts";
 import { timeOf } from "../../output/time.ts";
 import type { Session } from "../../session.ts";
 import { chooseFile } from "./choose-file.ts";
+import { choosePoint } from "./choose-point.ts";
+import { dumpChoices } from "./dump-choices.ts";
 import { confirmReplacing, runRestore, showPlan } from "./run.ts";
 
 const mostBackups = 200;
@@ -69,6 +73,10 @@ async function decide(session: Session, api: Api, dialogue: Dialogue): Promise<D
     return { cluster, restores: [flags] };
   }
   const backup = await chooseBackup(session, api, dialogue, source);
+  if (backup === "point") {
+    const flags = await choosePoint(dialogue, { source, targets: targetsOf(clusters, source), now: session.now() });
+    return { cluster: source.name, restores: [flags] };
+  }
   const what = await dialogue.select<What>("what is to be restored?", [
     { name: "one or more databases", value: "databases" },
     { name: "schemas of one database", value: "schemas" },
@@ -128,15 +136,22 @@ async function chooseSource(
   ]);
 }
 
-async function chooseBackup(session: Session, api: Api, dialogue: Dialogue, { name }: Cluster): Promise<Backup> {
+/** A dump, or `point` for what physical backups and archived WAL hold. */
+async function chooseBackup(
+  session: Session,
+  api: Api,
+  dialogue: Dialogue,
+  { name }: Cluster,
+): Promise<Backup | "point"> {
   const { items } = await collectPages(
     (page) => api.backups.listBackups({ page, cluster: name }),
     (page) => page.backups,
     mostBackups,
   );
-  // A physical backup has no parts to choose from: it is restored into a data directory, by flags.
   const backups = items.filter(({ kind }) => kind === BackupKind.DUMP);
-  if (backups.length === 0) {
+  // Of a physical one a database or table comes by a point in time; all of it goes into a data directory, by flags.
+  const hasPhysical = items.some((backup) => backup.kind !== BackupKind.DUMP && isGoodBackup(backup));
+  if (backups.length === 0 && !hasPhysical) {
     fail("BACKUP_NOT_FOUND", `cluster ${name} has no dump`, {
       hint:
         items.length === 0
@@ -144,17 +159,11 @@ async function chooseBackup(session: Session, api: Api, dialogue: Dialogue, { na
           : `restore its physical backup: coppice restore plan ${name} --to HOST:/EMPTY/DIRECTORY`,
     });
   }
-  const ordered = [...backups.filter(isGoodBackup), ...backups.filter((backup) => !isGoodBackup(backup))];
-  return await dialogue.select(
-    "which backup?",
-    ordered.map((backup) => {
-      const age = formatRelative(timeOf(backup.startTime), session.now());
-      const sizes = `${formatSize(backup.databaseBytes)} → ${formatSize(backup.storedBytes)}`;
-      const isWhole = backup.complete ? "complete" : "incomplete";
-      const isDamaged = backup.copies.every(({ state }) => state === CopyState.DAMAGED) ? ", damaged" : "";
-      return { name: `${age}  ${sizes}  ${isWhole}${isDamaged}`, value: backup };
-    }),
-  );
+  const point = { name: "a point in time: one database or table, as it was then", value: "point" } as const;
+  return await dialogue.select<Backup | "point">("which backup?", [
+    ...dumpChoices(backups, session.now()),
+    ...(hasPhysical ? [point] : []),
+  ]);
 }
 
 /** Databases that every cluster has come last: they are seldom what somebody lost. */
@@ -208,7 +217,7 @@ async function placeDatabases(
   if (place === "replace") return databases.map((database) => ({ database, replace: true }));
   const restores: RestoreFlags[] = [];
   for (const database of databases) {
-    const initial = place === "beside" ? `${database}-copy` : database;
+    const initial = place === "beside" ? nameCopy(database, "copy") : database;
     const as = await dialogue.text(`name for the restored ${database}?`, { initial });
     restores.push({
       database,
@@ -236,6 +245,6 @@ async function placePart(
   const { name } = places.source;
   const place = await choosePlace(dialogue, places, { name: `${name}, into the present ${database}`, value: "into" });
   if (place === "into") return { into: true };
-  const as = await dialogue.text("name for the new database that holds them?", { initial: `${database}-${what}` });
+  const as = await dialogue.text("name for the new database that holds them?", { initial: nameCopy(database, what) });
   return { as, ...(typeof place === "object" ? place : {}) };
 }

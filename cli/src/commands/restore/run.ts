@@ -7,6 +7,7 @@ import { isDataDirectory } from "../../input/restore/data-directory-flags.ts";
 import { type RestoreFlags, readRestoreRequest } from "../../input/restore/restore-flags.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
 import { followOperation } from "../../operation/follow.ts";
+import { namePart, placePart } from "../../operation/name-part.ts";
 import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
 import { describeTarget } from "../../operation/physical.ts";
 import { protoJson } from "../../output/proto-json.ts";
@@ -111,6 +112,11 @@ function describeRestore({ spec, hostName }: Operation): string {
       const how = replace ? ", replacing those of the same names" : "";
       return `${backup} would be restored into ${targetClusterName}: the globals, then ${databases.join(", ")}${how}`;
     }
+    case "recoverPart": {
+      const { restore, scratch } = spec.value;
+      const chain = (restore?.chain ?? []).join(", then ");
+      return `${namePart(spec.value)} would be brought back ${placePart(spec.value, hostName)}, ${describeTarget(restore?.target)}, from ${chain}, by way of ${hostName}:${scratch}`;
+    }
     case "restorePhysical": {
       const { clusterName, chain, target, dataDirectory, start } = spec.value;
       const how = start ? ", and its server started" : "";
@@ -123,6 +129,7 @@ function describeRestore({ spec, hostName }: Operation): string {
 
 function targetOf({ spec }: Operation): string {
   if (spec.case === "createRestore") return spec.value.targetDatabase;
+  if (spec.case === "recoverPart") return spec.value.file || spec.value.targetDatabase;
   if (spec.case === "restorePhysical") return spec.value.dataDirectory;
   if (spec.case === "restoreGlobals" || spec.case === "restoreCluster") return spec.value.targetClusterName;
   return "";

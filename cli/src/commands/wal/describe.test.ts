@@ -70,3 +70,38 @@ test("an archive says how far it is, what is missing, and what can be reached", 
       "recovery can reach 2026-11-21T11:00:00Z to 2026-11-21T11:59:51Z on timeline 1\n",
   );
 });
+
+test("what a server hands over, what waits and what was refused is said, and no slot", () => {
+  const archive = create(WalArchiveSchema, {
+    clusterName: "shop",
+    repository: "rep_1",
+    repositoryName: "main",
+    hostName: "db7",
+    settings: { mode: WalMode.PUSH, slot: "coppice_x" },
+    storedLsn: "0/5000000",
+    archiver: {
+      mode: "on",
+      isCommandSet: true,
+      waitingSegments: 3n,
+      lastArchived: "000000010000000000000004",
+      lastArchivedTime: before(2000),
+      failedCount: 2n,
+      lastFailed: "000000010000000000000003",
+      lastFailedTime: before(60_000),
+      refused: { message: "000000010000000000000004 was offered out of /clone" },
+      refusedTime: before(5000),
+    },
+  });
+  expect(formatArchive({ archive, windows: [] }, session)).toBe(
+    "cluster:  shop\n" +
+      "archived: push, into main\n" +
+      "by:       agent of db7\n" +
+      "archiver: archive_mode on, WAL is handed to the agent\n" +
+      "waiting:  3 files\n" +
+      "last:     000000010000000000000004, 2 s ago\n" +
+      "failed:   2 times, last 000000010000000000000003, 1 min ago\n" +
+      "refused:  000000010000000000000004 was offered out of /clone, 5 s ago\n" +
+      "stored:   0/5000000\n" +
+      "reported: never\n",
+  );
+});

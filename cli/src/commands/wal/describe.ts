@@ -3,13 +3,14 @@ import type { RecoveryWindow, WalArchive, WalExtent } from "@coppice/proto/gen/c
 import { formatDuration } from "@coppice/proto/kit/duration";
 import { formatSize } from "@coppice/proto/kit/size";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { describeWindows } from "../../operation/still-reachable.ts";
 import { formatDetails } from "../../output/details.ts";
 import { formatElapsed, formatRelative } from "../../output/elapsed.ts";
 import { enumLabel } from "../../output/enum-label.ts";
 import { printable } from "../../output/printable.ts";
 import { formatTable } from "../../output/table.ts";
 import type { Terminal } from "../../output/terminal.ts";
-import { instantOf, timeOf } from "../../output/time.ts";
+import { timeOf } from "../../output/time.ts";
 
 /** What is known of a cluster's WAL archive. */
 export interface ArchiveView {
@@ -37,7 +38,8 @@ export function formatArchive(
     ...title,
     ["by", hostName && `agent of ${hostName}`],
     ["system", archive.systemIdentifier && `identifier ${archive.systemIdentifier}, timeline ${archive.timeline}`],
-    ["slot", settings?.slot && `${settings.slot}${archive.slotStatus ? `, ${archive.slotStatus}` : ""}`],
+    ...describeArchiver(archive, time),
+    ["slot", slotOf(archive)],
     ["max age", maxAge && formatDuration(Number(maxAge.seconds) * 1000 + Math.round(maxAge.nanos / 1e6))],
     ["server", archive.serverLsn],
     ["received", archive.receivedLsn],
@@ -49,6 +51,32 @@ export function formatArchive(
     ? `${paint("red", "✗")} ${printable(trouble.message)}\n${trouble.hint ? `  ${paint("dim", "next:")} ${printable(trouble.hint)}\n` : ""}`
     : "";
   return [details + mark, formatExtents(archive.extents), formatWindows(windows)].filter(Boolean).join("\n");
+}
+
+function slotOf({ settings, slotStatus, archiver }: WalArchive): string | undefined {
+  const isUsed = archiver === undefined || archiver.isHandingOver;
+  return isUsed && settings?.slot ? `${settings.slot}${slotStatus ? `, ${slotStatus}` : ""}` : undefined;
+}
+
+/** In mode push: what the server hands out, what waits, and what was refused. */
+function describeArchiver({ archiver }: WalArchive, now: Date): [string, string | undefined][] {
+  if (archiver === undefined) return [];
+  const { mode, isCommandSet, isHandingOver, waitingSegments, failedCount, lastFailed, refused, restartStatements } =
+    archiver;
+  const ago = (time: typeof archiver.lastArchivedTime) => (time ? `, ${formatRelative(timeOf(time), now)}` : "");
+  const command = isCommandSet ? "is handed to the agent" : "is not handed to the agent";
+  const handing = isHandingOver ? "; received by the slot until that has taken over" : "";
+  return [
+    ["archiver", `archive_mode ${mode}, WAL ${command}${handing}`],
+    ["restart", restartStatements.length > 0 ? `needed after: ${restartStatements.join(" ")}` : undefined],
+    ["waiting", waitingSegments === undefined ? undefined : `${waitingSegments} files`],
+    ["last", archiver.lastArchived && `${archiver.lastArchived}${ago(archiver.lastArchivedTime)}`],
+    [
+      "failed",
+      failedCount > 0n ? `${failedCount} times, last ${lastFailed}${ago(archiver.lastFailedTime)}` : undefined,
+    ],
+    ["refused", refused && `${refused.message}${ago(archiver.refusedTime)}`],
+  ];
 }
 
 function describeMode({ settings, repositoryName }: WalArchive): string {
@@ -101,12 +129,7 @@ function formatExtents(extents: readonly WalExtent[]): string {
 const sizeOf = (from: string, to: string) => formatSize(parseLsn(to) - parseLsn(from));
 
 function formatWindows(windows: readonly RecoveryWindow[]): string {
-  return windows
-    .map(({ timeline, startLsn, endLsn, startTime, endTime, gaps }) => {
-      const from = instantOf(startTime) ?? startLsn;
-      const to = instantOf(endTime) ?? endLsn;
-      const holes = gaps.map((gap) => `${gap.startLsn} to ${gap.endLsn}`).join(", ");
-      return `recovery can reach ${from} to ${to} on timeline ${timeline}${holes ? `, without ${holes}` : ""}\n`;
-    })
+  return describeWindows(windows)
+    .map((line) => `${line}\n`)
     .join("");
 }

@@ -18,10 +18,10 @@ export function isDataDirectory({ to }: RestoreFlags): boolean {
 
 /** Fails with INVALID_FIELD where a flag says something of a data directory, and there is none. */
 export function refuseDataDirectoryFlags(flags: RestoreFlags): void {
-  const [first] = own.filter((name) => isGiven(flags[name]));
+  const [first] = [...own, "scratch" as const].filter((name) => isGiven(flags[name]));
   if (first === undefined) return;
   fail("INVALID_FIELD", `--${first} is about a data directory, and a dump is restored into a cluster that runs`, {
-    hint: "say where the whole cluster goes: --to HOST:/EMPTY/DIRECTORY",
+    hint: "say where the whole cluster goes: --to HOST:/EMPTY/DIRECTORY; or with a point, which database: --database NAME",
   });
 }
 
@@ -38,7 +38,7 @@ export function dataDirectoryRequest(
   const [foreign] = Object.entries(flags).filter(([name, value]) => isGiven(value) && !known.includes(name));
   if (foreign) {
     fail("INVALID_FIELD", `--${dashed(foreign[0])} is about dumps, and a data directory is restored whole`, {
-      hint: "leave it out, or name a cluster that runs with --to",
+      hint: "leave it out, or name a cluster that runs with --to; for one database at a point in time add --at or another point",
     });
   }
   const [host, dataDirectory] = parsePlace(flags.to ?? "");

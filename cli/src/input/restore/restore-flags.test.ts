@@ -106,3 +106,23 @@ test.each([
 test("a variable that says neither yes nor no is refused", () => {
   expect(() => parse([], { COPPICE_RESTORE_REPLACE: "maybe" })).toThrow('COPPICE_RESTORE_REPLACE is "maybe"');
 });
+
+test("a variable that is named like one of a restore and is none is refused, with the nearest one", () => {
+  const refusal = (variable: string): unknown => {
+    try {
+      parse([], { [variable]: "orders", COPPICE_RESTORE_TO: "staging", HOME: "/root" });
+    } catch (error) {
+      return error;
+    }
+    return undefined;
+  };
+  expect(refusal("COPPICE_RESTORE_DATABSE")).toMatchObject({
+    reason: "INVALID_FIELD",
+    message: "COPPICE_RESTORE_DATABSE is set, and there is no such variable",
+    hint: "unset it; perhaps COPPICE_RESTORE_DATABASE was meant",
+  });
+  expect(refusal("COPPICE_RESTORE_TABLES")).toMatchObject({
+    hint: expect.stringContaining("COPPICE_RESTORE_TABLE was") as string,
+  });
+  expect(refusal("COPPICE_RESTORED")).toBeUndefined();
+});

@@ -6,7 +6,9 @@ import { type RestoreRequestSchema, RestoreWhat } from "@coppice/proto/gen/coppi
 import { fail } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { dataDirectoryRequest, isDataDirectory, refuseDataDirectoryFlags } from "./data-directory-flags.ts";
+import { nearestWord } from "../nearest-word.ts";
 import { splitList, unquoteName } from "./split-names.ts";
+import { isPartAtPoint, partRequest } from "./part-flags.ts";
 import { shellWord } from "../../output/shell-word.ts";
 
 /** What a restore is told by flags or by the environment. */
@@ -43,6 +45,7 @@ export interface RestoreFlags {
   readonly start?: boolean;
   readonly port?: number;
   readonly tablespace?: readonly string[];
+  readonly scratch?: string;
 }
 
 type Takes<Value> = Value extends boolean
@@ -72,17 +75,21 @@ const value: Partial<Record<keyof RestoreFlags, string>> = {
   action: "what",
   port: "port",
   tablespace: "old=new",
+  scratch: "folder",
 };
 
 const table: Table = {
   database: ["text", "database in the backup, or in a dump of a whole cluster (--from)"],
   all: ["nothing", "the whole cluster: its globals, then every database under its own name"],
   globals: ["nothing", "roles and tablespaces alone; those that are there stay as they are"],
-  backup: ["text", "backup to restore (the last good one)"],
+  backup: ["text", "backup to restore (the last good dump; for a directory the newest that leads to the point)"],
   from: ["text", "dump that Coppice did not make, on the host of the cluster's agent"],
   identity: ["text", "age identity file for an encrypted --from; it is kept sealed until the restore has ended"],
   as: ["text", "name for the restored database (the name it had)"],
-  to: ["text", "cluster to restore into (the same), or HOST:/directory for the whole cluster byte by byte"],
+  to: [
+    "text",
+    "cluster to restore into (the same), or HOST:/directory for the whole cluster byte by byte; see also --at",
+  ],
   replace: ["nothing", "swap it for the present database or directory of that name, which is kept aside"],
   into: ["nothing", "put it into the present database of that name, all of it or nothing"],
   schema: ["texts", "only this schema"],
@@ -95,28 +102,33 @@ const table: Table = {
   role: ["texts", "with --globals or --all: only this role"],
   noTablespaces: ["nothing", "with --globals or --all: leave tablespaces out"],
   jobs: ["number", "jobs of pg_restore (1)"],
-  at: ["text", 'directory: as it was then, such as "2026-11-20 02:55 Europe/Berlin" or "2 hours ago"'],
-  lsn: ["text", "directory: up to this WAL position"],
-  xid: ["number", "directory: up to this transaction"],
-  name: ["text", "directory: up to this restore point (pg_create_restore_point)"],
-  immediate: ["nothing", "directory: no further than where the backup is consistent"],
-  latest: ["nothing", "directory: up to the latest point there is, which is so without any of these"],
-  exclusive: ["nothing", "directory: leave out what is exactly at the time, position or transaction"],
-  timeline: ["number", "directory: timeline to follow (the latest that grew out of the backup's)"],
+  at: [
+    "text",
+    'a point: the directory, or with --database that one into a cluster or --to HOST:/file.dump, as it was then, such as "2026-11-20 02:55 Europe/Berlin" or "2 hours ago"',
+  ],
+  lsn: ["text", "a point: up to this WAL position"],
+  xid: ["number", "a point: up to this transaction"],
+  name: ["text", "a point: up to this restore point (pg_create_restore_point)"],
+  immediate: ["nothing", "a point: no further than where the backup is consistent"],
+  latest: ["nothing", "a point: the latest there is; a directory goes there without any of these"],
+  exclusive: ["nothing", "with a point: leave out what is exactly at the time, position or transaction"],
+  timeline: ["number", "with a point: timeline to follow (the latest that grew out of the backup's)"],
   action: ["text", "directory: what the server does there: promote, pause or shutdown (promote)"],
   start: ["nothing", "directory: start the server, wait for the end of recovery and check it"],
-  port: ["number", "directory: port that the server listens on (what its configuration says)"],
+  port: ["number", "directory: port that the started server listens on (what its configuration says)"],
   tablespace: ["texts", "directory: folder for a tablespace, named by its folder or oid"],
+  scratch: ["text", "with --database and a point: folder on that host to recover the cluster in meanwhile (/var/tmp)"],
 };
 
 const names = Object.keys(table) as readonly (keyof RestoreFlags)[];
 const most: Partial<Record<keyof RestoreFlags, number>> = { jobs: 64, port: 65_535 };
+const variablePrefix = "COPPICE_RESTORE_";
 const mostNumber = 4_294_967_295;
 const dashed = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** Name of the variable that says the same as the flag. */
 function variableOf(name: keyof RestoreFlags): string {
-  return `COPPICE_RESTORE_${dashed(name).replaceAll("-", "_").toUpperCase()}`;
+  return `${variablePrefix}${dashed(name).replaceAll("-", "_").toUpperCase()}`;
 }
 
 /** The flags as options of a command; each tells its variable. */
@@ -135,9 +147,11 @@ export function restoreOptions(): Option[] {
 
 /**
  * The flags as they were given, completed from the environment: lists there are separated by commas, what has one in its
- * name in double quotes, and what takes no value is true or false. Errors: INVALID_FIELD.
+ * name in double quotes, and what takes no value is true or false. Errors: INVALID_FIELD, also for a variable that is
+ * named like one of them and is none, as a mistyped one would count for nothing.
  */
 export function readRestoreFlags(given: object, env: Readonly<Record<string, string | undefined>>): RestoreFlags {
+  refuseUnknownVariables(env);
   const flags: Record<string, unknown> = {};
   for (const name of names) {
     const [takes] = table[name];
@@ -148,6 +162,16 @@ export function readRestoreFlags(given: object, env: Readonly<Record<string, str
     else if (variable) flags[name] = parseVariable(name, variable);
   }
   return flags;
+}
+
+function refuseUnknownVariables(env: Readonly<Record<string, string | undefined>>): void {
+  const known = names.map(variableOf);
+  for (const [variable, text] of Object.entries(env)) {
+    if (text === undefined || !variable.startsWith(variablePrefix) || known.includes(variable)) continue;
+    fail("INVALID_FIELD", `${variable} is set, and there is no such variable`, {
+      hint: `unset it; perhaps ${nearestWord(variable, known)} was meant`,
+    });
+  }
 }
 
 function parseVariable(flag: keyof RestoreFlags, text: string): unknown {
@@ -208,10 +232,11 @@ export function restoreRequest(
   flags: RestoreFlags,
   now: Date,
 ): MessageInitShape<typeof RestoreRequestSchema> {
+  if (isPartAtPoint(flags)) return partRequest(cluster, flags, selectionOf(flags), now);
   if (isDataDirectory(flags)) return dataDirectoryRequest(cluster, flags, now);
   refuseDataDirectoryFlags(flags);
   if (flags.all && flags.globals) refusePair("--all", "--globals", "--all restores the globals first");
-  if (flags.schemaOnly && flags.dataOnly) refusePair("--schema-only", "--data-only", "leave both out for all of it");
+  const selection = selectionOf(flags);
   const [fileHost, file] = flags.from === undefined ? ["", ""] : parsePath(flags.from);
   return {
     cluster,
@@ -227,18 +252,23 @@ export function restoreRequest(
     jobs: flags.jobs ?? 0,
     roles: [...(flags.role ?? [])],
     noTablespaces: flags.noTablespaces ?? false,
-    selection: {
-      schemas: [...(flags.schema ?? [])],
-      tables: (flags.table ?? []).map(parseTable),
-      contents: flags.schemaOnly
-        ? DumpContents.SCHEMA_ONLY
-        : flags.dataOnly
-          ? DumpContents.DATA_ONLY
-          : DumpContents.UNSPECIFIED,
-      noOwner: flags.noOwner ?? false,
-      noPrivileges: flags.noPrivileges ?? false,
-      checksums: flags.checksums ?? false,
-    },
+    selection,
+  };
+}
+
+function selectionOf(flags: RestoreFlags): NonNullable<MessageInitShape<typeof RestoreRequestSchema>["selection"]> {
+  if (flags.schemaOnly && flags.dataOnly) refusePair("--schema-only", "--data-only", "leave both out for all of it");
+  return {
+    schemas: [...(flags.schema ?? [])],
+    tables: (flags.table ?? []).map(parseTable),
+    contents: flags.schemaOnly
+      ? DumpContents.SCHEMA_ONLY
+      : flags.dataOnly
+        ? DumpContents.DATA_ONLY
+        : DumpContents.UNSPECIFIED,
+    noOwner: flags.noOwner ?? false,
+    noPrivileges: flags.noPrivileges ?? false,
+    checksums: flags.checksums ?? false,
   };
 }
 

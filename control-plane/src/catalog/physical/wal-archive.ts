@@ -10,13 +10,26 @@ export type WalArchiveRow = typeof walArchive.$inferSelect;
 /** What an agent told last of the archiving of a cluster's WAL. */
 export type WalPositions = Pick<
   WalArchiveRow,
-  "timeline" | "segmentBytes" | "receivedLsn" | "storedLsn" | "serverLsn" | "serverTime" | "slotStatus" | "trouble"
+  | "timeline"
+  | "segmentBytes"
+  | "receivedLsn"
+  | "storedLsn"
+  | "serverLsn"
+  | "serverTime"
+  | "slotStatus"
+  | "trouble"
+  | "archiver"
 >;
 
 /** What is to be archived of a cluster; undefined when nothing is. */
 export async function findWalArchive(db: Database, clusterId: string): Promise<WalArchiveRow | undefined> {
   const [row] = await db.select().from(walArchive).where(eq(walArchive.clusterId, clusterId));
   return row;
+}
+
+/** Everything that is to be archived, in order of the clusters' ids. */
+export function listAllWalArchives(db: Database): Promise<WalArchiveRow[]> {
+  return db.select().from(walArchive).orderBy(asc(walArchive.clusterId));
 }
 
 /** Everything that a host's agent is to archive, in order of the clusters' ids. */
@@ -50,7 +63,8 @@ export async function putWalArchive(
     slotStatus: "",
     trouble: null,
   };
-  const set = { hostId, repositoryId, systemIdentifier, settings, ...(isSame ? {} : nothingTold) };
+  // What the server says of its archiving is an answer to what was asked for last.
+  const set = { hostId, repositoryId, systemIdentifier, settings, archiver: null, ...(isSame ? {} : nothingTold) };
   await tx
     .insert(walArchive)
     .values({ clusterId, ...set })

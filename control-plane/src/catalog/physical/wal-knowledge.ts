@@ -1,4 +1,5 @@
-import { and, asc, desc, eq, lt, lte, sql } from "drizzle-orm";
+import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
+import { and, asc, desc, eq, inArray, lt, lte, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { walAnchor, walCommits, walExtent, walHistory } from "../schema/wal.ts";
 
@@ -61,7 +62,7 @@ export async function addKnowledge(
     readonly histories: readonly Pick<WalHistoryRow, "timeline" | "content">[];
   },
 ): Promise<void> {
-  for (const part of parts(told.anchors)) {
+  for (const part of parts(await inOrder(tx, server, told.anchors))) {
     await tx
       .insert(walAnchor)
       .values(part.map((anchor) => ({ ...server, ...anchor })))
@@ -174,6 +175,38 @@ export async function anchorTimeBefore(
     .orderBy(desc(walAnchor.timeUs))
     .limit(1);
   return row?.timeUs;
+}
+
+type ToldAnchor = Pick<WalAnchorRow, "timeline" | "timeUs" | "lsn">;
+
+/** Those that do not contradict what is known, or was told before them: agents begin anew, and clocks are set back. */
+async function inOrder(
+  tx: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  told: readonly ToldAnchor[],
+): Promise<ToldAnchor[]> {
+  const known: ToldAnchor[] = [];
+  for (const part of parts([...new Set(told.map(({ lsn }) => lsn))])) {
+    const present = await tx
+      .select({ timeline: walAnchor.timeline, timeUs: walAnchor.timeUs, lsn: walAnchor.lsn })
+      .from(walAnchor)
+      .where(
+        and(
+          eq(walAnchor.clusterId, clusterId),
+          eq(walAnchor.systemIdentifier, systemIdentifier),
+          inArray(walAnchor.lsn, part),
+        ),
+      );
+    known.push(...present);
+  }
+  // By position: hundreds of them are told at once.
+  const byLsn = Map.groupBy(known, ({ lsn }) => lsn);
+  return told.filter((anchor) => {
+    const same = byLsn.get(anchor.lsn) ?? [];
+    if (!tellsOrder(same, anchor)) return false;
+    byLsn.set(anchor.lsn, [...same, anchor]);
+    return true;
+  });
 }
 
 function parts<T>(rows: readonly T[]): T[][] {

@@ -42,6 +42,8 @@ export const walArchive = pgTable(
     slotStatus: text().notNull().default(""),
     /** coppice.common.v1.FailureDetail as proto JSON; null while all is well. */
     trouble: jsonb().$type<JsonValue>(),
+    /** coppice.common.v1.WalArchiver as proto JSON; null until it was told, and in mode stream. */
+    archiver: jsonb().$type<JsonValue>(),
   },
   (t) => [index("wal_archive_host").on(t.hostId), index("wal_archive_repository").on(t.repositoryId)],
 );
@@ -66,6 +68,30 @@ export const walExtent = pgTable(
     }),
     check("wal_extent_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
     index("wal_extent_repository").on(t.repositoryId),
+  ],
+);
+
+/** What a verification found to be damaged or gone of what counts as stored, until a later one finds it sound. */
+export const walLost = pgTable(
+  "wal_lost",
+  {
+    clusterId: clusterId(),
+    repositoryId: text()
+      .notNull()
+      .references(() => repository.id, { onDelete: "cascade" }),
+    systemIdentifier: text().notNull(),
+    timeline: timeline(),
+    startLsn: lsn().notNull(),
+    endLsn: lsn().notNull(),
+    foundTime: time().notNull().defaultNow(),
+  },
+  (t) => [
+    primaryKey({
+      name: "wal_lost_pk",
+      columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
+    }),
+    check("wal_lost_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
+    index("wal_lost_repository").on(t.repositoryId),
   ],
 );
 

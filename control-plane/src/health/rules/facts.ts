@@ -4,7 +4,25 @@ import type { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
 export interface HealthFacts {
   readonly hosts: readonly HostFact[];
   readonly clusters: readonly ClusterFact[];
+  /** Newest backups first. */
+  readonly damagedCopies: readonly DamagedCopyFact[];
   readonly repositories: readonly RepositoryFact[];
+  readonly walArchives: readonly WalArchiveFact[];
+}
+
+/** WAL of a cluster that is to be archived. */
+export interface WalArchiveFact {
+  /** Id and name of the cluster. */
+  readonly id: string;
+  readonly name: string;
+  /** When its agent told last; null before the first time. */
+  readonly reportTime: Date | null;
+  /** Why nothing is archived, and since when that is known; null while all is well. */
+  readonly trouble: { readonly message: string; readonly since: Date } | null;
+  /** wal_status of its slot; empty where there is none. */
+  readonly slotStatus: string;
+  /** WAL that is missing, behind which no backup begins. */
+  readonly gap: { readonly startLsn: bigint; readonly endLsn: bigint; readonly since: Date } | null;
 }
 
 export interface HostFact {
@@ -21,6 +39,17 @@ export interface ClusterFact extends Reachability {
   readonly name: string;
   readonly createTime: Date;
   readonly hasGoodBackup: boolean;
+}
+
+/** A stored backup in which the last verification found damage. */
+export interface DamagedCopyFact {
+  readonly backupId: string;
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly repositoryName: string;
+  readonly problem: string;
+  /** When it was last known to be good. */
+  readonly goodTime: Date;
 }
 
 export interface RepositoryFact extends Reachability {

@@ -13,7 +13,12 @@ const healthy: HealthFacts = {
   clusters: [
     { id: "cls_1", name: "shop", createTime: ago(60), hasGoodBackup: true, unreachableSince: null, problem: "" },
   ],
+  damagedCopies: [],
   repositories: [{ id: "rep_1", name: "main", unreachableSince: null, problem: "" }],
+  walArchives: [
+    { id: "cls_1", name: "shop", reportTime: ago(0), trouble: null, slotStatus: "reserved", gap: null },
+    { id: "cls_2", name: "new", reportTime: null, trouble: null, slotStatus: "", gap: null },
+  ],
 };
 
 function found(facts: Partial<HealthFacts>) {
@@ -34,6 +39,16 @@ test("a lost agent is urgent when clusters depend on it and it stays away", () =
   expect(found({ hosts: [{ ...host, state: "STOPPED", stateTime: ago(5) }] })).toEqual(["agent-lost db7 WARNING"]);
 });
 
+test("how long an agent is away is said in one unit", () => {
+  const host = { id: "hst_1", name: "db7", state: "UNKNOWN", clusters: 1 } as const;
+  const said = (minutes: number) =>
+    findWhatIsWrong({ ...healthy, hosts: [{ ...host, stateTime: ago(minutes) }] }, now)[0]?.message;
+  expect(said(0.31)).toBe("the agent of db7 was lost 18 s ago; nobody knows how the host is");
+  expect(said(3.5)).toContain("was lost 3 min ago;");
+  expect(said(3000)).toContain("was lost 2 d ago;");
+  expect(said(0)).toContain("was lost 0 s ago;");
+});
+
 test("a host without an agent is found when clusters depend on it", () => {
   const host = { id: "hst_1", name: "db7", state: "PENDING", stateTime: ago(5) } as const;
   expect(found({ hosts: [{ ...host, clusters: 1 }] })).toEqual(["agent-lost db7 WARNING"]);
@@ -52,13 +67,36 @@ test("what could not be reached says why and gives the command that looks again"
     {
       hosts: [],
       clusters: cluster ? [{ ...cluster, unreachableSince: ago(9), problem: "connection refused" }] : [],
+      damagedCopies: [],
       repositories: [{ id: "rep_1", name: "main", unreachableSince: ago(3), problem: "the folder is gone" }],
+      walArchives: [],
     },
     now,
   );
   expect(findings.map(({ message, fix, since }) => [message, fix, since])).toEqual([
     ["cluster shop cannot be reached: connection refused", "coppice cluster check shop", ago(9)],
     ["repository main cannot be used: the folder is gone", "coppice repo check main", ago(3)],
+  ]);
+});
+
+test("a damaged backup is found, one finding a cluster, with what is wrong and where", () => {
+  const copy = { clusterId: "cls_1", clusterName: "shop", repositoryName: "main", problem: "an object is gone" };
+  const damagedCopies = [
+    { ...copy, backupId: "bkp_2", goodTime: ago(4) },
+    { ...copy, backupId: "bkp_1", goodTime: ago(9), problem: "" },
+    { ...copy, backupId: "bkp_0", goodTime: ago(3), clusterId: "cls_2", clusterName: "crm", problem: "" },
+  ];
+  expect(findWhatIsWrong({ ...healthy, damagedCopies }, now)).toMatchObject([
+    {
+      rule: "backup-damaged",
+      subject: "cls_1",
+      severity: Severity.CRITICAL,
+      since: ago(9),
+      message:
+        "backup bkp_2 of cluster shop is damaged in repository main: an object is gone (and 1 more, see `coppice backup list shop`)",
+      fix: "coppice backup create shop    # then: coppice backup delete bkp_2",
+    },
+    { subject: "cls_2", since: ago(3), message: "backup bkp_0 of cluster crm is damaged in repository main" },
   ]);
 });
 
@@ -69,4 +107,22 @@ test("the worst comes first, then the oldest", () => {
     { id: "hst_3", name: "db9", state: "UNKNOWN", stateTime: ago(30), clusters: 1 },
   ] as const;
   expect(found({ hosts })).toEqual(["agent-lost db9 CRITICAL", "agent-lost db8 CRITICAL", "agent-lost db7 NOTICE"]);
+});
+
+test("WAL that is not archived, may be lost or is lost is found, from when it was first told", () => {
+  const archive = { id: "cls_1", name: "shop", reportTime: ago(0), trouble: null, slotStatus: "reserved", gap: null };
+  const trouble = { message: "no room", since: ago(7) };
+  const gap = { startLsn: 0x2000000n, endLsn: 0x5000000n, since: ago(9) };
+  const walArchives = [{ ...archive, trouble, gap, slotStatus: "extended" }];
+  expect(findWhatIsWrong({ ...healthy, walArchives }, now)).toMatchObject([
+    {
+      rule: "wal-gap",
+      since: ago(9),
+      message: expect.stringContaining("from 0/2000000 to 0/5000000 is not archived") as string,
+      fix: "coppice backup create shop --kind full",
+    },
+    { rule: "wal-not-archived", since: ago(7), message: "WAL of cluster shop is not archived: no room" },
+    { rule: "wal-slot-at-risk", severity: Severity.WARNING },
+  ]);
+  expect(found({ walArchives: [{ ...archive, slotStatus: "lost" }] })).toEqual(["wal-slot-at-risk shop CRITICAL"]);
 });

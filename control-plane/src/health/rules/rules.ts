@@ -1,10 +1,19 @@
 import { agentLost } from "./agent-lost.ts";
+import { backupDamaged } from "./backup-damaged.ts";
 import { clusterUnreachable } from "./cluster-unreachable.ts";
 import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
 import { repositoryUnreachable } from "./repository-unreachable.ts";
+import { walAtRisk } from "./wal-at-risk.ts";
 
-const rules: readonly Rule[] = [agentLost, clusterUnreachable, noGoodBackup, repositoryUnreachable];
+const rules: readonly Rule[] = [
+  agentLost,
+  backupDamaged,
+  clusterUnreachable,
+  noGoodBackup,
+  repositoryUnreachable,
+  walAtRisk,
+];
 
 /** Everything that is wrong now by any rule, worst first, then oldest. */
 export function findWhatIsWrong(facts: HealthFacts, now: Date): Finding[] {

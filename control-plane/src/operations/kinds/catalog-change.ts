@@ -13,6 +13,16 @@ export type CatalogChange =
       /** What is wrong with it; empty when every byte matched. */
       readonly problem: string;
     }
+  | {
+      readonly is: "walVerified";
+      readonly clusterId: string;
+      readonly repositoryId: string;
+      readonly systemIdentifier: string;
+      /** Whether all of it was looked into: only then is what was found before, and not now, sound again. */
+      readonly isThorough: boolean;
+      /** What recovery cannot replay. */
+      readonly lost: readonly { readonly timeline: number; readonly startLsn: bigint; readonly endLsn: bigint }[];
+    }
   | { readonly is: "copyDeleting"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "copyDeleted"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "clusterSeen"; readonly clusterId: string; readonly facts: ClusterFacts }

@@ -4,12 +4,13 @@ import {
   type BackupPhysicalResult,
 } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import {
   CreatedPhysicalBackupSchema,
   type CreatePhysicalBackupSpec,
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
-import { physicalOf, physicalProblem } from "./physical-manifest.ts";
+import { archivedWalBytes, physicalOf, physicalProblem } from "./physical-manifest.ts";
 import { reachability } from "./reachability.ts";
 import { addressOfBackup, digestProblem, foreignProblem, leftOfBackup, storedBackupChanges } from "./stored-backup.ts";
 
@@ -42,6 +43,7 @@ export const createPhysicalBackup = defineKind({
       ...(parent ? { parent: parent.address } : {}),
       ...(facts.walRepository ? { walRepository: facts.walRepository } : {}),
       ...(spec.options ? { options: spec.options } : {}),
+      fullReason: spec.fullReason,
     });
   },
   apply(spec, { result, failure }) {
@@ -53,7 +55,7 @@ export const createPhysicalBackup = defineKind({
     if (manifest === undefined || physical === undefined || problem !== undefined) {
       return invalidAnswer(`the agent reported a backup that cannot be the one that was asked for: ${problem}`);
     }
-    const { dataBytes, startLsn, stopLsn, fullReason, parentBackupId, corruptPages } = physical;
+    const { dataBytes, startLsn, stopLsn, fullReason, parentBackupId, corruptPages, method } = physical;
     return {
       result: {
         case: "createdPhysicalBackup",
@@ -67,6 +69,8 @@ export const createPhysicalBackup = defineKind({
           fullReason,
           parent: parentBackupId,
           corruptPages,
+          method,
+          walBytes: archivedWalBytes(physical),
         }),
       },
       failure,
@@ -90,6 +94,10 @@ function findProblem(
   if (manifest.kind === BackupKind.INCREMENTAL && spec.kind !== BackupKind.INCREMENTAL) return "it is incremental";
   if (physical.parentBackupId !== "" && physical.parentBackupId !== spec.parent) {
     return `its parent is ${physical.parentBackupId}`;
+  }
+  const isByWal = physical.method === IncrementalMethod.WAL;
+  if (manifest.kind === BackupKind.INCREMENTAL && isByWal !== (spec.options?.method === IncrementalMethod.WAL)) {
+    return isByWal ? "it is a WAL increment" : "it is no WAL increment";
   }
   if (manifest.kind !== spec.kind && physical.fullReason === "") return "it is a full, and nothing says why";
   if (physical.walEmbedded !== (spec.options?.walEmbedded ?? false)) {

@@ -29,6 +29,8 @@ export type StoragePurpose = "write" | "read" | "delete";
 /** What a spec names and what has to be looked up before its command can be made. */
 export interface References {
   readonly clusterId?: string;
+  /** Another cluster, which is only looked at. */
+  readonly liveClusterId?: string;
   readonly repositoryId?: string;
   readonly backup?: { readonly backupId: string; readonly repositoryId: string };
   /** Backups that build on each other, in order. */
@@ -48,6 +50,7 @@ export interface References {
 /** What was looked up. */
 export interface Facts {
   readonly cluster?: ClusterFact;
+  readonly live?: ClusterFact;
   readonly repository?: RepositoryTarget;
   readonly backup?: BackupFact;
   readonly chain?: readonly BackupFact[];

@@ -43,6 +43,9 @@ const specs: Record<keyof typeof kinds, OperationSpec> = {
   createPhysicalBackup: spec({ case: "createPhysicalBackup", value: { ...ids, kind: BackupKind.FULL, folder: "f" } }),
   restorePhysical: spec({ case: "restorePhysical", value: { ...ids, chain: ["bkp_a"], dataDirectory: "/d" } }),
   planPhysical: spec({ case: "planPhysical", value: { restore: ids } }),
+  verifyWal: spec({ case: "verifyWal", value: { ...ids, systemIdentifier: "7" } }),
+  recoverPart: spec({ case: "recoverPart", value: { restore: { ...ids, chain: ["bkp_a"] }, file: "/x.dump" } }),
+  planPart: spec({ case: "planPart", value: { part: { restore: ids } } }),
 };
 
 const dump = (manifest: MessageInitShape<typeof BackupDumpResultSchema>["manifest"] = {}) =>
@@ -97,6 +100,7 @@ test("exactly the kinds whose commands change something are settled by a look", 
     "deleteBackup",
     "createPhysicalBackup",
     "restorePhysical",
+    "recoverPart",
   ]);
 });
 
@@ -171,10 +175,13 @@ test("a verification without objects proves nothing, and one that could not read
 });
 
 test("what a verification may not read is not called damaged, and what is wrong beside it is", () => {
-  const value = { problems: [{ key: "db/1", message: "cannot read db/1: AccessDenied", affects: "orders" }] };
+  const problem = { key: "db/1", message: "cannot read db/1: AccessDenied", affects: "orders" };
   const verified = (reason: string) =>
     kinds.verifyBackup.apply(specs.verifyBackup, {
-      result: answer({ case: "verifyBackup", value }),
+      result: answer({
+        case: "verifyBackup",
+        value: { problems: [{ ...problem, isUnread: true }, ...(reason === "OBJECT_MISSING" ? [problem] : [])] },
+      }),
       failure: create(FailureDetailSchema, { reason, message: "said" }),
     });
   const denied = verified("REPOSITORY_NOT_READABLE");

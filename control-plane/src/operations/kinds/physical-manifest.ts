@@ -40,7 +40,7 @@ function contentProblem(kind: BackupKind, physical: PhysicalContent): string | u
   const { base, backupManifest, backupManifestSha256, tablespaces, wal, walEmbedded, method } = physical;
   // Of a WAL increment all that counts is in the archive.
   if (kind === BackupKind.INCREMENTAL && method === IncrementalMethod.WAL) {
-    return walEmbedded ? "it is a WAL increment with embedded WAL" : undefined;
+    return incrementProblem(physical) ?? unnamedWal(physical);
   }
   if (!base?.objects.length) return "it has no archive of the data directory";
   if (!backupManifest?.objects.length) return "it lacks PostgreSQL's backup_manifest";
@@ -48,6 +48,21 @@ function contentProblem(kind: BackupKind, physical: PhysicalContent): string | u
   const empty = tablespaces.find(({ stream }) => !stream?.objects.length);
   if (empty) return `it has no archive of the tablespace ${empty.oid}`;
   if (walEmbedded) return wal?.objects.length ? undefined : "its WAL is embedded, and no archive of it is there";
+  return unnamedWal(physical);
+}
+
+function incrementProblem({ walEmbedded, restorePoint, startLsn, parentStopLsn }: PhysicalContent): string | undefined {
+  if (walEmbedded) return "it is a WAL increment with embedded WAL";
+  if (restorePoint === "") return "it is a WAL increment without a restore point";
+  return startLsn === parentStopLsn ? undefined : "it is a WAL increment that does not go on where its parent ends";
+}
+
+/** Bytes of the files of the archive that hold a backup's WAL, as stored. */
+export function archivedWalBytes({ archivedWal }: PhysicalContent): bigint {
+  return archivedWal.flatMap(({ objects }) => objects).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
+}
+
+function unnamedWal(physical: PhysicalContent): string | undefined {
   const problem = archivedWalProblem(
     physical.archivedWal.map(({ objects }) => objects[0]?.key.split("/").at(-1) ?? ""),
     {

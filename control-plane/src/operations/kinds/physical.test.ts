@@ -1,8 +1,10 @@
+// One thing: what answers about physical backups, their restores and a rebuild are believed, and what becomes of them.
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
 import { BackupAddressSchema, RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
@@ -32,7 +34,11 @@ function spec(init: NonNullable<MessageInitShape<typeof OperationSchema>["spec"]
   return made;
 }
 
-const asked = (kind = BackupKind.FULL, options = { walEmbedded: true }, parent = "") =>
+const asked = (
+  kind = BackupKind.FULL,
+  options: { walEmbedded: boolean; method?: IncrementalMethod } = { walEmbedded: true },
+  parent = "",
+) =>
   spec({
     case: "createPhysicalBackup",
     value: { backup: bkp.a, cluster: cls, repository: "rep_a", folder: "f", kind, options, parent },
@@ -117,6 +123,72 @@ test("an incremental builds on the parent that was asked for, or is a full that 
   expect(reasonOf(backedUp({ fullReason: "summaries are missing" }))).toBeUndefined();
 });
 
+test("a WAL increment names its restore point and all its WAL, and comes only where one was asked for", () => {
+  const archived = (name: string) => ({
+    codec: "zstd",
+    objects: [{ key: `00000001/0000000100000000/${name}`, sizeBytes: 5n }],
+  });
+  const increment = (more: Physical = {}) => {
+    const result = backedUp(
+      {
+        walEmbedded: false,
+        method: IncrementalMethod.WAL,
+        parentBackupId: bkp.p,
+        parentStopLsn: "0/2000028",
+        restorePoint: "coppice_here",
+        backupManifestSha256: "",
+        archivedWal: [archived("000000010000000000000002")],
+        ...more,
+      },
+      { kind: BackupKind.INCREMENTAL },
+    );
+    const content = result.case === "backupPhysical" ? result.value.manifest?.content : undefined;
+    if (content?.case === "physical") {
+      for (const stream of ["base", "backupManifest", "wal"] as const) delete content.value[stream];
+    }
+    return result;
+  };
+  const apply = (result: Result["result"], method = IncrementalMethod.WAL) =>
+    kinds.createPhysicalBackup.apply(asked(BackupKind.INCREMENTAL, { walEmbedded: false, method }, bkp.p), {
+      result,
+    });
+  const { failure, result, changes } = apply(increment());
+  expect(failure).toBeUndefined();
+  expect(result?.value).toMatchObject({ method: IncrementalMethod.WAL, walBytes: 5n, parent: bkp.p });
+  expect(changes.map(({ is }) => is)).toContain("backupStored");
+  expect(rebuilt(increment(), backedUp({}, { backupId: bkp.p })).entered).toEqual([bkp.p, bkp.a]);
+  for (const wrong of [
+    { restorePoint: "" },
+    { parentStopLsn: "0/2000020" },
+    { walEmbedded: true },
+    { archivedWal: [] },
+    { archivedWal: [archived("000000010000000000000003")] },
+  ])
+    expect(apply(increment(wrong)).failure?.reason, Object.keys(wrong).join(" ")).toBe("AGENT_ANSWER_INVALID");
+  expect(apply(increment(), IncrementalMethod.NATIVE).failure?.reason).toBe("AGENT_ANSWER_INVALID");
+});
+
+/** What a rebuild enters of backups that were found with such manifests. */
+function rebuilt(...answers: readonly Result["result"][]) {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  const backups = answers.map((answer) => {
+    const manifest = answer.case === "backupPhysical" ? answer.value.manifest : undefined;
+    if (manifest === undefined) throw new Error("a backup has a manifest");
+    return {
+      folder: `f_${manifest.backupId}`,
+      manifest: bytes(toJsonString(BackupManifestSchema, manifest)),
+      manifestSha256: "0".repeat(64),
+    };
+  });
+  const clusterFiles = [bytes(JSON.stringify({ formatVersion: 1, clusterId: cls, name: "orders" }))];
+  const { result } = create(ResultSchema, { result: { case: "scanRepository", value: { clusterFiles, backups } } });
+  const applied = kinds.rebuildRepository.apply(spec({ case: "rebuildRepository", value: { repository: "rep_a" } }), {
+    result,
+  });
+  const entered = applied.changes.flatMap((change) => (change.is === "backupStored" ? [change.backup.id] : []));
+  return { entered, result: applied.result?.value };
+}
+
 const restore = (value: object = {}) =>
   spec({
     case: "restorePhysical",
@@ -191,34 +263,11 @@ test("a plan joins what the catalog and the host say, and one that looked at not
 });
 
 test("a rebuild enters parents before what builds on them, and nothing whose parent is missing", () => {
-  const bytes = (text: string) => new TextEncoder().encode(text);
-  const scanned = (backupId: string, parentBackupId: string) => {
-    const answer = backedUp(
-      { parentBackupId },
-      { backupId, kind: parentBackupId ? BackupKind.INCREMENTAL : BackupKind.FULL },
-    );
-    const manifest = answer.case === "backupPhysical" ? answer.value.manifest : undefined;
-    if (manifest === undefined) throw new Error("a backup has a manifest");
-    return {
-      folder: `f_${backupId}`,
-      manifest: bytes(toJsonString(BackupManifestSchema, manifest)),
-      manifestSha256: "0".repeat(64),
-    };
-  };
-  const { result } = create(ResultSchema, {
-    result: {
-      case: "scanRepository",
-      value: {
-        clusterFiles: [bytes(JSON.stringify({ formatVersion: 1, clusterId: cls, name: "orders" }))],
-        backups: [scanned(bkp.c, bkp.b), scanned(bkp.b, bkp.a), scanned(bkp.a, ""), scanned(bkp.x, bkp.y)],
-      },
-    },
-  });
-  const asked = spec({ case: "rebuildRepository", value: { repository: "rep_a" } });
-  const applied = kinds.rebuildRepository.apply(asked, { result });
-  const entered = applied.changes.flatMap((change) => (change.is === "backupStored" ? [change.backup.id] : []));
+  const made = (backupId: string, parentBackupId: string) =>
+    backedUp({ parentBackupId }, { backupId, kind: parentBackupId ? BackupKind.INCREMENTAL : BackupKind.FULL });
+  const { entered, result } = rebuilt(made(bkp.c, bkp.b), made(bkp.b, bkp.a), made(bkp.a, ""), made(bkp.x, bkp.y));
   expect(entered).toEqual([bkp.a, bkp.b, bkp.c]);
-  expect(applied.result?.value).toMatchObject({
+  expect(result).toMatchObject({
     backups: 3,
     problems: [`${cls}/f_${bkp.x}: ${bkp.y}, which it builds on, was not found with it`],
   });

@@ -1,6 +1,9 @@
 import { clone, create } from "@bufbuild/protobuf";
-import { PlanPhysicalCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
-import { PhysicalPlanSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import {
+  PlanPhysicalCommandSchema,
+  type PlanPhysicalResult,
+} from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { type PhysicalPlan, PhysicalPlanSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { physicalRestoreCommand, physicalRestoreReferences } from "./physical-restore-command.ts";
 import { reachability } from "./reachability.ts";
@@ -25,12 +28,18 @@ export const planPhysical = defineKind({
     if (result.items.length === 0 && failure === undefined) {
       return invalidAnswer("the agent planned a restore and looked at nothing");
     }
-    const value = clone(PhysicalPlanSchema, plan ?? create(PhysicalPlanSchema));
-    value.items.push(...result.items);
-    value.steps.push(...result.steps);
-    value.neededBytes = result.neededBytes;
-    if (result.freeBytes !== undefined) value.freeBytes = result.freeBytes;
     // Its items may say that something was not reached, so that a plan proves nothing about the repository.
+    const value = completePlan(plan, result);
     return { result: { case: "physicalPlan", value }, failure, changes: failure ? changes : [] };
   },
 });
+
+/** What the catalog says of a plan, with what its host adds. */
+export function completePlan(plan: PhysicalPlan | undefined, result: PlanPhysicalResult): PhysicalPlan {
+  const value = clone(PhysicalPlanSchema, plan ?? create(PhysicalPlanSchema));
+  value.items.push(...result.items);
+  value.steps.push(...result.steps);
+  value.neededBytes = result.neededBytes;
+  if (result.freeBytes !== undefined) value.freeBytes = result.freeBytes;
+  return value;
+}

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { VerifyBackupCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/verify_backup";
+import { type ObjectProblem, VerifyBackupCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/verify_backup";
 import { BackupProblemSchema, VerifiedBackupSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { FailureDetail } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
@@ -10,7 +10,6 @@ import { reachability } from "./reachability.ts";
 
 /** Failures that mean that the stored bytes are not what they were, whether or not each was listed. */
 const damage: readonly Reason[] = ["DIGEST_MISMATCH", "MANIFEST_MISSING", "MANIFEST_UNREADABLE", "OBJECT_MISSING"];
-const unread: Reason = "REPOSITORY_NOT_READABLE";
 
 /** A verification. It has succeeded when every object was read and matched. */
 export const verifyBackup = defineKind({
@@ -20,23 +19,40 @@ export const verifyBackup = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: true,
-  references: ({ backup, repository, content }) => ({
+  references: ({ backup, repository, content, parents }) => ({
     backup: { backupId: backup, repositoryId: repository },
+    chain: parents.map((backupId) => ({ backupId, repositoryId: repository })),
     purposes: ["read"],
     decrypts: content,
   }),
-  plan: ({ content }, facts) => create(VerifyBackupCommandSchema, { backup: required(facts.backup).address, content }),
-  apply({ backup: backupId, repository: repositoryId }, { result, failure }) {
+  plan: ({ content }, facts) =>
+    create(VerifyBackupCommandSchema, {
+      backup: required(facts.backup).address,
+      content,
+      parents: required(facts.chain).map(({ address }) => address),
+    }),
+  apply({ backup: backupId, repository: repositoryId, missingParents }, { result, failure }) {
     if (result?.objects === 0 && failure === undefined)
       return invalidAnswer("the agent verified a backup without objects");
     const problems = result?.problems ?? [];
     const [first] = problems;
-    const found: FailureDetail | undefined =
+    const wrong =
       failure ?? (first && failureToDetail(new Failure("DIGEST_MISMATCH", `${first.key}: ${first.message}`)));
-    const verified: CatalogChange = { is: "copyVerified", backupId, repositoryId, problem: found?.message ?? "" };
-    // What may not be read may be whole: the agent gives that reason only where nothing worse was found.
-    const isUnread = found?.reason === unread;
-    const isDamaged = !isUnread && (problems.length > 0 || damage.some((reason) => reason === found?.reason));
+    // The backup itself is whole then.
+    const isBroken = wrong === undefined && result !== undefined && missingParents.length > 0;
+    const found: FailureDetail | undefined = isBroken ? failureToDetail(brokenChain(backupId, missingParents)) : wrong;
+    const isOf = (wanted: string) => (problem: ObjectProblem) => (problem.backupId || backupId) === wanted;
+    const damaged = problems.filter(({ isUnread }) => !isUnread);
+    const isDamaged =
+      damaged.length > 0 || (problems.length === 0 && damage.some((reason) => reason === found?.reason));
+    const copyOf = (id: string, problem: string | undefined): CatalogChange[] => {
+      // What may not be read may be whole.
+      if (problem === undefined && problems.some(isOf(id))) return [];
+      return [{ is: "copyVerified", backupId: id, repositoryId, problem: problem ?? "" }];
+    };
+    const messageOf = (id: string) => damaged.find(isOf(id))?.message;
+    // A problem of a parent is its own; the backup that builds on it has no other bytes than before.
+    const ownDamage = problems.every(isOf(backupId)) ? found?.message : messageOf(backupId);
     return {
       ...(result && {
         result: {
@@ -45,9 +61,15 @@ export const verifyBackup = defineKind({
             backup: backupId,
             objects: result.objects,
             bytes: result.bytes,
-            problems: problems.map(({ key, message, affects }) =>
-              create(BackupProblemSchema, { key, message, affects }),
+            problems: problems.map((problem) =>
+              create(BackupProblemSchema, {
+                key: problem.key,
+                message: problem.message,
+                affects: problem.affects,
+                backup: problem.backupId || backupId,
+              }),
             ),
+            parents: result.parents,
           }),
         },
       }),
@@ -55,8 +77,18 @@ export const verifyBackup = defineKind({
       changes: [
         ...reachability({ repositoryId }, isDamaged ? undefined : found),
         // A verification that could not read says nothing about the bytes.
-        ...(found === undefined || isDamaged ? [verified] : []),
+        ...(isDamaged ? copyOf(backupId, ownDamage) : []),
+        ...(found === undefined || isBroken ? copyOf(backupId, undefined) : []),
+        ...(result?.parents ?? []).flatMap((id) => copyOf(id, messageOf(id))),
       ],
     };
   },
 });
+
+function brokenChain(backupId: string, missing: readonly string[]): Failure {
+  return new Failure(
+    "BACKUP_CHAIN_BROKEN",
+    `${backupId} is whole, and it builds on ${missing.join(", ")}, which ${missing.length === 1 ? "is" : "are"} not in that repository: nothing can be restored from it`,
+    { hint: "take a full backup, and restore from another one meanwhile: coppice backup list" },
+  );
+}

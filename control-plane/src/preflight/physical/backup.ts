@@ -49,9 +49,19 @@ export async function preparePhysicalBackup(
   requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
   const present = presentIncarnation(cluster);
   const { systemIdentifier } = present;
-  const { options, walRepository } = await chooseWalPlace(db, { cluster, systemIdentifier, repository, given });
-  const parent =
-    kind === BackupKind.INCREMENTAL ? await parentOf(db, { cluster, present, repository, options }) : undefined;
+  const isByWal = kind === BackupKind.INCREMENTAL && isMadeOfWal(cluster, present, given);
+  const { options, walRepository } = await chooseWalPlace(db, { cluster, present, repository, given, isByWal });
+  if (isByWal) options.method = IncrementalMethod.WAL;
+  const { id: parent, fullReason } =
+    kind === BackupKind.INCREMENTAL
+      ? await chooseParent(db, {
+          cluster: cluster.row,
+          systemIdentifier,
+          repository,
+          backupId: options.parent,
+          isByWal,
+        })
+      : { id: undefined, fullReason: "" };
   const backup = newId("bkp");
   return {
     operationId: newId("op"),
@@ -68,6 +78,7 @@ export async function preparePhysicalBackup(
         folder: formatBackupFolder(now, kind === BackupKind.FULL ? "full" : "incremental", backup),
         parent: parent ?? "",
         walRepository,
+        fullReason,
       }),
     },
     hostId: host.id,
@@ -77,6 +88,12 @@ export async function preparePhysicalBackup(
     // An incremental keeps its parent from being deleted.
     backups: parent === undefined ? [] : [parent],
   };
+}
+
+/** The server as it was seen last. */
+interface Present {
+  readonly major: number;
+  readonly systemIdentifier: string;
 }
 
 /** Where the WAL from the backup's start to its end goes, without which it could not be restored at all. */
@@ -92,20 +109,42 @@ async function chooseWalPlace(
   db: Database,
   {
     cluster: { row },
-    systemIdentifier,
+    present: { major, systemIdentifier },
     repository,
     given,
+    isByWal,
   }: {
     readonly cluster: ClusterRecord;
-    readonly systemIdentifier: string;
+    readonly present: Present;
     readonly repository: RepositoryRow;
     readonly given: BaseBackupOptions | undefined;
+    /** An incremental of which the archive holds all there is. */
+    readonly isByWal: boolean;
   },
 ): Promise<WalPlace> {
   const options = clone(BaseBackupOptionsSchema, given ?? create(BaseBackupOptionsSchema));
+  if (isByWal && options.walEmbedded) {
+    fail(
+      "INVALID_FIELD",
+      `an incremental backup of cluster ${row.name}, of PostgreSQL ${major}, is made of archived WAL`,
+      {
+        hint: `leave --wal embedded out, or take a full one: coppice backup create ${row.name} --kind full --wal embedded`,
+        fields: [{ field: "physical.wal_embedded", expected: "nothing with an incremental by WAL" }],
+      },
+    );
+  }
   if (options.walEmbedded) return { options, walRepository: "" };
   const archive = await findWalArchive(db, row.id);
   const problem = archiveProblem(archive, { name: row.name, systemIdentifier, repository });
+  if (isByWal) {
+    if (problem !== undefined) {
+      fail("WAL_NOT_ARCHIVED", `${problem}, and an incremental backup of it is made of archived WAL`, {
+        hint: `see to it: coppice wal ${archive === undefined ? "setup" : "status"} ${row.name}; or take a full one: coppice backup create ${row.name} --kind full`,
+      });
+    }
+    options.walArchived = true;
+    return { options, walRepository: repository.id };
+  }
   // One that has not begun yet is waited for by who asks for it, and by nobody else.
   const hasBegun = archive !== undefined && archive.timeline !== null;
   if (problem === undefined && (hasBegun || options.walArchived)) {
@@ -141,29 +180,15 @@ function archiveProblem(
   return `archiving of WAL of cluster ${name} is in trouble, ${message}`;
 }
 
-async function parentOf(
-  db: Database,
-  {
-    cluster: { row },
-    present,
-    repository,
-    options,
-  }: {
-    readonly cluster: ClusterRecord;
-    readonly present: { readonly major: number; readonly systemIdentifier: string };
-    readonly repository: RepositoryRow;
-    readonly options: BaseBackupOptions;
-  },
-): Promise<string | undefined> {
-  if (options.method === IncrementalMethod.WAL || present.major < firstNativeMajor) {
-    const why =
-      options.method === IncrementalMethod.WAL
-        ? "incremental backups by archived WAL are not supported yet"
-        : `PostgreSQL ${present.major} of cluster ${row.name} keeps no WAL summaries, and incremental backups without them are not supported yet`;
-    fail("NOT_SUPPORTED", why, { hint: `take a full one: coppice backup create ${row.name} --kind full` });
+/** Whether an incremental is made of archived WAL: where that is asked for, and where PostgreSQL knows no other way. */
+function isMadeOfWal({ row }: ClusterRecord, { major }: Present, given: BaseBackupOptions | undefined): boolean {
+  const isNative = given?.method === IncrementalMethod.NATIVE;
+  if (isNative && major < firstNativeMajor) {
+    fail("NOT_SUPPORTED", `PostgreSQL ${major} of cluster ${row.name} takes no incremental backups of blocks`, {
+      hint: "leave --method out: they are made of archived WAL then",
+    });
   }
-  const { systemIdentifier } = present;
-  return await chooseParent(db, { cluster: row, systemIdentifier, repository, backupId: options.parent });
+  return given?.method === IncrementalMethod.WAL || major < firstNativeMajor;
 }
 
 function refuseContradiction({ kind, dump, physical }: Pick<CreateBackupRequest, "kind" | "dump" | "physical">): void {

@@ -2,9 +2,11 @@ import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { Database } from "../../catalog/catalog.ts";
 import { listPhysicalCopies, type PhysicalCopy } from "../../catalog/physical/copies.ts";
 import { listAnchors, listCommits, listExtents, listHistories } from "../../catalog/physical/wal-knowledge.ts";
-import { addRuns, type Extent } from "@coppice/proto/kit/recovery/extents";
+import { addRuns, type Extent, removeRuns } from "@coppice/proto/kit/recovery/extents";
+import { listLost } from "../../catalog/physical/wal-lost.ts";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import type { RecoveryInput } from "@coppice/proto/kit/recovery/recovery-input";
+import { toExtent } from "./sound-extents.ts";
 
 /**
  * What the catalog knows of recovery of one server of a cluster: of the backup that is named, else of the newest one.
@@ -30,6 +32,7 @@ export async function readRecoveryInput(
   const copies = all.filter((copy) => copy.systemIdentifier === systemIdentifier && isUsable(copy.repositoryId));
   const server = { clusterId, systemIdentifier };
   const extents = await listExtents(db, server);
+  const lost = await listLost(db, server);
   const histories = await listHistories(db, server);
   const anchors = await listAnchors(db, server);
   const commits = await listCommits(db, server);
@@ -37,17 +40,12 @@ export async function readRecoveryInput(
     systemIdentifier,
     segmentBytes,
     backups: copies.map((copy) => physicalBackup(copy)),
-    extents: addRuns(
-      extents
-        .filter(({ repositoryId }) => isUsable(repositoryId))
-        .map(({ repositoryId, timeline, startLsn, endLsn }) => ({
-          repository: repositoryId,
-          systemIdentifier,
-          timeline,
-          startLsn,
-          endLsn,
-        })),
-      copies.flatMap((copy) => provenWal(copy)),
+    extents: removeRuns(
+      addRuns(
+        extents.filter(({ repositoryId }) => isUsable(repositoryId)).map(toExtent),
+        copies.flatMap((copy) => provenWal(copy)),
+      ),
+      lost.map(toExtent),
     ),
     histories: histories.map(({ timeline, content }) => parseTimelineHistory(timeline, content)),
     anchors: anchors.map(({ timeline, timeUs, lsn }) => ({ timeline, timeUs, lsn })),
@@ -62,10 +60,10 @@ export async function readRecoveryInput(
 }
 
 /** What was read in the archive before a backup counted is there, whatever agents have reported since or before. */
-function provenWal(copy: PhysicalCopy): Extent[] {
+export function provenWal(copy: PhysicalCopy): Extent[] {
   const { repositoryId, systemIdentifier, timeline, startLsn, stopLsn, segmentBytes } = copy;
-  const { walEmbedded, isWalIncrement, complete, state } = copy;
-  if (walEmbedded || isWalIncrement || !complete || state !== "STORED") return [];
+  const { walEmbedded, complete, state } = copy;
+  if (walEmbedded || !complete || state !== "STORED") return [];
   const start = segmentStart(startLsn, segmentBytes);
   return [{ repository: repositoryId, systemIdentifier, timeline, startLsn: start, endLsn: stopLsn }];
 }

@@ -3,6 +3,7 @@ import { RecoveryTargetSchema } from "@coppice/proto/gen/coppice/common/v1/recov
 import {
   type PhysicalPlan,
   PlanPhysicalSpecSchema,
+  type RestorePhysicalSpec,
   RestorePhysicalSpecSchema,
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import type { PhysicalRestore, RestoreRequest } from "@coppice/proto/gen/coppice/control/v1/restore";
@@ -37,7 +38,7 @@ export async function preparePhysicalRestore(
   request: RestoreRequest,
   physical: PhysicalRestore,
 ): Promise<Prepared> {
-  return (await resolve(db, request, physical)).prepared;
+  return (await resolvePhysicalRestore(db, request, physical)).prepared;
 }
 
 /** The same as a plan: what the catalog says of it, for the host to add to. */
@@ -46,7 +47,7 @@ export async function preparePhysicalPlan(
   request: RestoreRequest,
   physical: PhysicalRestore,
 ): Promise<Prepared> {
-  const { prepared, spec, plan } = await resolve(db, request, physical);
+  const { prepared, spec, plan } = await resolvePhysicalRestore(db, request, physical);
   const { exclusiveKey: _, ...rest } = prepared;
   return {
     ...rest,
@@ -54,10 +55,15 @@ export async function preparePhysicalPlan(
   };
 }
 
-async function resolve(db: Database, request: RestoreRequest, physical: PhysicalRestore) {
+/** A restore of a data directory: what would be started, its spec alone, and what the catalog says of it. */
+export async function resolvePhysicalRestore(
+  db: Database,
+  request: RestoreRequest,
+  physical: PhysicalRestore,
+): Promise<{ prepared: Prepared; spec: RestorePhysicalSpec; plan: PhysicalPlan }> {
   const { row: cluster } = await requireCluster(db, request.cluster);
   const host = await requireHost(db, physical.host);
-  const dataDirectory = cleanPath(physical.dataDirectory);
+  const dataDirectory = cleanPath(physical.dataDirectory, "restore.physical.data_directory");
   const target = physical.target ?? create(RecoveryTargetSchema);
   const recovery = await plan(db, { cluster, backupId: request.backup, host, target: parseTarget(target) });
   const repository = await requireRepository(db, recovery.repository);
@@ -93,7 +99,8 @@ async function resolve(db: Database, request: RestoreRequest, physical: Physical
     repositoryId: repository.id,
     subject: cluster,
     exclusiveKey: `restore directory ${host.id} ${dataDirectory}`,
-    backups: recovery.chain,
+    // A WAL increment is none of those that are unpacked.
+    backups: [...new Set([...recovery.chain, ...(request.backup === "" ? [] : [request.backup])])],
   };
   const planned: PhysicalPlan = physicalPlan(recovery, { target: told, dataBytes: newest.row.databaseBytes });
   return { prepared, spec, plan: planned };
@@ -162,10 +169,10 @@ function tablespacesOf({ row }: BackupRecord) {
 }
 
 /** One spelling for one folder, so that two restores into it know of each other. Errors: INVALID_FIELD. */
-function cleanPath(path: string): string {
+export function cleanPath(path: string, field: string): string {
   const clean = path.length > 1 ? path.replace(/\/+$/, "") : path;
   if (clean !== "" && clean !== "/" && !/\/\/|\/\.\.?(\/|$)/.test(clean)) return clean;
-  return fail("INVALID_FIELD", `${JSON.stringify(path)} cannot be a data directory`, {
-    fields: [{ field: "restore.physical.data_directory", expected: "an absolute path without . and .., not the root" }],
+  return fail("INVALID_FIELD", `${JSON.stringify(path)} cannot be the place of a restore`, {
+    fields: [{ field, expected: "an absolute path without . and .., not the root" }],
   });
 }

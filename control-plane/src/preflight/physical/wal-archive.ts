@@ -1,4 +1,4 @@
-import { clone, create } from "@bufbuild/protobuf";
+import { clone, create, fromJson } from "@bufbuild/protobuf";
 import { WalMode, type WalSettings, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import type { UpdateWalArchiveRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
@@ -14,6 +14,8 @@ import { primaryInstance } from "../primary-instance.ts";
 
 /** What an agent that can archive WAL names among what it knows. */
 const capability = "walArchive";
+/** The same, for one that a server's archive_command can hand it to. */
+const pushCapability = "walPush";
 
 /** WAL of a cluster that is to be archived, resolved. */
 export interface WantedArchive {
@@ -25,7 +27,7 @@ export interface WantedArchive {
 
 /**
  * Resolves a request to archive WAL. Errors: CLUSTER_NOT_CHECKED, CLUSTER_WITHOUT_SERVER, REPOSITORY_NOT_FOUND,
- * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING, NOT_SUPPORTED.
+ * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING, WAL_OWNED.
  */
 export async function resolveWalArchive(
   db: Database,
@@ -38,16 +40,18 @@ export async function resolveWalArchive(
   if (host.agentVersion !== "" && !host.capabilities.includes(capability)) {
     fail("CAPABILITY_MISSING", `the agent of ${host.name}, version ${host.agentVersion}, does not archive WAL`);
   }
-  if (request.settings?.mode === WalMode.PUSH) {
-    fail("NOT_SUPPORTED", "archiving by archive_command is not supported yet", {
-      hint: `let the agent receive it: coppice wal setup ${name} --mode stream`,
+  const isPush = request.settings?.mode === WalMode.PUSH;
+  if (isPush && host.agentVersion !== "" && !host.capabilities.includes(pushCapability)) {
+    const message = `the agent of ${host.name}, version ${host.agentVersion}, takes no WAL from archive_command`;
+    fail("CAPABILITY_MISSING", message, {
+      hint: `let the agent receive it: coppice wal setup ${name} --mode stream; or upgrade the agent on that host`,
     });
   }
   const present = await findWalArchive(db, id);
   if (present !== undefined && present.hostId !== host.id) {
     const other = await findHost(db, present.hostId);
     // Two that archive one server would each take the other's work for a conflict.
-    fail("NOT_SUPPORTED", `the agent of ${other?.name ?? present.hostId} archives WAL of ${name}`, {
+    fail("WAL_OWNED", `the agent of ${other?.name ?? present.hostId} archives WAL of ${name}`, {
       hint: `end that first: coppice wal setup ${name} --disable`,
     });
   }
@@ -57,6 +61,9 @@ export async function resolveWalArchive(
       : await requireRepository(db, request.repository);
   requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
   const settings = clone(WalSettingsSchema, request.settings ?? create(WalSettingsSchema));
-  settings.mode = WalMode.STREAM;
+  settings.mode = isPush ? WalMode.PUSH : WalMode.STREAM;
+  // The slot of the stream that was before is dropped by its name.
+  if (isPush && settings.slot === "" && present !== undefined)
+    settings.slot = fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true }).slot;
   return { host, repository, systemIdentifier, settings };
 }

@@ -37,6 +37,9 @@ export function restoreSpec(restore: DatabaseRestore, now: Date): CreateRestoreS
 }
 
 /** Of two restores of one database into one cluster the second is refused while the first has not ended. */
-export function exclusiveKeyOf({ targetCluster, targetDatabase }: CreateRestoreSpec): string {
+export function exclusiveKeyOf({
+  targetCluster,
+  targetDatabase,
+}: Pick<CreateRestoreSpec, "targetCluster" | "targetDatabase">): string {
   return `restore ${targetCluster} ${targetDatabase}`;
 }

@@ -11,6 +11,7 @@ import { requireTrusted } from "../../secrets/may-decrypt.ts";
 import { seal } from "../../secrets/seal.ts";
 import { requireCluster, requireHost } from "../../inventory/require.ts";
 import type { OwnSecret, Prepared, PreparedPart } from "../prepared.ts";
+import { preparePart, preparePartPlan } from "../physical/part.ts";
 import { preparePhysicalPlan, preparePhysicalRestore } from "../physical/restore.ts";
 import { primaryInstance } from "../primary-instance.ts";
 import { globalsSpec, planCluster } from "./cluster.ts";
@@ -30,7 +31,8 @@ export async function prepareRestore(
   { now, masterKey }: { readonly now: Date; readonly masterKey: KeyObject },
 ): Promise<Prepared> {
   const what = weighRequest(request);
-  const { physical } = request;
+  const { part, physical } = request;
+  if (part !== undefined) return await preparePart(db, request, part, now);
   if (physical !== undefined) return await preparePhysicalRestore(db, request, physical);
   const { row: cluster } = await requireCluster(db, request.cluster);
   const target = await requireCluster(db, request.targetCluster || cluster.id);
@@ -65,8 +67,9 @@ export async function prepareRestore(
         exclusiveKey: `restore globals ${target.row.id}`,
         spec: { case: "restoreGlobals", value: globalsSpec(restore) },
       };
+    case "part":
     case "physical":
-      throw new TypeError("a restore of a data directory was resolved as another one");
+      throw new TypeError("a restore out of a physical backup was resolved as another one");
     case "cluster": {
       const { spec, parts } = planCluster(restore, now);
       await spareCatalog(db, target, spec.databases);
@@ -87,6 +90,10 @@ export async function preparePlan(
   request: RestoreRequest,
   options: { readonly now: Date; readonly masterKey: KeyObject },
 ): Promise<Prepared> {
+  if (request.part !== undefined) {
+    weighRequest(request);
+    return await preparePartPlan(db, request, request.part, options.now);
+  }
   if (request.physical !== undefined) {
     weighRequest(request);
     return await preparePhysicalPlan(db, request, request.physical);

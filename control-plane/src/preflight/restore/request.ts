@@ -4,19 +4,19 @@ import { type RestoreRequest, RestoreWhat } from "@coppice/proto/gen/coppice/con
 import { fail } from "@coppice/proto/kit/failure";
 
 /** What a request asks for. */
-export type RestoreCase = "database" | "file" | "globals" | "cluster" | "physical";
+export type RestoreCase = "database" | "file" | "globals" | "cluster" | "part" | "physical";
 
 type Field = Exclude<keyof RestoreRequest, "$typeName" | "$unknown">;
 
 /** Fields that say something only in some cases, with the cases and how a refusal calls the others. */
 const onlyFor: readonly (readonly [field: Field, cases: readonly RestoreCase[], expected: string])[] = [
-  ["backup", ["database", "globals", "cluster", "physical"], "nothing: the file is what is restored"],
-  ["targetCluster", ["database", "globals", "cluster"], "nothing: a file is restored into the cluster itself"],
-  ["database", ["database", "file"], "nothing: it is about the whole cluster"],
-  ["targetDatabase", ["database", "file"], "nothing: databases keep their names"],
-  ["replace", ["database", "file", "cluster", "physical"], "nothing: roles that are there stay as they are"],
-  ["jobs", ["database", "file", "cluster"], "nothing: globals are applied one after the other"],
-  ["into", ["database", "file"], "nothing: it is for one database"],
+  ["backup", ["database", "globals", "cluster", "physical", "part"], "nothing: the file is what is restored"],
+  ["targetCluster", ["database", "globals", "cluster", "part"], "nothing: a file is restored into the cluster itself"],
+  ["database", ["database", "file", "part"], "nothing: it is about the whole cluster"],
+  ["targetDatabase", ["database", "file", "part"], "nothing: databases keep their names"],
+  ["replace", ["database", "file", "cluster", "physical", "part"], "nothing: roles that are there stay as they are"],
+  ["jobs", ["database", "file", "cluster", "part"], "nothing: globals are applied one after the other"],
+  ["into", ["database", "file", "part"], "nothing: it is for one database"],
   ["roles", ["globals", "cluster"], "nothing: roles are restored with the globals or the cluster"],
   ["noTablespaces", ["globals", "cluster"], "nothing: tablespaces are restored with the globals or the cluster"],
   ["file", ["file"], "nothing: a file holds one database, and is no physical backup"],
@@ -29,6 +29,7 @@ const titles: Readonly<Record<RestoreCase, string>> = {
   file: "a restore of a file",
   globals: "a restore of the globals",
   cluster: "a restore of the whole cluster",
+  part: "a restore of a part to a point in time",
   physical: "a restore of a data directory",
 };
 
@@ -41,7 +42,8 @@ export function weighRequest(request: RestoreRequest): RestoreCase {
   if (what === "physical" && request.what !== RestoreWhat.UNSPECIFIED) {
     contradict("what", `${titles.physical} brings back all of it`, "nothing with physical");
   }
-  if (what === "database" && request.database === "") {
+  if (what === "part") weighPart(request, request.part?.file !== "");
+  if ((what === "database" || what === "part") && request.database === "") {
     fail("INVALID_FIELD", "it is not said which database is to be restored", {
       hint: "name the database, or ask for the globals or the whole cluster",
       fields: [{ field: "restore.database", expected: "the name of a database in the backup" }],
@@ -61,11 +63,33 @@ export function weighRequest(request: RestoreRequest): RestoreCase {
   return what;
 }
 
-function caseOf({ what, file, physical }: RestoreRequest): RestoreCase {
+function caseOf({ what, file, part, physical }: RestoreRequest): RestoreCase {
+  if (part !== undefined) return "part";
   if (physical !== undefined) return "physical";
   if (what === RestoreWhat.GLOBALS) return "globals";
   if (what === RestoreWhat.CLUSTER) return "cluster";
   return file === "" ? "database" : "file";
+}
+
+/** What goes with a point in time: one database, into a cluster or into a file. */
+function weighPart(request: RestoreRequest, isFile: boolean): void {
+  const { what, physical, part, selection, targetCluster, targetDatabase, replace, into, jobs } = request;
+  if (physical !== undefined) contradict("part", `${titles.physical} brings back all of it`, "not with physical");
+  if (what !== RestoreWhat.UNSPECIFIED && what !== RestoreWhat.DATABASE) {
+    contradict("what", `${titles.part} is of one database`, "nothing with part, or one database");
+  }
+  if (!isFile) {
+    if (part?.fileHost) contradict("part.file_host", "no file is to be made", "nothing without file");
+    return;
+  }
+  if (!part?.fileHost) contradict("part.file_host", "it is not said on which host the file is to be", "its host");
+  const given = { target_cluster: targetCluster, target_database: targetDatabase, replace, into, jobs };
+  const [foreign] = Object.entries(given).filter(([, value]) => isGiven(value));
+  if (foreign) contradict(foreign[0], "a dump file is no database yet", "nothing with a file");
+  if (selection?.checksums) contradict("selection.checksums", "a dump file is not loaded", "not with a file");
+  if ((selection?.schemas.length ?? 0) > 0 && (selection?.tables.length ?? 0) > 0) {
+    contradict("selection", "a dump file holds chosen schemas or chosen tables", "schemas or tables, not both");
+  }
 }
 
 function weighSelection(what: RestoreCase, request: RestoreRequest, selection: RestoreSelection): void {
@@ -81,7 +105,8 @@ function weighSelection(what: RestoreCase, request: RestoreRequest, selection: R
   if (what === "cluster" && isPart) {
     contradict("selection", "schemas and tables are chosen of one database", "no schemas or tables with the cluster");
   }
-  if (isOnlyRows && !request.into) {
+  const isForFile = what === "part" && request.part?.file !== "";
+  if (isOnlyRows && !request.into && !isForFile) {
     contradict("selection.contents", "rows alone need tables to go to", "into, for a database that has the tables");
   }
   if (isPart && request.replace) {

@@ -29,10 +29,14 @@ export async function chooseSource(
   const backup = await chooseBackup(db, cluster, backupId);
   const { content } = fromJson(BackupManifestSchema, backup.row.manifest, { ignoreUnknownFields: true });
   if (content.case !== "dump") {
-    return fail("INVALID_FIELD", `backup ${backup.row.id} is a physical one: no single database comes of it`, {
-      hint: `restore all of it into an empty directory: coppice restore create ${cluster.name} --backup ${backup.row.id} --to HOST:/directory`,
-      fields: [{ field: "restore.backup", expected: "a dump", value: backup.row.id }],
-    });
+    return fail(
+      "INVALID_FIELD",
+      `backup ${backup.row.id} is a physical one: without a point in time no single database comes of it`,
+      {
+        hint: `name the point at which the database is wanted: coppice restore create ${cluster.name} --backup ${backup.row.id} --database NAME --as COPY --immediate (or --at TIME); or restore all of it into an empty directory with --to HOST:/directory`,
+        fields: [{ field: "restore.backup", expected: "a dump", value: backup.row.id }],
+      },
+    );
   }
   return { backup: backup.row.id, dump: content.value, repository: await chooseRepository(db, backup, host) };
 }

@@ -10,6 +10,7 @@ import {
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { BackupRecord } from "../../catalog/backup.ts";
+import { archivedWalBytes } from "../../operations/kinds/physical-manifest.ts";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
 
@@ -49,7 +50,7 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
     parent: row.parentId ?? "",
     ...(dump?.options ? { dump: dump.options } : {}),
     format: dump?.databases[0]?.format ?? "",
-    codec: (dump?.globals ?? physical?.base)?.codec || "none",
+    codec: (dump?.globals ?? physical?.base ?? physical?.archivedWal[0])?.codec || "none",
     recipients: manifest.recipients,
     ...(physical ? { physical: physicalBackup(manifest, physical) } : {}),
     ...times({ createTime: row.createTime, startTime: row.startTime, endTime: row.endTime }),
@@ -58,6 +59,7 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
 
 function physicalBackup({ systemIdentifier }: BackupManifest, physical: PhysicalContent): PhysicalBackup {
   const { timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, fromStandby, options } = physical;
+  const { method, restorePoint } = physical;
   return create(PhysicalBackupSchema, {
     systemIdentifier,
     timeline,
@@ -67,6 +69,9 @@ function physicalBackup({ systemIdentifier }: BackupManifest, physical: Physical
     corruptPages,
     fullReason,
     fromStandby,
+    method,
+    restorePoint,
+    walBytes: archivedWalBytes(physical),
     ...(options ? { options } : {}),
   });
 }

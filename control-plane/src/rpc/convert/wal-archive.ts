@@ -1,10 +1,10 @@
 import { create, fromJson } from "@bufbuild/protobuf";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
-import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { WalArchiverSchema, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import type { WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
-import type { WalExtentRow } from "../../catalog/physical/wal-knowledge.ts";
+import type { Extent } from "@coppice/proto/kit/recovery/extents";
 import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
@@ -18,7 +18,7 @@ export interface WalFacts {
   readonly hostName?: string;
   /** Microseconds since 1970. */
   readonly storedUntilUs?: bigint | undefined;
-  readonly extents: readonly WalExtentRow[];
+  readonly extents: readonly Extent[];
 }
 
 export function walArchiveMessage({
@@ -31,8 +31,8 @@ export function walArchiveMessage({
   const message = create(WalArchiveSchema, {
     cluster: cluster.id,
     clusterName: cluster.name,
-    extents: facts.extents.map(({ repositoryId, systemIdentifier, timeline, startLsn, endLsn }) => ({
-      repository: repositoryId,
+    extents: facts.extents.map(({ repository, systemIdentifier, timeline, startLsn, endLsn }) => ({
+      repository,
       systemIdentifier,
       timeline,
       startLsn: formatLsn(startLsn),
@@ -61,6 +61,9 @@ export function walArchiveMessage({
     ...(row.trouble === null
       ? {}
       : { trouble: fromJson(FailureDetailSchema, row.trouble, { ignoreUnknownFields: true }) }),
+    ...(row.archiver === null
+      ? {}
+      : { archiver: fromJson(WalArchiverSchema, row.archiver, { ignoreUnknownFields: true }) }),
     slotStatus: row.slotStatus,
     etag: formatEtag(row.version),
     ...times({ reportTime: row.reportTime }),

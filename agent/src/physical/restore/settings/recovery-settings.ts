@@ -9,6 +9,8 @@ export interface Recovery {
   readonly backupTimeline: number;
   /** Command that fetches a file of the archive; undefined when all WAL is in pg_wal already. */
   readonly restoreCommand: string | undefined;
+  /** Whether somebody waits until it is over, and reads the log. */
+  readonly isWatched?: boolean;
 }
 
 /** Settings by name, in the order in which they are written. */
@@ -53,6 +55,12 @@ export const quietSettings: Settings = [
   ["primary_slot_name", ""],
 ];
 
+/** With any of the source's own a log might not hold, or not where it can be read, what the server says of its target. */
+const watchedSettings: Settings = [
+  ["log_destination", "stderr"],
+  ["log_min_messages", "warning"],
+];
+
 const actions: Readonly<Record<RecoveryAction, string>> = {
   [RecoveryAction.UNSPECIFIED]: "promote",
   [RecoveryAction.PROMOTE]: "promote",
@@ -78,6 +86,19 @@ function pointOf({ point }: RecoveryTarget): readonly [string, string] | undefin
   }
 }
 
+/** How a server says that it stopped at a target whose position nobody knows beforehand; undefined for other targets. */
+export function stopNote({ point, exclusive }: RecoveryTarget): { what: string; line: RegExp } | undefined {
+  if (point.case === "xid") {
+    const line = new RegExp(
+      `recovery stopping ${exclusive ? "before" : "after"} (commit|abort) of transaction ${point.value}\\b`,
+    );
+    return { what: `transaction ${point.value}`, line };
+  }
+  if (point.case !== "name") return undefined;
+  const name = point.value.replaceAll(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+  return { what: `restore point ${point.value}`, line: new RegExp(`recovery stopping at restore point "${name}"`) };
+}
+
 function formatTime(time: Parameters<typeof timestampDate>[0]): string {
   const seconds = timestampDate(time).toISOString().slice(0, 19).replace("T", " ");
   const micros = String(Math.floor(time.nanos / 1000)).padStart(6, "0");
@@ -94,7 +115,7 @@ function timelineOf({ target: { timeline }, backupTimeline, restoreCommand }: Re
  * refuses two. Fails with INVALID_FIELD where it could not do what is asked for.
  */
 export function recoverySettings(recovery: Recovery): Settings {
-  const { target, restoreCommand } = recovery;
+  const { target, restoreCommand, isWatched = false } = recovery;
   const point = pointOf(target);
   const action = actions[target.action];
   if (!point && action !== "promote")
@@ -109,6 +130,7 @@ export function recoverySettings(recovery: Recovery): Settings {
     ["recovery_min_apply_delay", "0"],
     ["hot_standby", "on"],
     ["lc_messages", "C"],
+    ...(isWatched ? watchedSettings : []),
     ["recovery_target_timeline", timelineOf(recovery)],
     ["recovery_target_inclusive", target.exclusive ? "off" : "on"],
     ["recovery_target_action", action],

@@ -5,6 +5,7 @@ const debian = `data_directory = '/var/lib/postgresql/17/main'\t\t# use data in 
 hba_file = '/etc/postgresql/17/main/pg_hba.conf'
 external_pid_file '/var/run/postgresql/17-main.pid'
 port = 5432
+primary_conninfo = 'host=a password=secret'
 #hba_file = 'ConfigDir/pg_hba.conf'
 include_dir = 'conf.d'
 include '/etc/shared.conf'
@@ -23,6 +24,7 @@ test("a configuration of Debian's layout works in a data directory", () => {
 # moved: hba_file = '/etc/postgresql/17/main/pg_hba.conf'
 # moved: external_pid_file '/var/run/postgresql/17-main.pid'
 port = 5432
+# left out, a password may be in it: primary_conninfo
 #hba_file = 'ConfigDir/pg_hba.conf'
 include_dir = 'conf.d'
 include 'configuration/etc/shared.conf'

@@ -3,6 +3,14 @@ import { quoteSetting } from "./recovery-settings.ts";
 
 /** Settings that say where parts of a server lie: in a restored data directory all of them lie in it. */
 const placeSettings: ReadonlySet<string> = new Set(["data_directory", "external_pid_file", "hba_file", "ident_file"]);
+/** Of the source's archiving and standbys: none of it counts in a restored server, and passwords may be in it. */
+const secretSettings: ReadonlySet<string> = new Set([
+  "archive_cleanup_command",
+  "archive_command",
+  "primary_conninfo",
+  "recovery_end_command",
+  "restore_command",
+]);
 const includeWords: ReadonlySet<string> = new Set(["include", "include_dir", "include_if_exists"]);
 
 /** Where a stored file of the configuration goes: a path relative to the data directory. */
@@ -18,7 +26,7 @@ function unquote(text: string): string {
 }
 
 /**
- * A postgresql.conf for another place: what says where files lie is commented out, and absolute includes go where the
+ * A postgresql.conf for another place: what says where files lie is commented out, what may hold a password left out, and absolute includes go where the
  * files went; those that are not there are commented out too. `places` are new places by old absolute paths, folders
  * of them included.
  */
@@ -27,6 +35,7 @@ export function rewriteConfiguration(text: string, places: ReadonlyMap<string, s
     const [, name = "", rest = ""] = /^\s*([A-Za-z_]\w*)(?:\s*=\s*|\s+)(.*)$/.exec(line) ?? [];
     const word = name.toLowerCase();
     if (placeSettings.has(word)) return `# moved: ${line}`;
+    if (secretSettings.has(word)) return `# left out, a password may be in it: ${word}`;
     if (!includeWords.has(word)) return line;
     const path = unquote(rest);
     if (!path.startsWith("/")) return word === "include" ? line.replace(/include/i, "include_if_exists") : line;

@@ -1,26 +1,33 @@
 import type { ServerSideEncryption, StorageClass } from "@aws-sdk/client-s3";
 import { fail } from "@coppice/proto/kit/failure";
+import type { PutOptions } from "../../storage.ts";
 import type { Bucket } from "../bucket.ts";
 
 /** Metadata names; the server gives them back in lower case. */
 export const tokenName = "coppice-put";
 const operationName = "coppice-operation";
+export const contentName = "coppice-content-sha256";
 
 interface New {
   readonly bucket: Bucket;
   readonly key: string;
   readonly token: string;
   readonly operationId: string;
+  readonly options: Pick<PutOptions, "contentSha256">;
 }
 
 /** What every new object is made with, by one request or by an upload in parts. */
-export function newObject({ bucket: { location, prefix }, key, token, operationId }: New) {
+export function newObject({ bucket: { location, prefix }, key, token, operationId, options }: New) {
   const { bucket, storageClass, serverSideEncryption, kmsKeyId } = location;
   return {
     Bucket: bucket,
     Key: prefix + key,
     ContentType: "application/octet-stream",
-    Metadata: { [tokenName]: token, [operationName]: operationId },
+    Metadata: {
+      [tokenName]: token,
+      [operationName]: operationId,
+      ...(options.contentSha256 === undefined ? {} : { [contentName]: options.contentSha256 }),
+    },
     // The location's rules are these enumerations or wider; the server has the last word.
     ...(storageClass === "" ? {} : { StorageClass: storageClass as StorageClass }),
     ...(serverSideEncryption === "" ? {} : { ServerSideEncryption: serverSideEncryption as ServerSideEncryption }),

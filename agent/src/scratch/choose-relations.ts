@@ -1,0 +1,77 @@
+import type { RestoreSelection } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
+import { fail } from "@coppice/proto/kit/failure";
+import type { PostgresConnection } from "../postgres/connect.ts";
+import { quoteIdentifier } from "../postgres/quote.ts";
+
+/** A table, view, sequence or the like of a database. */
+export interface Relation {
+  readonly oid: string;
+  readonly schema: string;
+  readonly name: string;
+  /** As pg_class.relkind. */
+  readonly kind: string;
+  /** Oid of the partitioned table that it is a partition of. */
+  readonly parent: string | null;
+}
+
+/** What a selection comes to in the database that it is of. */
+export interface ChosenRelations {
+  /** The chosen tables and their partitions. */
+  readonly chosen: readonly Relation[];
+  /** Tables whose rows are not wanted. */
+  readonly others: readonly Relation[];
+}
+
+/** Every relation of the database that is not the system's. */
+export async function listRelations(connection: PostgresConnection): Promise<Relation[]> {
+  return await connection.query<Relation>(
+    `select c.oid::text as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
+       case when c.relispartition then (select i.inhparent::text from pg_inherits i where i.inhrelid = c.oid limit 1) end as parent
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't'
+       and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
+     order by c.oid`,
+  );
+}
+
+function findRelation(
+  relations: readonly Relation[],
+  { schema, name }: RestoreSelection["tables"][number],
+  where: string,
+): Relation {
+  const found = relations.filter((each) => each.name === name && (schema === "" || each.schema === schema));
+  const shown = JSON.stringify(schema === "" ? name : `${schema}.${name}`);
+  const [first] = found;
+  if (!first) return fail("SELECTION_REFUSED", `${where} has no table ${shown} at that point`);
+  if (found.length > 1)
+    fail("SELECTION_REFUSED", `several schemas of ${where} have a table ${shown} at that point`, {
+      hint: "name the schema too: --table schema.name",
+    });
+  return first;
+}
+
+/** What a selection chooses, partitions with what they belong to. Fails with SELECTION_REFUSED for what is not there. */
+export function chooseRelations(
+  relations: readonly Relation[],
+  { schemas, tables }: Pick<RestoreSelection, "schemas" | "tables">,
+  where: string,
+): ChosenRelations {
+  const missing = schemas.find((schema) => !relations.some((each) => each.schema === schema));
+  if (missing !== undefined)
+    fail("SELECTION_REFUSED", `${where} has no schema ${JSON.stringify(missing)} with anything in it at that point`);
+  const oids = new Set(tables.map((table) => findRelation(relations, table, where).oid));
+  for (const { oid, schema } of relations) if (schemas.includes(schema)) oids.add(oid);
+  for (let size = -1; size !== oids.size;) {
+    size = oids.size;
+    for (const { oid, parent } of relations) if (parent !== null && oids.has(parent)) oids.add(oid);
+  }
+  return {
+    chosen: relations.filter(({ oid }) => oids.has(oid)),
+    others: relations.filter(({ oid, kind }) => !oids.has(oid) && (kind === "r" || kind === "m")),
+  };
+}
+
+/** A relation as a pattern of pg_dump that fits it alone. */
+export function patternOf({ schema, name }: Pick<Relation, "schema" | "name">): string {
+  return `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+}

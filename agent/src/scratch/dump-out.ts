@@ -1,0 +1,167 @@
+import { chmod, open, readFile, rm } from "node:fs/promises";
+import { create, fromJsonString, toJsonString } from "@bufbuild/protobuf";
+import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import { type RestoreSelection, RestoreSelectionSchema } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
+import { type DumpedDatabase, DumpedDatabaseSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
+import { quoteNames } from "../host/look.ts";
+import { openChain } from "../host/chain.ts";
+import { runProgram } from "../host/run.ts";
+import { replaceFile } from "../journal/durable-file.ts";
+import { listDatabases } from "../logical/databases.ts";
+import { openFileSource } from "../logical/source/file-source.ts";
+import type { RestoreSource } from "../logical/source/source.ts";
+import { openConnection } from "../postgres/connect.ts";
+import type { ResolvedEndpoint } from "../postgres/endpoint.ts";
+import { findToolAccess } from "../postgres/tool-access.ts";
+import { findTools, toolPath } from "../postgres/tools.ts";
+import { type ChosenRelations, chooseRelations, listRelations, patternOf } from "./choose-relations.ts";
+
+/** What is dumped, out of where. */
+export interface PartToDump {
+  readonly endpoint: ResolvedEndpoint;
+  readonly major: number;
+  readonly database: string;
+  readonly selection: RestoreSelection | undefined;
+  /** The archive that is made. */
+  readonly file: string;
+  /** Whether the archive is for people: nothing is in it but what was chosen. Else it has all definitions, to choose by. */
+  readonly isForPeople: boolean;
+  readonly signal: AbortSignal;
+  readonly onBytes: (bytes: bigint) => void;
+  readonly log: (line: string) => void;
+}
+
+/** Above that a list of what to leave out would be too long for a command line, and all rows are dumped. */
+const mostLeftOut = 10_000;
+const askEveryMs = 500;
+
+function contentArguments({ contents, noOwner, noPrivileges }: RestoreSelection, isForPeople: boolean): string[] {
+  const isSchemaOnly = contents === DumpContents.SCHEMA_ONLY;
+  // What is loaded is told the rest of it when it is.
+  if (!isForPeople) return isSchemaOnly ? ["--schema-only"] : [];
+  return [
+    ...(isSchemaOnly ? ["--schema-only"] : []),
+    ...(contents === DumpContents.DATA_ONLY ? ["--data-only"] : []),
+    ...(noOwner ? ["--no-owner"] : []),
+    ...(noPrivileges ? ["--no-privileges"] : []),
+  ];
+}
+
+function partArguments(
+  { schemas, tables }: RestoreSelection,
+  { chosen, others }: ChosenRelations,
+  isForPeople: boolean,
+): string[] {
+  if (!isForPeople) {
+    if (others.length > mostLeftOut) return ["-B"];
+    return ["-B", ...others.map((each) => `--exclude-table-data=${patternOf(each)}`)];
+  }
+  if (tables.length > 0) return chosen.map((each) => `--table=${patternOf(each)}`);
+  return schemas.map((schema) => `--schema="${schema.replaceAll('"', '""')}"`);
+}
+
+/** Fails with DATABASE_NOT_FOUND, or as chooseRelations does. */
+async function findPart({ endpoint, database, selection, signal }: PartToDump) {
+  await using connection = await openConnection(endpoint, { signal });
+  const databases = await listDatabases(connection);
+  const found = databases.find(({ name }) => name === database);
+  if (!found || found.isHalfDropped || !found.allowsConnections) {
+    const held = databases.filter(({ properties }) => !properties.isTemplate).map(({ name }) => name);
+    return fail("DATABASE_NOT_FOUND", `there was no database ${JSON.stringify(database)} at that point`, {
+      hint: `there were ${quoteNames(held.slice(0, 20))}; name another point or another database`,
+    });
+  }
+  const wanted = selection ?? create(RestoreSelectionSchema);
+  if (wanted.schemas.length === 0 && wanted.tables.length === 0) return { found, chosen: undefined };
+  await using own = await openConnection(endpoint, { database, signal });
+  const chosen = chooseRelations(await listRelations(own), wanted, `the database ${JSON.stringify(database)}`);
+  return { found, chosen };
+}
+
+function noRoom(error: unknown, file: string): unknown {
+  const said = isFailure(error, "PROGRAM_FAILED") ? `${error.message} ${error.metadata["stderr"] ?? ""}` : "";
+  if (!/No space left on device|Disk quota exceeded/.test(said)) return error;
+  return new Failure("SPACE_MISSING", `there was no room for the dump ${file}`, { cause: error });
+}
+
+/**
+ * Dumps a database, or a part of it, into a new archive of pg_dump (0600), and makes sure that it is on the disk and that
+ * pg_restore reads it. Gives what has to be known of the database to load it. Fails with DATABASE_NOT_FOUND,
+ * SELECTION_REFUSED, SPACE_MISSING, PROGRAM_FAILED, FILE_EXISTS; then there is no such file.
+ */
+export async function dumpOut(part: PartToDump): Promise<DumpedDatabase> {
+  const { endpoint, major, database, selection, file, isForPeople, signal, onBytes, log } = part;
+  const { found, chosen } = await findPart(part);
+  const tools = await findTools(major, { signal });
+  const access = await findToolAccess(endpoint, { tools, signal });
+  const wanted = selection ?? create(RestoreSelectionSchema);
+  const args = [
+    "--format=custom",
+    "--compress=1",
+    ...contentArguments(wanted, isForPeople),
+    ...(chosen ? partArguments(wanted, chosen, isForPeople) : []),
+  ];
+  const handle = await open(file, "wx", 0o600).catch((error: unknown) => {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    if (code === "EEXIST") return fail("FILE_EXISTS", `the file ${file} is there already`, { cause: error });
+    return fail("FILE_NOT_WRITABLE", `the agent cannot make the file ${file}: ${code}`, { cause: error });
+  });
+  try {
+    await using _closed = handle;
+    const timer = setInterval(() => {
+      handle.stat({ bigint: true }).then(
+        ({ size }) => onBytes(size),
+        () => {},
+      );
+    }, askEveryMs);
+    try {
+      const program = access.connecting("pg_dump", database, args, "coppice scratch");
+      await using chain = await openChain([program], {
+        signal,
+        outputFile: handle.fd,
+        onStderr: (_program, line) => log(line),
+      });
+      chain.output.resume();
+      await chain.done;
+    } finally {
+      clearInterval(timer);
+    }
+    await handle.sync();
+    const list = { file: toolPath(tools, "pg_restore"), args: ["--list", "--file=/dev/null", file] };
+    await runProgram(list, { signal });
+  } catch (error) {
+    await rm(file, { force: true });
+    throw noRoom(error, file);
+  }
+  return create(DumpedDatabaseSchema, {
+    oid: found.oid,
+    name: found.name,
+    format: "custom",
+    // Of a part nobody knows how large it becomes.
+    sizeBytes: chosen ? 0n : (found.sizeBytes ?? 0n),
+    properties: found.properties,
+    roles: [...found.roles],
+    tablespaces: [...found.tablespaces],
+  });
+}
+
+const besideDump = (file: string) => `${file}.json`;
+
+/** Writes down beside a dump what has to be known of its database, for whoever settles. */
+export async function keepDumped(file: string, dumped: DumpedDatabase): Promise<void> {
+  await replaceFile(besideDump(file), toJsonString(DumpedDatabaseSchema, dumped));
+  await chmod(besideDump(file), 0o600);
+}
+
+/** A dump of which that was written down, as what a restore is of; undefined where it never came so far. */
+export async function openDumped(file: string, signal: AbortSignal): Promise<RestoreSource | undefined> {
+  const text = await readFile(besideDump(file), "utf8").catch((error: unknown) => {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (text === undefined) return undefined;
+  const dumped = fromJsonString(DumpedDatabaseSchema, text);
+  const source = await openFileSource({ path: file, identities: undefined, signal });
+  return { ...source, title: "what was recovered", dumped };
+}

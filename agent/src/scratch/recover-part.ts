@@ -1,0 +1,204 @@
+import { stat } from "node:fs/promises";
+import { create } from "@bufbuild/protobuf";
+import { type RecoverPartResult, RecoverPartResultSchema } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
+import type { RestorePhysicalResult } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
+import type { TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { formatSize } from "@coppice/proto/kit/size";
+import type { RestoreRequest } from "../logical/load-and-check.ts";
+import { restoreDatabase } from "../logical/restore.ts";
+import { planScope } from "../logical/scope.ts";
+import { openFileSource } from "../logical/source/file-source.ts";
+import { inspectRestore, type RestoreGround } from "../physical/restore/inspect.ts";
+import { socketEndpoint } from "../physical/restore/recover.ts";
+import { restorePhysical } from "../physical/restore/restore.ts";
+import { scratchPort } from "../physical/restore/settings/scratch-settings.ts";
+import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
+import { compareTables, type NamedTable } from "./compare-rows.ts";
+import { dumpOut, keepDumped, openDumped } from "./dump-out.ts";
+import { loadOf, lookAtPart, type Part } from "./part.ts";
+import { putFileIntoPlace, settleFile, unfinishedFile } from "./part-file.ts";
+import { makeScratch, removeScratch, removeServer } from "./scratch-folder.ts";
+
+/** A part that is brought back, and who is told of it. */
+export interface PartToRecover extends Part {
+  readonly onProgress: (work: WorkDone) => void;
+  readonly log: (line: string) => void;
+  readonly onLeaving: (leaving: string) => void;
+  /** As of a restore of a database: steps that settlePart needs to know. */
+  readonly onStaged: RestoreRequest["onStaged"];
+  readonly onInto: NonNullable<RestoreRequest["onInto"]>;
+  /**
+   * Records the result durably, while everything that proves it is still there; undefined takes it back. Of a file it is
+   * recorded just before it gets its name.
+   */
+  readonly onDone: (result: RecoverPartResult | undefined) => Promise<void>;
+}
+
+/** Fails with the first thing that would have it refused. */
+async function requireReady(part: PartToRecover): Promise<RestoreGround> {
+  const ground = await inspectRestore(part.restore);
+  const refused = [...ground.items, ...(await lookAtPart(part, ground))].find(({ failure }) => failure);
+  if (refused?.failure) throw refused.failure;
+  return ground;
+}
+
+async function recoverScratch(part: PartToRecover): Promise<RestorePhysicalResult> {
+  const { restore, onProgress, log, onLeaving } = part;
+  const recovered = await restorePhysical({
+    ...restore,
+    onProgress,
+    log,
+    onLeaving,
+    // It is not what was asked for, only a way to it.
+    onRestored: () => Promise.resolve(),
+  });
+  log(`recovered up to ${recovered.endLsn}, on a server that nobody else reaches`);
+  return recovered;
+}
+
+/** The tables whose rows are in the dump, of what was selected. */
+async function tablesOf(part: PartToRecover, file: string): Promise<NamedTable[]> {
+  const { command, restore } = part;
+  const source = await openFileSource({ path: file, identities: undefined, signal: restore.signal });
+  const scope = planScope(source, command.load ? command.selection : undefined);
+  return (scope.entries ?? [])
+    .filter(({ kind }) => kind === "TABLE DATA")
+    .map(({ schema, name }) => ({ schema, name }));
+}
+
+/** What differs from the live database, where it can be said; whatever stands in its way is a warning and no failure. */
+async function compare(
+  part: PartToRecover,
+  scratch: ResolvedEndpoint,
+  tables: readonly NamedTable[],
+): Promise<{ differences: TableDifference[]; warnings: string[] }> {
+  const { command, restore, livePassword, files, onProgress, log } = part;
+  const { live, liveDatabase, liveProblem, database } = command;
+  if (!live) {
+    const why = liveProblem === "" ? [] : [`rows were not compared with live ones: ${liveProblem}`];
+    return { differences: [], warnings: why };
+  }
+  try {
+    const endpoint = await resolveEndpoint(live.endpoint, livePassword, files);
+    const sides = { live: { endpoint, database: liveDatabase }, recovered: { endpoint: scratch, database } };
+    const differences = await compareTables(sides, tables, {
+      signal: restore.signal,
+      onTable: (doneItems, { schema, name }) =>
+        onProgress(
+          create(WorkDoneSchema, {
+            phase: "comparing with the live rows",
+            item: `${schema}.${name}`,
+            doneItems,
+            totalItems: tables.length,
+          }),
+        ),
+    });
+    log(
+      `compared ${differences.filter(({ counted }) => counted).length} of ${tables.length} tables with the live ones`,
+    );
+    const rest = tables.length - differences.length;
+    return {
+      differences,
+      warnings: rest > 0 ? [`the rows of ${rest} more tables were not compared with live ones`] : [],
+    };
+  } catch (error) {
+    restore.signal.throwIfAborted();
+    if (!isFailure(error)) throw error;
+    return { differences: [], warnings: [`rows were not compared with live ones: ${error.message}`] };
+  }
+}
+
+/** Puts the part where it is to go; the scratch server is gone by then. */
+async function deliver(part: PartToRecover, dump: string, result: RecoverPartResult): Promise<void> {
+  const { command, restore, log, onProgress, onLeaving, onStaged, onInto } = part;
+  const { load, file } = command;
+  if (file) {
+    result.fileBytes = (await stat(dump, { bigint: true })).size;
+    result.file = file;
+    await part.onDone(result);
+    try {
+      await putFileIntoPlace(dump, file.path);
+    } catch (error) {
+      await part.onDone(undefined);
+      throw error;
+    }
+    log(`put into place as ${file.path}, ${formatSize(result.fileBytes)}`);
+    return;
+  }
+  if (!load) return fail("INVALID_FIELD", "the command says neither a database nor a file to make");
+  const source = await openDumped(dump, restore.signal);
+  result.loaded = await restoreDatabase({
+    ...loadOf(part, load, restore.signal),
+    source,
+    onProgress,
+    log,
+    onStaged,
+    onInto,
+    onLeaving,
+  });
+  await part.onDone(result);
+}
+
+async function clearAway(part: PartToRecover, dump: string, error: unknown): Promise<void> {
+  const { places, command, onLeaving, log } = part;
+  try {
+    // Whoever settles needs the dump to tell.
+    if (isFailure(error, "OUTCOME_UNKNOWN")) return await removeServer(places);
+    if (command.file) await settleFile(dump, command.file.path);
+    if (await removeScratch(places)) log(`removed the scratch folder ${places.folder}`);
+  } catch (problem) {
+    onLeaving(
+      `the scratch folder ${places.folder}: ${problem instanceof Error ? problem.message : "it is still there"}`,
+    );
+  }
+}
+
+/**
+ * Brings back a database, or a part of it, as it was at a point in time: the whole cluster is restored into a scratch
+ * folder and recovered by a server that nobody else reaches, what is wanted is dumped out of it and its rows are compared
+ * with the live ones; then that server goes, and the dump is loaded or becomes a file. However it ends, nothing of the
+ * scratch cluster is left. Fails as restorePhysical, dumpOut and restoreDatabase do, and with FILE_EXISTS.
+ */
+export async function recoverPart(part: PartToRecover): Promise<RecoverPartResult> {
+  const { command, places, restore, onProgress, log } = part;
+  const { signal, operationId } = restore;
+  const say = (phase: string, item: string, doneBytes = 0n) =>
+    onProgress(create(WorkDoneSchema, { phase, item, doneBytes }));
+  const { load, file, database, selection } = command;
+  const dump = file ? unfinishedFile(file.path, operationId) : places.dump;
+  say("preflight", database);
+  if (await removeScratch(places)) log(`removed the scratch folder ${places.folder} of an earlier run`);
+  const ground = await requireReady(part);
+  try {
+    await makeScratch(places, signal);
+    const recovered = await recoverScratch(part);
+    const scratch = socketEndpoint(places.socketFolder, scratchPort);
+    say("dumping", database);
+    const dumped = await dumpOut({
+      endpoint: scratch,
+      major: ground.chain.major,
+      database,
+      selection,
+      file: dump,
+      isForPeople: file !== undefined,
+      signal,
+      onBytes: (bytes) => say("dumping", database, bytes),
+      log,
+    });
+    if (load) await keepDumped(dump, dumped);
+    const tables = await tablesOf(part, dump);
+    const { differences, warnings } = await compare(part, scratch, tables);
+    say("removing the scratch server", places.folder);
+    await removeServer(places);
+    const result = create(RecoverPartResultSchema, { recovered, differences, warnings, tables: tables.length });
+    await deliver(part, dump, result);
+    await clearAway(part, dump, undefined);
+    return result;
+  } catch (error) {
+    await clearAway(part, dump, error);
+    if (!isFailure(error, "OUTCOME_UNKNOWN")) signal.throwIfAborted();
+    throw error;
+  }
+}

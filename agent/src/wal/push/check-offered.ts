@@ -1,0 +1,41 @@
+import { fail } from "@coppice/proto/kit/failure";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
+import { parseWalFile, type WalFile } from "@coppice/proto/kit/wal/segment";
+import { checkSegmentHeader } from "../store/segment-header.ts";
+import type { OfferedFile } from "./offered-file.ts";
+
+/** The server that may offer files. */
+export interface ExpectedServer {
+  readonly systemIdentifier: string;
+  readonly segmentBytes: bigint;
+}
+
+/**
+ * Checks that a file is what its name says, of that server: a segment, whole or `.partial`, by its size and the header of
+ * its first page, a timeline's history and a backup's by what is written in them. Fails with WAL_FOREIGN,
+ * TIMELINE_HISTORY_INVALID.
+ */
+export function checkOffered(
+  name: string,
+  file: Pick<OfferedFile, "sizeBytes" | "header" | "text">,
+  { systemIdentifier, segmentBytes }: ExpectedServer,
+): WalFile {
+  const parsed = parseWalFile(name, segmentBytes);
+  if (parsed === undefined) return fail("WAL_FOREIGN", `${JSON.stringify(name)} is no file that this server archives`);
+  switch (parsed.kind) {
+    case "segment":
+    case "partial":
+      if (BigInt(file.sizeBytes) !== segmentBytes)
+        fail("WAL_FOREIGN", `${name} has ${file.sizeBytes} bytes, and segments of this server ${segmentBytes}`);
+      checkSegmentHeader(file.header, { ...parsed, systemIdentifier, segmentBytes });
+      break;
+    case "history":
+      if (parseTimelineHistory(parsed.timeline, file.text).ancestors.length === 0)
+        fail("TIMELINE_HISTORY_INVALID", `${name} says nothing of where timeline ${parsed.timeline} comes from`);
+      break;
+    case "backup":
+      if (!file.text.startsWith("START WAL LOCATION: ")) fail("WAL_FOREIGN", `${name} is no history of a backup`);
+      break;
+  }
+  return parsed;
+}

@@ -1,0 +1,91 @@
+import { createHash } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { Readable } from "node:stream";
+import { Failure, fail } from "@coppice/proto/kit/failure";
+import { segmentHeaderBytes } from "../store/segment-header.ts";
+
+/** A file that a server offers, open and read once. */
+export interface OfferedFile extends AsyncDisposable {
+  readonly sizeBytes: number;
+  /** SHA-256 of its bytes, lower-case hexadecimal. */
+  readonly sha256: string;
+  readonly header: Buffer;
+  /** Whole, of a small file such as a history; else empty. */
+  readonly text: string;
+  /** The same text of the same file means that nothing was written into it meanwhile. */
+  readonly identity: string;
+  /** Its bytes, once more. */
+  readonly read: () => Readable;
+}
+
+const chunkBytes = 1 << 20;
+const mostTextBytes = 64 << 10;
+
+/**
+ * Opens a file and reads it. Links are not followed, and one of another owner than `uid` is refused: whoever offers it
+ * must not get at what only this process may read. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE.
+ */
+export async function openOffered(path: string, { uid }: { readonly uid: number | undefined }): Promise<OfferedFile> {
+  const file = await openPlain(path);
+  try {
+    const found = await file.stat({ bigint: true });
+    if (!found.isFile()) fail("WAL_FOREIGN", `${path} is not a plain file`);
+    if (uid !== undefined && found.uid !== BigInt(uid))
+      fail("WAL_FOREIGN", `${path} does not belong to the server's user`);
+    const hash = createHash("sha256");
+    const buffer = Buffer.allocUnsafe(chunkBytes);
+    let start = Buffer.alloc(0);
+    let sizeBytes = 0;
+    for (let bytesRead = 1; bytesRead > 0; sizeBytes += bytesRead) {
+      ({ bytesRead } = await file.read(buffer, 0, chunkBytes, sizeBytes));
+      const chunk = buffer.subarray(0, bytesRead);
+      hash.update(chunk);
+      if (start.length < mostTextBytes) start = Buffer.concat([start, chunk.subarray(0, mostTextBytes)]);
+    }
+    return {
+      sizeBytes,
+      sha256: hash.digest("hex"),
+      header: start.subarray(0, segmentHeaderBytes),
+      text: sizeBytes <= mostTextBytes ? start.toString("utf8") : "",
+      identity: identityOf(found),
+      read: () => Readable.from(chunksOf(file), { objectMode: false, highWaterMark: chunkBytes }),
+      [Symbol.asyncDispose]: () => file.close(),
+    };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** The identity of what lies at a path now. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE. */
+export async function identityAt(path: string): Promise<string> {
+  await using file = await openPlain(path);
+  return identityOf(await file.stat({ bigint: true }));
+}
+
+async function openPlain(path: string): Promise<FileHandle> {
+  try {
+    // NONBLOCK, because opening a FIFO would wait for its other end.
+    return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    if (code === "ELOOP") throw new Failure("WAL_FOREIGN", `${path} is a symbolic link`, { cause });
+    throw new Failure("WAL_FILE_UNREADABLE", `the agent cannot read ${path}: ${code}`, { cause });
+  }
+}
+
+function identityOf({ dev, ino, size, mtimeNs }: { dev: bigint; ino: bigint; size: bigint; mtimeNs: bigint }): string {
+  return [dev, ino, size, mtimeNs].join(" ");
+}
+
+/** From its beginning. */
+async function* chunksOf(file: FileHandle): AsyncGenerator<Buffer, void> {
+  for (let at = 0; ;) {
+    const buffer = Buffer.allocUnsafe(chunkBytes);
+    const { bytesRead } = await file.read(buffer, 0, chunkBytes, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}

@@ -1,0 +1,49 @@
+import { toFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
+import type { Logger } from "pino";
+import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import { resolveEndpoint } from "../../postgres/endpoint.ts";
+import type { ArchiveOptions } from "../receive/archive.ts";
+import { slotOf } from "../receive/slot-name.ts";
+import { isOwnCommand, releaseCommand } from "./archive-command.ts";
+import { readArchiverState } from "./archiver-state.ts";
+import { pushSocketPath } from "./push-socket.ts";
+
+const everyMs = 1000;
+
+/**
+ * Has a server that archived by its archive_command do so no more, once the stream that took over holds its WAL by its
+ * slot: what is not archived until then stays in pg_wal. What fails is tried again until the signal aborts.
+ */
+export async function releaseAfterStream(
+  { archive, secret, clientFiles, signal }: Pick<ArchiveOptions, "archive" | "secret" | "clientFiles" | "signal">,
+  { socketFolder, log }: { readonly socketFolder: string; readonly log: Logger },
+): Promise<void> {
+  const socket = pushSocketPath(socketFolder);
+  while (!signal.aborted) {
+    try {
+      const password = secret(archive.connection?.passwordSecret ?? "");
+      const endpoint = await resolveEndpoint(archive.connection?.endpoint, password, clientFiles);
+      await using connection = await openConnection(endpoint, { signal });
+      for (;;) {
+        const state = await readArchiverState(connection);
+        if (state.systemIdentifier !== archive.systemIdentifier || !isOwnCommand(state.command, socket)) return;
+        if (await isStreamed(connection, slotOf(archive))) {
+          await releaseCommand(connection, state, socket);
+          log.info({ cluster: archive.clusterName }, "the server's archive_command hands out no WAL any more");
+          return;
+        }
+        await sleep(everyMs, signal);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      log.debug({ reason: toFailure(error).reason }, "archive_command was not looked at");
+    }
+    await sleep(10 * everyMs, signal).catch(() => undefined);
+  }
+}
+
+async function isStreamed(connection: PostgresConnection, slot: string): Promise<boolean> {
+  const text = "select from pg_replication_slots where slot_name = $1 and active and restart_lsn is not null";
+  return (await connection.query(text, [slot])).length > 0;
+}

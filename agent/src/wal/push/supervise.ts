@@ -1,0 +1,106 @@
+import { type Failure, fail, toFailure } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
+import type { Logger } from "pino";
+import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
+import { applyCommand } from "./archive-command.ts";
+import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
+import { type MaxAge, openMaxAge } from "./max-age.ts";
+
+/** What a server is supervised for. */
+export interface SuperviseOptions {
+  readonly endpoint: () => Promise<ResolvedEndpoint>;
+  readonly systemIdentifier: string;
+  /** Physical slot of mode stream, which keeps WAL for nobody once it is handed over. */
+  readonly slot: string;
+  readonly command: string;
+  readonly socket: string;
+  /** After how long a segment that is not full is ended. */
+  readonly maxAgeMs: number;
+  /** Told after each look, and why it failed where it did; the connection is for it alone as long as it takes. */
+  readonly onLook: (state: ArchiverState, seen: Seen, connection: PostgresConnection) => Promise<void>;
+  readonly onTrouble: (trouble: Failure | undefined) => void;
+  readonly log: Logger;
+}
+
+/** What was seen besides. */
+export interface Seen {
+  /** Whether a slot of that name is there. */
+  readonly hasSlot: boolean;
+  /** Whether the server hands its WAL to the socket, as it says itself. */
+  readonly isCommandSet: boolean;
+}
+
+const everyMs = 10_000;
+const soonMs = 1000;
+/** What a person has to mend. */
+const lasting = ["ARCHIVE_COMMAND_TAKEN", "PRIVILEGE_MISSING"];
+
+/**
+ * Has a server archive by the command, and looks at it every ten seconds, sooner while that is not so, until the signal
+ * aborts. Trouble is told and it is tried again.
+ */
+export async function supervise(options: SuperviseOptions, signal: AbortSignal): Promise<void> {
+  let connection: PostgresConnection | undefined;
+  const done: Done = { unseen: false, maxAge: openMaxAge(options.maxAgeMs) };
+  while (!signal.aborted) {
+    let pauseMs = soonMs;
+    try {
+      connection ??= await openConnection(await options.endpoint(), { signal });
+      const isSettled = await look(connection, options, done);
+      options.onTrouble(undefined);
+      if (isSettled) pauseMs = Math.min(everyMs, Math.max(soonMs, options.maxAgeMs / 2));
+    } catch (error) {
+      if (signal.aborted) break;
+      const trouble = toFailure(error);
+      const cause = trouble.reason === "INTERNAL" ? { err: error } : {};
+      options.log.debug({ reason: trouble.reason, ...cause }, "the server's archiving was not looked at");
+      options.onTrouble(trouble);
+      if (lasting.includes(trouble.reason)) pauseMs = everyMs;
+      else {
+        await connection?.[Symbol.asyncDispose]();
+        connection = undefined;
+      }
+    }
+    await sleep(pauseMs, signal).catch(() => undefined);
+  }
+  await connection?.[Symbol.asyncDispose]();
+}
+
+/** What is remembered from look to look. */
+interface Done {
+  readonly maxAge: MaxAge;
+  /** The command was set where nobody shows it: before the restart, to a role that may not read the files. */
+  unseen: boolean;
+}
+
+/** Whether all is as it should be. */
+async function look(connection: PostgresConnection, options: SuperviseOptions, done: Done): Promise<boolean> {
+  const { command, systemIdentifier, slot } = options;
+  let state = await readArchiverState(connection);
+  if (state.systemIdentifier !== systemIdentifier)
+    fail(
+      "WAL_FOREIGN",
+      `the server has system identifier ${state.systemIdentifier}, and WAL of ${systemIdentifier} is archived here`,
+    );
+  let refusal: Failure | undefined;
+  try {
+    const isUnseen = state.mode === "off" && state.command === "";
+    if (!isUnseen || !done.unseen) {
+      const maxAgeSeconds = Math.max(1, Math.round(options.maxAgeMs / 1000));
+      await applyCommand(connection, state, { ...options, maxAgeSeconds });
+      done.unseen = isUnseen;
+      state = await readArchiverState(connection);
+    }
+  } catch (error) {
+    refusal = toFailure(error);
+  }
+  // What is told of the server comes with what stands in the way.
+  if (refusal) options.onTrouble(refusal);
+  const slots = await connection.query("select from pg_replication_slots where slot_name = $1", [slot]);
+  const isCommandSet = state.mode !== "off" && state.command === command;
+  await options.onLook(state, { hasSlot: slots.length > 0, isCommandSet }, connection);
+  if (refusal) throw refusal;
+  if (isCommandSet) await done.maxAge.look(connection, state);
+  return isCommandSet && slots.length === 0;
+}

@@ -1,0 +1,75 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { expect, test } from "vitest";
+import { formatOutcome, outcomeName } from "./outcome.ts";
+
+const plain = (_style: string, text: string) => text;
+const now = new Date("2026-11-21T12:00:00Z");
+type Result = Extract<
+  NonNullable<MessageInitShape<typeof OperationSchema>["result"]>,
+  { case: "recoveredPart" }
+>["value"];
+type Spec = Extract<NonNullable<MessageInitShape<typeof OperationSchema>["spec"]>, { case: "recoverPart" }>["value"];
+
+const operationOf = (spec: Omit<Spec, "$typeName">, result: Omit<Result, "$typeName">) =>
+  create(OperationSchema, {
+    id: "op_1",
+    hostName: "db7",
+    state: OperationState.SUCCEEDED,
+    startTime: timestampFromDate(new Date(now.getTime() - 14_000)),
+    endTime: timestampFromDate(now),
+    spec: { case: "recoverPart", value: { database: "orders", scratch: "/var/tmp/coppice-op_1", ...spec } },
+    result: { case: "recoveredPart", value: result },
+  });
+const shown = (operation: ReturnType<typeof operationOf>) => formatOutcome(operation, { paint: plain, now });
+
+test("a table that was brought back says where it is, where recovery ended and what differs from the live one", () => {
+  const operation = operationOf(
+    {
+      selection: { tables: [{ schema: "public", name: "items" }] },
+      targetClusterName: "shop2",
+      restore: { target: { point: { case: "lsn", value: "0/9" } } },
+    },
+    {
+      database: "items_before",
+      objects: 3,
+      tables: 1,
+      rows: 1000n,
+      endLsn: "0/9",
+      differences: [
+        {
+          schema: "public",
+          table: "items",
+          counted: true,
+          byKey: true,
+          onlyRecovered: 300n,
+          onlyLive: 2n,
+          changed: 10n,
+          same: 690n,
+        },
+        { schema: "public", table: "big", note: "it takes longer than 60 s" },
+      ],
+      warnings: ["something"],
+    },
+  );
+  expect(shown(operation)).toBe(
+    "✓ public.items of orders, at WAL position 0/9, is in shop2 as items_before: 3 objects compared, 1 table with 1000 rows counted, in 14 s\n" +
+      "  recovery ended at 0/9\n" +
+      "  public.items: 300 only in what was recovered, 2 only in the live table, 10 changed, 690 the same; by primary key\n" +
+      "  ! public.big: its rows were not compared with the live ones: it takes longer than 60 s\n" +
+      "  ! something\n" +
+      "  the scratch server and db7:/var/tmp/coppice-op_1 are gone\n" +
+      "  next: coppice status\n",
+  );
+  expect(outcomeName(operation)).toBe("items_before");
+});
+
+test("a dump file says its host, its size and how it is looked into", () => {
+  const operation = operationOf({ file: "/srv/o.dump" }, { file: "/srv/o.dump", fileBytes: 2_000_000n, tables: 2 });
+  expect(shown(operation)).toContain(
+    "✓ orders, at the latest point there is, is in db7:/srv/o.dump: 2 tables with rows, 2 MB, read by pg_restore, in 14 s\n",
+  );
+  expect(shown(operation)).toContain("  next: pg_restore --list /srv/o.dump\n");
+  expect(outcomeName(operation)).toBe("/srv/o.dump");
+});

@@ -1,0 +1,59 @@
+import type { TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
+import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
+import type { RecoveredPart } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import { formatSize } from "@coppice/proto/kit/size";
+import { formatSuccess } from "../output/success.ts";
+import type { Terminal } from "../output/terminal.ts";
+import { instantOf } from "../output/time.ts";
+import { namePart } from "./name-part.ts";
+import { describeTarget } from "./physical.ts";
+
+const count = (number: number | bigint, noun: string) => `${number} ${noun}${Number(number) === 1 ? "" : "s"}`;
+const mostTables = 20;
+
+function describeDifference(difference: TableDifference): string {
+  const { schema, table, counted, note, byKey, onlyLive, onlyRecovered, same, changed } = difference;
+  const name = `${schema}.${table}`;
+  if (!counted) return `! ${name}: its rows were not compared with the live ones: ${note}`;
+  const numbers = [
+    `${onlyRecovered} only in what was recovered`,
+    `${onlyLive} only in the live table`,
+    ...(byKey ? [`${changed} changed`] : []),
+    `${same} the same`,
+  ];
+  const how = byKey ? ["by primary key"] : note === "" ? ["by whole rows"] : [];
+  return `${name}: ${numbers.join(", ")}; ${[...how, ...(note === "" ? [] : [note])].join(", ")}`;
+}
+
+/** What a part that was brought back says at its end. */
+export function formatRecoveredPart(
+  recovered: RecoveredPart,
+  { spec, hostName }: Operation,
+  { paint, took }: { readonly paint: Terminal["paint"]; readonly took: string },
+): string {
+  const part = spec.case === "recoverPart" ? spec.value : undefined;
+  const name = part ? namePart(part) : recovered.database;
+  const as = part ? `, ${describeTarget(part.restore?.target)},` : "";
+  const commit = instantOf(recovered.lastCommitTime);
+  const { differences, warnings } = recovered;
+  const facts = [
+    ...(recovered.endLsn === ""
+      ? []
+      : [`recovery ended at ${recovered.endLsn}${commit ? `; the last transaction in it is of ${commit}` : ""}`]),
+    ...differences.slice(0, mostTables).map(describeDifference),
+    ...(differences.length > mostTables
+      ? [`and ${differences.length - mostTables} more tables: -o json has them all`]
+      : []),
+    ...warnings.map((warning) => `! ${warning}`),
+  ];
+  if (part) facts.push(`the scratch server and ${hostName}:${part.scratch} are gone`);
+  if (recovered.keptAs) facts.push(`the database before is kept as ${recovered.keptAs}: drop it when nobody needs it`);
+  if (recovered.file !== "") {
+    const size = formatSize(recovered.fileBytes);
+    const text = `${name}${as} is in ${hostName}:${recovered.file}: ${count(recovered.tables, "table")} with rows, ${size}, read by pg_restore, in ${took}`;
+    return formatSuccess(paint, text, { facts, next: `pg_restore --list ${recovered.file}` });
+  }
+  const rows = `${count(recovered.objects, "object")} compared, ${count(recovered.tables, "table")} with ${count(recovered.rows, "row")} counted`;
+  const where = `${part?.targetClusterName ?? recovered.cluster} as ${recovered.database}`;
+  return formatSuccess(paint, `${name}${as} is in ${where}: ${rows}, in ${took}`, { facts, next: "coppice status" });
+}

@@ -1,0 +1,1 @@
+ALTER TABLE "wal_archive" ADD COLUMN "archiver" jsonb;

@@ -1,0 +1,57 @@
+import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import type { Finding, Rule, WalArchiveFact } from "./facts.ts";
+
+/** WAL that is not archived, or may be lost soon, or is lost without a backup behind it. */
+export const walAtRisk: Rule = ({ walArchives }) =>
+  walArchives.flatMap((archive) => {
+    const about = { subject: archive.id, subjectName: archive.name };
+    return [notArchived, slotAtRisk, gap].flatMap((rule) => {
+      const found = rule(archive);
+      return found === undefined ? [] : { ...about, ...found };
+    });
+  });
+
+type Found = Omit<Finding, "subject" | "subjectName"> | undefined;
+
+function notArchived({ name, trouble }: WalArchiveFact): Found {
+  if (trouble === null) return undefined;
+  return {
+    rule: "wal-not-archived",
+    severity: Severity.CRITICAL,
+    since: trouble.since,
+    message: `WAL of cluster ${name} is not archived: ${trouble.message}`,
+    fix: `coppice wal status ${name}`,
+  };
+}
+
+/** What PostgreSQL calls a slot that keeps more than max_wal_size, and one that is about to lose what it keeps. */
+const lossOf: Readonly<Record<string, string>> = {
+  extended: "keeps more WAL on the server than max_wal_size",
+  unreserved: "loses WAL that is not archived at the next checkpoint",
+  lost: "was given up by the server, and WAL that is not archived is gone",
+};
+
+function slotAtRisk({ name, slotStatus, reportTime }: WalArchiveFact): Found {
+  const what = lossOf[slotStatus];
+  if (what === undefined || reportTime === null) return undefined;
+  return {
+    rule: "wal-slot-at-risk",
+    severity: slotStatus === "extended" ? Severity.WARNING : Severity.CRITICAL,
+    since: reportTime,
+    message: `the slot of cluster ${name} ${what}`,
+    fix: `coppice wal status ${name}`,
+  };
+}
+
+function gap({ name, gap: missing }: WalArchiveFact): Found {
+  if (missing === null) return undefined;
+  const where = `from ${formatLsn(missing.startLsn)} to ${formatLsn(missing.endLsn)}`;
+  return {
+    rule: "wal-gap",
+    severity: Severity.CRITICAL,
+    since: missing.since,
+    message: `WAL of cluster ${name} ${where} is not archived, and nothing after it can be recovered without a new backup`,
+    fix: `coppice backup create ${name} --kind full`,
+  };
+}
