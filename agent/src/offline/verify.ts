@@ -5,6 +5,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { openContentCheck } from "../logical/verify-content.ts";
 import { verifyChain } from "../physical/verify/verify-chain.ts";
 import { matchIdentities } from "../pipeline/age-identity.ts";
+import { unreadReason } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
 import { findCluster, type FoundBackup, type FoundRepository, readRepository, type Unreadable } from "./catalog.ts";
 import { formatTime } from "./listing.ts";
@@ -23,9 +24,6 @@ export interface VerifyOptions extends PlaceOptions {
   readonly wal?: boolean;
   readonly identity?: string;
 }
-
-/** What may not be read may be whole. */
-const unread = "REPOSITORY_NOT_READABLE";
 
 interface Wanted {
   readonly backups: readonly FoundBackup[];
@@ -150,7 +148,7 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
   const failures: Failure[] = [];
   for (const { key, message, reason } of unreadable) {
     process.stdout.write(`✗ ${showName(key)}  ${message}\n`);
-    failures.push(new Failure(reason === unread ? unread : "MANIFEST_UNREADABLE", message));
+    failures.push(new Failure(reason === unreadReason ? unreadReason : "MANIFEST_UNREADABLE", message));
   }
   for (const backup of backups) {
     const failure = await verifyOne(backup, { storage, progress, content, identities, signal, parentsOf });
@@ -167,7 +165,7 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
   }
   const [first] = failures;
   if (!first) return 0;
-  const damaged = failures.filter(({ reason }) => reason !== unread);
+  const damaged = failures.filter(({ reason }) => reason !== unreadReason);
   const [worst] = damaged;
   if (!worst) {
     const message = `${failures.length} of ${count} could not be read in ${storage.name}, which says nothing against them`;

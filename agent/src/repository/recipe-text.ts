@@ -24,6 +24,16 @@ export function hereDocument(command: string, text: string): string {
   return `${command} <<'${word}'\n${text}\n${word}`;
 }
 
+/** Comment lines that ask for the identity file, a newline before them; empty where nothing is encrypted. */
+export function askForIdentity(recipients: readonly string[]): string {
+  if (recipients.length === 0) return "";
+  return `
+# It is encrypted. Say where the identity file of one of these recipients is:${recipients
+    .map((recipient) => `\n#   ${recipient}`)
+    .join("")}
+#   export IDENTITY=/media/safe/identity.txt`;
+}
+
 const decompressors: Readonly<Record<string, string>> = { zstd: " | zstd -dcq", gzip: " | gzip -dcq" };
 
 /** A command that writes the plain bytes of a stream; the identity file of an encrypted one is in $IDENTITY. */

@@ -51,8 +51,8 @@ export interface VerifyOptions {
   readonly openContent?: (manifest: BackupManifest) => Promise<CheckContent>;
 }
 
-/** What may not be read may be whole. */
-const unread: Reason = "REPOSITORY_NOT_READABLE";
+/** Why something was not verified that may be whole: it may not be read. It says less than any damage. */
+export const unreadReason: Reason = "REPOSITORY_NOT_READABLE";
 
 /** What says something of the backup, not of the storage's being there. */
 const problemReasons: readonly Reason[] = [
@@ -63,7 +63,7 @@ const problemReasons: readonly Reason[] = [
   "OBJECT_KEY_REFUSED",
   "OBJECT_MISSING",
   "REPOSITORY_IO_ERROR",
-  unread,
+  unreadReason,
 ];
 
 /** An object to read, and where its key begins. */
@@ -215,12 +215,12 @@ async function lookAtManifest(
 
 function asFound(error: unknown, key: string, affects: string): Found {
   if (!isFailure(error) || !problemReasons.some((reason) => reason === error.reason)) throw error;
-  const isUnread = error.reason === unread;
+  const isUnread = error.reason === unreadReason;
   return { problem: create(ObjectProblemSchema, { key, message: error.message, affects, isUnread }), failure: error };
 }
 
 function failureOf(found: readonly Found[], repository: string, { backupId }: BackupAddress): Failure | undefined {
-  const damage = found.find(({ failure }) => failure.reason !== unread);
+  const damage = found.find(({ failure }) => failure.reason !== unreadReason);
   const first = damage ?? found[0];
   if (!first) return undefined;
   const affected = [...new Set(found.map(({ problem }) => problem.affects))];

@@ -3,7 +3,14 @@ import type { DumpedDatabase, MissingDatabase } from "@coppice/proto/gen/coppice
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { builtInDatabases, createDatabaseStatement, presentStatements } from "../database-statements.ts";
 import { quoteIdentifier } from "../../postgres/quote.ts";
-import { digestLines, hereDocument, quoteShell, readStream, showName } from "../../repository/recipe-text.ts";
+import {
+  askForIdentity,
+  digestLines,
+  hereDocument,
+  quoteShell,
+  readStream,
+  showName,
+} from "../../repository/recipe-text.ts";
 
 /** What RECOVER.txt is written from. */
 export interface RecipeFacts {
@@ -90,17 +97,7 @@ fi`,
 
 function preamble(facts: RecipeFacts): string {
   const newest = Math.max(facts.serverMajor, facts.toolMajor);
-  const encryption =
-    facts.recipients.length === 0
-      ? ""
-      : `
-# It is encrypted. Say where the identity file of one of these recipients is:${facts.recipients
-          .map(
-            (recipient) => `
-#   ${recipient}`,
-          )
-          .join("")}
-#   export IDENTITY=/media/safe/identity.txt`;
+  const encryption = askForIdentity(facts.recipients);
   const names = new Set([facts.globals.codec, ...facts.databases.flatMap(({ stream }) => stream?.codec ?? [])]);
   const programs = ["bash", "sha256sum", ...["zstd", "gzip"].filter((name) => names.has(name))];
   if (facts.recipients.length > 0) programs.push("age");

@@ -2,7 +2,14 @@
 import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { archivedWalStep, archiveSettings, describeArchive } from "./recipe-archive.ts";
-import { digestLines, hereDocument, quoteShell, readStream, showName } from "../../repository/recipe-text.ts";
+import {
+  askForIdentity,
+  digestLines,
+  hereDocument,
+  quoteShell,
+  readStream,
+  showName,
+} from "../../repository/recipe-text.ts";
 
 /** What RECOVER.txt of a physical backup is written from. */
 export interface PhysicalRecipeFacts {
@@ -33,14 +40,7 @@ function streamsOf({ base, tablespaces, backupManifest, wal, configFiles }: Phys
 
 function preamble(facts: PhysicalRecipeFacts): string {
   const { clusterName, backupId, startTime, major, recipients, physical, systemIdentifier, parentFolder } = facts;
-  const encryption =
-    recipients.length === 0
-      ? ""
-      : `
-# It is encrypted. Say where the identity file of one of these recipients is:${recipients
-          .map((recipient) => `\n#   ${recipient}`)
-          .join("")}
-#   export IDENTITY=/media/safe/identity.txt`;
+  const encryption = askForIdentity(recipients);
   const codecs = new Set([...streamsOf(physical), ...physical.archivedWal].map(({ codec }) => codec));
   const programs = ["bash", "tar", "sha256sum", ...["zstd", "gzip"].filter((name) => codecs.has(name))];
   if (recipients.length > 0) programs.push("age");

@@ -10,8 +10,7 @@ import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { Failure } from "@coppice/proto/kit/failure";
 import { backupPrefix, manifestKey } from "../../repository/layout.ts";
-import { type CheckContent, type Verified, verifyBackup } from "../../repository/verify.ts";
-import type { Reason } from "@coppice/proto/kit/reasons";
+import { type CheckContent, type Verified, unreadReason, verifyBackup } from "../../repository/verify.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { openPhysicalCheck } from "./open-physical-check.ts";
 
@@ -32,8 +31,6 @@ export interface ChainToVerify {
   readonly signal: AbortSignal;
   readonly onProgress: (work: WorkDone) => void;
 }
-
-const unread: Reason = "REPOSITORY_NOT_READABLE";
 
 /** What was found, and the failure that it amounts to. */
 export type VerifiedChain = Pick<Verified, "result" | "failure">;
@@ -72,7 +69,7 @@ export async function verifyChain(chain: ChainToVerify): Promise<VerifiedChain> 
     parent = verified.manifest;
   }
   // What may not be read says less than what is damaged.
-  return { result, failure: failures.find(({ reason }) => reason !== unread) ?? failures[0] };
+  return { result, failure: failures.find(({ reason }) => reason !== unreadReason) ?? failures[0] };
 }
 
 function named(work: WorkDone, backupId: string): WorkDone {

@@ -1,5 +1,5 @@
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
-import { showName } from "../../../repository/recipe-text.ts";
+import { askForIdentity, showName } from "../../../repository/recipe-text.ts";
 import { archivedWalStep, archiveSettings, describeArchive } from "../recipe-archive.ts";
 
 /** What RECOVER.txt of a WAL increment is written from. */
@@ -20,14 +20,7 @@ export interface IncrementRecipeFacts {
 
 function preamble(facts: IncrementRecipeFacts, parent: string): string {
   const { clusterName, backupId, endTime, major, recipients, physical, systemIdentifier, parentFolder } = facts;
-  const encryption =
-    recipients.length === 0
-      ? ""
-      : `
-# It is encrypted. Say where the identity file of one of these recipients is:${recipients
-          .map((recipient) => `\n#   ${recipient}`)
-          .join("")}
-#   export IDENTITY=/media/safe/identity.txt`;
+  const encryption = askForIdentity(recipients);
   return `#!/bin/bash
 # How to restore this backup without Coppice. It is also a script: run "bash RECOVER.txt" in this folder, as the user
 # that the server is to run as (postgres, not root).
