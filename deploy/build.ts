@@ -10,9 +10,10 @@ import { collectLicenses } from "./licenses.ts";
 const root = dirname(import.meta.dirname);
 const dist = join(root, "build/dist");
 const programs = {
-  coppice: "cli/src/main.ts",
-  "coppice-control": "control-plane/src/main.ts",
-  "coppice-agent": "agent/src/main.ts",
+  coppice: { program: "cli/src/main.ts" },
+  "coppice-control": { program: "control-plane/src/main.ts" },
+  // And what it runs on threads of their own.
+  "coppice-agent": { program: "agent/src/main.ts", "press-worker": "agent/src/wal/press/press-worker.ts" },
 };
 
 /**
@@ -41,11 +42,11 @@ const require = requireFrom(import.meta.url), __filename = import.meta.filename,
 
 await rm(dist, { recursive: true, force: true });
 const sources = new Set<string>();
-for (const [name, entry] of Object.entries(programs)) {
+for (const [name, entryPoints] of Object.entries(programs)) {
   const outdir = join(dist, name);
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: { program: entry },
+    entryPoints,
     outdir,
     bundle: true,
     splitting: true,

@@ -137,6 +137,7 @@ export const purePlaces: readonly string[] = [
   "control-plane/src/health/rules",
   "control-plane/src/operations/states",
   "control-plane/src/operations/kinds",
+  "control-plane/src/preflight/physical/cleanup/unneeded-wal",
   "control-plane/src/schedule/firings",
   "agent/src/pipeline/stages",
   "agent/src/repository/layout",

@@ -43,6 +43,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
     report: (message) => outbox?.put(message),
     workFolder,
     chainFolder: join(dataDirectory, "chains"),
+    walFolder: join(dataDirectory, "wal"),
     agentVersion: agentVersion(),
     clientFiles,
     budget,

@@ -6,7 +6,7 @@ import type { BenchRequest } from "./bench.ts";
 import { digestData, loadData } from "./data.ts";
 import { elapsedMs } from "./measure.ts";
 import { runChecked } from "./run-checked.ts";
-import { openS3Place, type S3Place } from "./s3-place.ts";
+import { type BenchBucket, openS3Place, type S3Place } from "./s3-place.ts";
 
 /** Name of the benched database, and of its cluster in the catalog. */
 export const subject = "bench";
@@ -22,6 +22,8 @@ export interface Lab extends AsyncDisposable {
   readonly digest: string;
   /** Where the peers keep something of that name: a path on the repository's filesystem, or an S3 address. */
   peerTarget(name: string): string;
+  /** The bucket that ours lies in, below `ours`; undefined where it is a folder. */
+  readonly bucket: BenchBucket | undefined;
   /** Milliseconds that a CLI command takes, from its start to its end, which must be success. */
   time(args: readonly string[]): Promise<number>;
   /**
@@ -39,16 +41,19 @@ const host = "db7";
 const major = 18;
 
 /** Registers the repository of ours and gives what the peers use of its place. */
-async function openPlace(cop: Installation, kind: PlaceKind): Promise<Pick<Lab, "peerTarget"> & Pick<S3Place, "env">> {
+async function openPlace(
+  cop: Installation,
+  kind: PlaceKind,
+): Promise<Pick<Lab, "peerTarget" | "bucket"> & Pick<S3Place, "env">> {
   if (kind === "s3") {
-    const { repository, url, env } = await openS3Place(cop.folder);
+    const { repository, bucket, env } = await openS3Place(cop.folder);
     await cop.call("RepositoryService/CreateRepository", { name: "main", ...repository });
-    return { peerTarget: url, env };
+    return { peerTarget: (name) => bucket.url(`peer/${name}`), bucket, env };
   }
   const [repository, peers] = [join(cop.folder, "repository"), join(cop.folder, "peer")];
   for (const folder of [repository, peers]) await mkdir(folder);
   await cop.must(["repository", "add", "main", `${host}:${repository}`, "--check"]);
-  return { peerTarget: (name) => join(peers, name), env: {} };
+  return { peerTarget: (name) => join(peers, name), bucket: undefined, env: {} };
 }
 
 /** Opens a lab and loads the data; disposing of it removes everything. Settings are added to those of its server. */
@@ -106,6 +111,7 @@ export async function openLab(
       server,
       digest,
       peerTarget: place.peerTarget,
+      bucket: place.bucket,
       time: (args) =>
         elapsedMs(async () => {
           const { code, stdout, stderr } = await cop.coppice(args, { signal });

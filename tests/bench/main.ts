@@ -7,7 +7,7 @@ import { baseBackup } from "./physical/base-backup.ts";
 import { baseRestore } from "./physical/base-restore.ts";
 import { incremental } from "./physical/incremental.ts";
 import { pitr } from "./physical/pitr.ts";
-import { walPush } from "./physical/wal-push.ts";
+import { walPush, walPushS3 } from "./physical/wal-push.ts";
 import { walReplay } from "./physical/wal-replay.ts";
 import { restore } from "./restore.ts";
 import { restoreS3 } from "./restore-s3.ts";
@@ -24,6 +24,7 @@ const benches: Readonly<Record<string, Bench>> = {
   "base-backup": baseBackup,
   "base-restore": baseRestore,
   "wal-push": walPush,
+  "wal-push-s3": walPushS3,
   "wal-replay": walReplay,
   incremental,
   pitr,

@@ -10,8 +10,20 @@ export interface S3Place {
   readonly repository: { readonly location: object; readonly credentials: object };
   /** Environment in which the `aws` of the scripts finds the server. */
   readonly env: NodeJS.ProcessEnv;
-  /** Address of an object of the peers, for `aws s3 cp`. */
-  url(name: string): string;
+  readonly bucket: BenchBucket;
+}
+
+/** How the peers get at the bucket. */
+export interface BenchBucket {
+  readonly name: string;
+  readonly endpoint: string;
+  readonly region: string;
+  /** Path of the certificate that the server's is checked by. */
+  readonly caFile: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  /** Address of what lies there, for `aws s3`. */
+  url(path: string): string;
 }
 
 /** Opens one, and writes into the folder what the peers need; the server ends with this process. */
@@ -39,6 +51,14 @@ export async function openS3Place(folder: string): Promise<S3Place> {
       AWS_EC2_METADATA_DISABLED: "true",
       ENDPOINT: endpoint,
     },
-    url: (name) => `s3://${bucket}/peer/${name}`,
+    bucket: {
+      name: bucket,
+      endpoint,
+      region,
+      caFile,
+      accessKeyId,
+      secretAccessKey,
+      url: (path) => `s3://${bucket}/${path}`,
+    },
   };
 }

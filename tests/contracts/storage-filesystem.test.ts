@@ -1,3 +1,4 @@
+// One thing: a folder as a storage, by the contract and by what only a file system can do to it.
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
@@ -60,6 +61,26 @@ describe("a folder of its own kind", () => {
     }
     await expect(storage.put("a/b/c", broken(), { signal, ifAbsent: true })).rejects.toThrow("the source broke");
     expect(await readdir(join(folder, "a"))).toEqual(["d"]);
+  });
+
+  test("an object that has its name stays though its folder cannot be synced, and nobody is told that it is durable", async () => {
+    await chmod(folder, 0o777);
+    // Who may not read a folder can make a file in it, and cannot sync it.
+    if (isRoot) process.seteuid?.(65_534);
+    try {
+      const storage = await openFilesystem(folder, "op_x");
+      await storage.put("a/b", body("x"), { signal, ifAbsent: true });
+      await chmod(join(folder, "a"), 0o300);
+      const unsynced = { reason: "REPOSITORY_NOT_WRITABLE" };
+      await expect(storage.put("a/b", body("x"), { signal, ifAbsent: true })).rejects.toMatchObject(unsynced);
+      await expect(storage.put("a/c", body("y"), { signal, ifAbsent: true })).rejects.toMatchObject(unsynced);
+      await chmod(join(folder, "a"), 0o700);
+      expect((await readdir(join(folder, "a"))).toSorted()).toEqual(["b", "c"]);
+      const there = { reason: "OBJECT_EXISTS" };
+      await expect(storage.put("a/c", body("y"), { signal, ifAbsent: true })).rejects.toMatchObject(there);
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
   });
 
   test("a folder that is not there, or a file in its place, is unreachable and is not made", async () => {

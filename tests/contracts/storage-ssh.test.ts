@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
-import { chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -311,6 +311,17 @@ test.runIf(process.getuid?.() === 0)(
     await using storage = await open(server.location(folder));
     await storage.put("a/b", body("x"), { signal, ifAbsent: true });
     expect(await stat(join(folder, "a/b"))).toMatchObject({ uid, gid, size: 1 });
+    // In a folder that it may not read it can make a file, and not sync it.
+    await chmod(join(folder, "a"), 0o300);
+    for (const name of ["b", "c"])
+      await expect(storage.put(`a/${name}`, body("x"), { signal, ifAbsent: true })).rejects.toMatchObject({
+        reason: "REPOSITORY_NOT_WRITABLE",
+      });
+    expect((await readdir(join(folder, "a"))).toSorted()).toEqual(["b", "c"]);
+    await chmod(join(folder, "a"), 0o700);
+    await expect(storage.put("a/c", body("x"), { signal, ifAbsent: true })).rejects.toMatchObject({
+      reason: "OBJECT_EXISTS",
+    });
     await chown(join(folder, "a"), 0, 0);
     await expect(storage.get("a/b", { signal })).rejects.toMatchObject({ reason: "REPOSITORY_NOT_READABLE" });
     await expect(storage.put("a/c", body("x"), { signal, ifAbsent: true })).rejects.toMatchObject({

@@ -109,6 +109,7 @@ test("a deletion that was cancelled and broke off in the middle is not called ca
     report: (message) => void (message.case === "result" && results.push(message.value as Result)),
     workFolder: stored.folder,
     chainFolder: stored.folder,
+    walFolder: stored.folder,
     agentVersion: "0.0.1",
     clientFiles: { home: "/nonexistent" },
     budget: openBudget(usualBudgetBytes),

@@ -2,10 +2,12 @@
 import { chmod, chown, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Command, CommandSchema, type Result } from "@coppice/proto/gen/coppice/agent/v1/command";
 import { RestoreDatabaseCommandSchema, RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { openLog } from "@coppice/proto/kit/log";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openBudget, usualBudgetBytes } from "../../agent/src/budget.ts";
@@ -13,6 +15,8 @@ import { handlers } from "../../agent/src/commands/registry.ts";
 import type { AgentMessage } from "../../agent/src/commands/reporter.ts";
 import { type CommandRunner, openRunner } from "../../agent/src/commands/runner.ts";
 import { openJournal } from "../../agent/src/journal/journal.ts";
+import { walKey } from "../../agent/src/repository/layout.ts";
+import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import { type DumpLab, openDumpLab } from "../support/dumps/dump-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
@@ -30,6 +34,7 @@ let commands = 0;
 beforeAll(async () => {
   server = stack.use(await openPostgresServer({ major: 18 }));
   await server.sql("postgres", "create database orders");
+  for (const name of ["live", "coppice_restore_held"]) await server.sql("postgres", `create database ${name}`);
   await server.sql("orders", "create table item as select generate_series(1, 100) as id");
   lab = stack.use(await openDumpLab(server));
   const journal = stack.use(await openJournal(lab.folder));
@@ -40,6 +45,7 @@ beforeAll(async () => {
       report: (message) => void messages.push(message),
       workFolder: lab.workFolder,
       chainFolder: lab.workFolder,
+      walFolder: lab.workFolder,
       agentVersion: "0.0.1",
       clientFiles: lab.files,
       budget: openBudget(usualBudgetBytes),
@@ -50,6 +56,12 @@ beforeAll(async () => {
   const { backup, connection } = dump;
   const repository = backup?.repository;
   if (!backup || !connection || !repository) throw new Error("the lab's command is not whole");
+  const segment = walKey({ clusterId: backup.clusterId, systemIdentifier: "7" }, "000000010000000000000001");
+  {
+    await using storage = await openFilesystem(lab.repository, "op_test");
+    const body = Readable.from([Buffer.from("WAL that nothing needs")]);
+    await storage.put(segment, body, { signal: AbortSignal.timeout(10_000), ifAbsent: true });
+  }
   const restore = create(RestoreDatabaseCommandSchema, {
     backup,
     connection,
@@ -82,6 +94,20 @@ beforeAll(async () => {
   specs = {
     planPart: { case: "planPart", value: { part } },
     recoverPart: { case: "recoverPart", value: part },
+    decideRestore: {
+      case: "decideRestore",
+      value: {
+        connection,
+        held: {
+          name: "coppice_restore_held",
+          oid: await oidOf("coppice_restore_held"),
+          replacesOid: await oidOf("live"),
+        },
+        decision: RestoreDecision.SWAP,
+        targetDatabase: "live",
+        keptDatabase: "live-before",
+      },
+    },
     backupPhysical: {
       case: "backupPhysical",
       value: { connection, backup: physical, clusterName: "again", options: { walEmbedded: true } },
@@ -96,6 +122,16 @@ beforeAll(async () => {
       case: "verifyWal",
       value: { repository, clusterId: backup.clusterId, systemIdentifier: "7", segmentBytes: 16_777_216n },
     },
+    cleanWal: {
+      case: "cleanWal",
+      value: {
+        repository,
+        clusterId: backup.clusterId,
+        systemIdentifier: "7",
+        segmentBytes: 16_777_216n,
+        runs: [{ timeline: 1, startLsn: "0/1000000", endLsn: "0/2000000" }],
+      },
+    },
     planRestore: { case: "planRestore", value: { restore } },
     restoreDatabase: { case: "restoreDatabase", value: restore },
     restoreGlobals: { case: "restoreGlobals", value: { backup, connection: restore.connection } },
@@ -109,6 +145,9 @@ beforeAll(async () => {
   };
 });
 afterAll(() => stack.disposeAsync());
+
+const oidOf = async (name: string) =>
+  Number(await server.sql("postgres", `select oid from pg_database where datname = '${name}'`));
 
 function newCommand(spec: Spec): Command {
   commands++;
@@ -168,6 +207,7 @@ test.each([
   "checkRepository",
   "backupDump",
   "verifyBackup",
+  "cleanWal",
   "verifyWal",
   "planRestore",
   "restoreDatabase",
@@ -179,6 +219,7 @@ test.each([
   "restorePhysical",
   "planPart",
   "recoverPart",
+  "decideRestore",
   "deleteBackup",
   "settle",
 ])("%s delivered twice is done once, and done twice harms nothing", async (name) => {

@@ -7,12 +7,14 @@ import { parseEnrolmentToken } from "@coppice/proto/kit/enrolment-token";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { HostService } from "@coppice/proto/gen/coppice/control/v1/host";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
+import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { enrol } from "../../agent/src/session/enrolment.ts";
 import { handlers } from "../../agent/src/commands/registry.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { findServedMethods } from "../support/fuzz/served-methods.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
+import { checkPlayed, makePhysical } from "../support/physical/played-backups.ts";
 import { report, run } from "../support/wal/told-archive.ts";
 
 const heartbeatMs = 1000;
@@ -25,7 +27,7 @@ const isKnown = new Map(methods.map((method) => [nameOf(method), method]));
 
 let lab: ControlPlaneLab;
 /** What examples refer to; known when the lab is there. */
-const known = { backup: "", doomed: "", indeterminate: "", other: "" };
+const known = { backup: "", doomed: "", held: "", indeterminate: "", other: "" };
 
 beforeAll(async () => {
   lab = stack.use(await openControlPlaneLab({ heartbeatMs }));
@@ -40,6 +42,15 @@ beforeAll(async () => {
   });
   known.backup = await db.makeBackup(first);
   known.doomed = await db.makeBackup(first);
+  await checkPlayed(lab, db, first);
+  await makePhysical(lab, db, first);
+  const part = { cluster: "db1", database: "orders", replace: true, part: {} };
+  known.held = (await lab.client(RestoreService).createRestore({ restore: part })).id;
+  const asked = await first.next("command");
+  const staged = asked.spec.case === "recoverPart" ? (asked.spec.value.load?.stagedDatabase ?? "") : "";
+  const loaded = { database: staged, held: { name: staged, oid: 7, replacesOid: 5 } };
+  first.answer(asked, { result: { case: "recoverPart", value: { loaded } } });
+  await db.until(known.held, OperationState.SUCCEEDED);
   // One whose agent came back and knows nothing of it.
   known.indeterminate = await db.backUp();
   first.accept(await first.next("command"));
@@ -88,6 +99,10 @@ const examples: Record<string, Example> = {
     change: () => ({ settings: { compressionLevel: 9 } }),
   },
   "ClusterService/VerifyWal": { request: () => ({ cluster: "db1" }), change: () => ({ content: true }) },
+  "ClusterService/CleanWal": {
+    request: () => ({ cluster: "db1", dryRun: true }),
+    change: () => ({ dryRun: false }),
+  },
   "RepositoryService/CreateRepository": {
     request: () => ({ name: "made", homeHost: "db1", location: { filesystem: { path: "/srv/made" } } }),
     change: () => ({ location: { filesystem: { path: "/srv/other" } } }),
@@ -119,6 +134,10 @@ const examples: Record<string, Example> = {
   },
   "RestoreService/PlanRestore": { request: () => restore("copy"), change: () => restore("another") },
   "RestoreService/CreateRestore": { request: () => restore("copy"), change: () => restore("another") },
+  "RestoreService/DecideRestore": {
+    request: () => ({ operation: known.held, decision: "RESTORE_DECISION_SWAP" }),
+    change: () => ({ decision: "RESTORE_DECISION_DROP" }),
+  },
   "OperationService/ResolveOperation": {
     request: () => ({ operation: known.indeterminate, resolution: "OPERATION_RESOLUTION_ABANDON" }),
     change: () => ({ operation: known.other }),

@@ -10,10 +10,11 @@ import {
   RestorePhysicalResultSchema,
   TablespacePlaceSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { RecoveryAction, RecoveryTargetSchema } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { settlePhysical } from "../../agent/src/physical/restore/settle.ts";
-import { readPidOf } from "../../agent/src/physical/restore/staging.ts";
+import { readPidOf } from "../../agent/src/physical/restore/directory/running-server.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -113,10 +114,10 @@ test.each([
   "rename 1 /0/global/pg_control$",
   // Written down is that the place is about to be touched.
   "rename 2 restore.json.new$",
-  // The former cluster goes aside, then tablespace and data directory come, their entries one by one.
+  // The former cluster goes aside, then what is in the tablespace comes, and the data directory.
   "rename 1 /data$",
   "rename 1 /PG_18_[0-9]+$",
-  "rename 9 /0/[^/]+$",
+  "rename 1 -data/0$",
   // The last of all.
   "rename 1 -data/pg_control$",
 ])("killed at the step '%s' the former cluster is whole, and none is there that starts", async (step) => {
@@ -130,7 +131,11 @@ test.each([
 
 test("killed while its server recovers, and again while that is taken back, the former cluster comes back", async () => {
   const { dataDirectory } = command;
-  expect(run("replaying")).toMatchObject({ signal: "SIGKILL" });
+  const point = { case: "immediate" as const, value: true };
+  const target = create(RecoveryTargetSchema, { point, action: RecoveryAction.PAUSE });
+  const paused = create(RestorePhysicalCommandSchema, { ...command, target });
+  // It would end recovery by itself, and be left to who uses it.
+  expect(run("replaying", paused)).toMatchObject({ signal: "SIGKILL" });
   expect(await readPidOf(dataDirectory)).toBeDefined();
   expect(await findPrecious()).toEqual([expect.stringContaining("data.before-")]);
   const settling = spawnSync(process.execPath, [program, "rename 1 /data.before-[^/]+$", "settle"], {
@@ -145,7 +150,7 @@ test("killed while its server recovers, and again while that is taken back, the 
 });
 
 test("the same again begins clean and works; what has recovered by then, and may be used, is never taken away", async () => {
-  expect(run("rename 9 /0/[^/]+$")).toMatchObject({ signal: "SIGKILL" });
+  expect(run("rename 1 -data/pg_control$")).toMatchObject({ signal: "SIGKILL" });
   const restored = run("restored", chained);
   expect(restored).toMatchObject({ signal: "SIGKILL" });
   expect(await settle(restored.stdout.trim())).toMatchObject({ outcome: { started: true } });
@@ -161,4 +166,31 @@ test("the same again begins clean and works; what has recovered by then, and may
   expect(refused.stderr).toContain(`a server runs in ${command.dataDirectory}`);
   expect(await lab.sql(command, "select (select count(*) from t), count(*) from moved")).toBe("1000|1000");
   await lab.stop(command);
+});
+
+test("what has recovered before its result was noted is left to who may use it, and named", async () => {
+  for (const name of ["data", "space"]) await rm(join(lab.folder, name), { recursive: true });
+  expect(run("restored")).toMatchObject({ signal: "SIGKILL" });
+  const sql = (text: string) => lab.sql(command, text);
+  await sql("create table used as select 1 as id");
+  const hba = join(command.dataDirectory, "pg_hba.conf");
+  const { outcome, left } = await settle();
+  expect(outcome).toBeUndefined();
+  expect(left).toEqual([expect.stringContaining("came to the end of recovery after the restore was cut off")]);
+  expect(await sql("select count(*) from used")).toBe("1");
+  expect(await readFile(hba, "utf8")).not.toContain("coppice_restore");
+  expect((await readdir(command.dataDirectory)).filter((name) => name.startsWith("."))).toEqual([]);
+  expect((await readdir(lab.folder)).filter((name) => name.startsWith("."))).toEqual([]);
+  await lab.stop(command);
+});
+
+test("without a server to start, what came into its place whole is an outcome, though the answer was lost", async () => {
+  for (const name of ["data", "space"]) await rm(join(lab.folder, name), { recursive: true });
+  const placed = create(RestorePhysicalCommandSchema, { ...command, start: false });
+  expect(run("restored", placed)).toMatchObject({ signal: "SIGKILL" });
+  const { outcome, removed, left } = await settle();
+  expect(outcome).toMatchObject({ dataDirectory: command.dataDirectory, started: false });
+  expect(outcome?.files).toBeGreaterThan(100);
+  expect([removed, left]).toEqual([[], []]);
+  expect(await readdir(join(command.dataDirectory, "global"))).toContain("pg_control");
 });

@@ -7,7 +7,7 @@ import { freePort } from "../support/free-port.ts";
 import { waitFor } from "../support/installation.ts";
 import { dropSlot, passing } from "../support/ledger/disturb.ts";
 import { type LedgerLab, openLedgerLab } from "../support/ledger/ledger-lab.ts";
-import { pickTargets, proveArchive, proveRefused, type Reached } from "../support/ledger/prove.ts";
+import { lostOrWrittenAnew, pickTargets, proveArchive, proveRefused, type Reached } from "../support/ledger/prove.ts";
 import { openRandom } from "../support/ledger/random.ts";
 import { listFiles } from "../support/scenarios/files.ts";
 
@@ -30,7 +30,7 @@ afterAll(() => lab?.[Symbol.asyncDispose]());
 test("whatever dies under load, WAL is archived without a gap, as the server wrote it", async () => {
   for (const disturb of Object.values(passing)) {
     await disturb(lab, random);
-    expect(await lab.truth.changed(lab.repository)).toEqual([]);
+    expect(await lostOrWrittenAnew(lab)).toEqual([]);
     await delay(random.number(500));
   }
   const { timeUs } = await lab.caughtUp();
@@ -90,7 +90,8 @@ test("an agent and its receiver that are killed while a backup waits for its WAL
 });
 
 test("a segment that was flipped, cut short or deleted is named by verify, and nothing is called restored by it", async () => {
-  const { installation, repository } = lab;
+  const { installation, store } = lab;
+  const repository = store.folder;
   const [backup] = (await installation.json<{ backups: { id: string }[] }>(["backup", "list"])).backups;
   const { said } = await lab.plan();
   const [, high = "", low = ""] = /replays WAL from ([0-9A-F]+)\/([0-9A-F]+) to /.exec(said) ?? [];
@@ -129,10 +130,10 @@ test("WAL that was stored and is gone is missed before anything is restored", as
   const inLast = ((BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)) - 1n;
   const hex = (part: bigint) => part.toString(16).toUpperCase().padStart(8, "0");
   const last = hex(inLast >> 32n) + hex((inLast & 0xffff_ffffn) >> 24n);
-  const wal = (await listFiles(lab.repository)).filter((file) => /\/[0-9A-F]{24}[^/]*$/.test(file));
+  const wal = (await listFiles(lab.store.folder)).filter((file) => /\/[0-9A-F]{24}[^/]*$/.test(file));
   const gone = wal.filter((file) => basename(file).slice(8, 24) >= last);
   expect(gone).not.toEqual([]);
-  for (const file of gone) await rm(join(lab.repository, file));
+  for (const file of gone) await rm(join(lab.store.folder, file));
   const { code, said } = await lab.plan();
   expect({ code, said }).toMatchObject({ said: expect.stringContaining("lacks WAL from") as string });
   expect(code).not.toBe(0);

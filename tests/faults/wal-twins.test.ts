@@ -1,8 +1,6 @@
 // One thing: servers that are not the one that was archived, and yet are called so: promoted twins, copies, new ones.
 import { cp, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { clone } from "@bufbuild/protobuf";
-import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { planRecovery } from "@coppice/proto/kit/recovery/plan";
 import type { RecoveryInput } from "@coppice/proto/kit/recovery/recovery-input";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
@@ -15,18 +13,11 @@ import { openPostgresServer, type PostgresServer } from "../support/postgres-ser
 import { runProgram } from "../support/run-program.ts";
 import { listFiles } from "../support/scenarios/files.ts";
 import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
+import { archiveOf, openCopy } from "../support/wal/copied-server.ts";
 import { expectSame, receives, watchArchive, writeSegments } from "../support/wal/running-archive.ts";
 
 const segmentBytes = 16n << 20n;
 const patient = { timeout: 60_000, interval: 50 };
-
-/** The same archive, of another server: as an agent elsewhere has it, or this one when the cluster was told to be there. */
-function archiveOf(lab: ArchiveLab, server: PostgresServer, slot: string): ArchiveLab {
-  const archive = clone(WalArchiveSchema, lab.archive);
-  if (archive.connection?.endpoint) archive.connection.endpoint.port = server.port;
-  if (archive.settings) archive.settings.slot = slot;
-  return { ...lab, archive };
-}
 
 /** Everything that is stored, as it can be told apart from another file of the name. */
 async function portray(lab: ArchiveLab): Promise<ReadonlyMap<string, string>> {
@@ -124,7 +115,8 @@ test("a promoted standby and its old primary, both archived, keep to their own t
 
 test("a copy of the server with its slot is refused, behind the archive's end and beyond it, and the server goes on", async () => {
   await using server = await openPostgresServer({ major: 18, settings: { wal_keep_size: "1GB" } });
-  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  // No part of a segment is on its way when an archive ends: it would be there a moment later.
+  await using lab = await openArchiveLab(server);
   {
     await using running = watchArchive(lab);
     await receives(server);
@@ -132,18 +124,7 @@ test("a copy of the server with its slot is refused, behind the archive's end an
     // It ends when everything is stored.
     await server.stop("fast");
   }
-  await using copy = await openPostgresServer({
-    major: 18,
-    settings: { wal_keep_size: "1GB" },
-    copy: {
-      password: server.password,
-      async fill(dataDir) {
-        await cp(server.dataDir, dataDir, { recursive: true });
-        const owner = `${server.owner.uid}:${server.owner.gid}`;
-        await runProgram("chown", ["-R", owner, dataDir], { env: { PATH: "/usr/bin:/bin" } });
-      },
-    },
-  });
+  await using copy = await openCopy(server, { wal_keep_size: "1GB" });
   expect(await copy.sql("postgres", "select slot_name from pg_replication_slots")).toBe("archive");
   await server.start();
   let lastLsn: bigint;
@@ -160,6 +141,8 @@ test("a copy of the server with its slot is refused, behind the archive's end an
     // With WAL of its own under the same positions, and more of it.
     await writeSegments(copy, 4);
     await other.inTrouble("WAL_CONFLICT");
+    // Its clock says nothing of the archive's positions.
+    expect(other.anchors()).toEqual([]);
     await expectKept(lab, before);
     expect((await portray(lab)).size).toBe(before.size);
   }
@@ -170,6 +153,57 @@ test("a copy of the server with its slot is refused, behind the archive's end an
   const [extent, ...others] = running.extents();
   expect(others).toEqual([]);
   if (extent) await expectSame(lab, server, extent);
+});
+
+/** Server, agent and index as they were: a virtual machine that was cloned, or set back. */
+async function copyMachine(server: PostgresServer, lab: ArchiveLab, state: string): Promise<PostgresServer> {
+  await server.stop("fast");
+  const copy = await openPostgresServer({
+    major: 18,
+    settings: { wal_keep_size: "1GB" },
+    copy: {
+      password: server.password,
+      async fill(dataDir) {
+        await cp(server.dataDir, dataDir, { recursive: true });
+        const owner = `${server.owner.uid}:${server.owner.gid}`;
+        await runProgram("chown", ["-R", owner, dataDir], { env: { PATH: "/usr/bin:/bin" } });
+      },
+    },
+  });
+  await cp(join(lab.folder, "state"), join(lab.folder, state), { recursive: true });
+  await server.start();
+  return copy;
+}
+
+test("a machine that was set back, or cloned, with its agent and what that knew stores nothing beside what was archived since", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { wal_keep_size: "1GB" } });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  {
+    await using running = watchArchive(lab);
+    await receives(server);
+    await running.stored(await writeSegments(server, 1));
+    await server.sql("postgres", "checkpoint");
+    await running.stored(await end(server));
+  }
+  await using setBack = await copyMachine(server, lab, "set back");
+  await using cloned = await copyMachine(server, lab, "cloned");
+  await using clone = watchArchive(archiveOf(lab, cloned, "archive"), "cloned");
+  await clone.stored(await end(cloned));
+  {
+    await using running = watchArchive(lab);
+    await receives(server);
+    await running.stored(await writeSegments(server, 2));
+  }
+  const before = await portray(lab);
+  // One that runs beside the original and is slower finds whole what it has a part of.
+  await cloned.sql("postgres", "insert into load values (-1, 'of the clone')");
+  await clone.inTrouble("WAL_CONFLICT");
+  await using other = watchArchive(archiveOf(lab, setBack, "archive"), "set back");
+  await other.inTrouble("WAL_FOREIGN");
+  await setBack.sql("postgres", "insert into load values (-2, 'set back')");
+  await expect.poll(async () => other.newest()?.serverLsn !== "", patient).toBe(true);
+  expect((await portray(lab)).size).toBe(before.size);
+  await expectKept(lab, before);
 });
 
 test("a cluster that was made anew in the place of the one that was archived is refused, and gets no slot", async () => {

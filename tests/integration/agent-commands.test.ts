@@ -31,6 +31,7 @@ beforeAll(async () => {
       report: (message) => void messages.push(message),
       workFolder: lab.workFolder,
       chainFolder: lab.workFolder,
+      walFolder: lab.workFolder,
       agentVersion: "0.0.1",
       clientFiles: lab.files,
       budget: openBudget(usualBudgetBytes),

@@ -5,10 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findBlocks } from "../support/documents/blocks.ts";
 import { runBlocks } from "../support/documents/session.ts";
 import { freePort } from "../support/free-port.ts";
-import { type Installation, openInstallation, waitFor } from "../support/installation.ts";
+import { type Installation, openInstallation } from "../support/installation.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { findPrograms } from "../support/programs.ts";
 import { asServer } from "../support/scenarios/restored-server.ts";
+import { waitUntilKnown } from "../support/wal/known-time.ts";
 
 const root = join(import.meta.dirname, "../..");
 const stack = new AsyncDisposableStack();
@@ -103,7 +104,7 @@ describe("the guides of physical backups", { timeout: 120_000 }, () => {
   let env: NodeJS.ProcessEnv;
 
   beforeAll(async () => {
-    const settings = { summarize_wal: "on" };
+    const settings = { summarize_wal: "on", wal_log_hints: "on" };
     [cop, source] = await Promise.all([openInstallation(), openPostgresServer({ major: 18, settings })]);
     owned.use(cop);
     owned.use(source);
@@ -134,14 +135,7 @@ describe("the guides of physical backups", { timeout: 120_000 }, () => {
     const BEFORE = await source.sql("orders", now);
     await source.sql("orders", "select pg_sleep(0.5)");
     await source.sql("orders", "drop table items; select pg_switch_wal()");
-    await waitFor(
-      "the archive knows that time",
-      async () => {
-        const { storedTime } = await cop.json<{ storedTime?: string }>(["wal", "status", "shop"]);
-        return storedTime !== undefined && new Date(storedTime) > new Date(`${BEFORE}:00`);
-      },
-      60_000,
-    );
+    await waitUntilKnown(cop, "shop", BEFORE);
     const parent = join(cop.folder, "restored");
     await mkdir(parent);
     if (process.getuid?.() === 0) await chown(parent, source.owner.uid, source.owner.gid);

@@ -145,42 +145,47 @@ describe.each([17, 18])("PostgreSQL %i", { timeout: 120_000 }, (major) => {
     return digests;
   };
 
-  test("a chain of three taken under random load has every row, and sound indexes and tables", async () => {
-    const seed = 4242 + major;
-    const random = openRandom(seed);
-    for (const database of ["first", "second"]) {
-      await server.sql("postgres", `create database ${database}`);
-      await server.sql(
-        database,
-        `create table t (id int primary key, text text);
+  // The same code of ours, and the newest of the server's.
+  const newest = major === 18 ? [major] : [];
+  test.each(newest)(
+    "a chain of three taken under random load has every row, and sound indexes and tables",
+    async () => {
+      const seed = 4242 + major;
+      const random = openRandom(seed);
+      for (const database of ["first", "second"]) {
+        await server.sql("postgres", `create database ${database}`);
+        await server.sql(
+          database,
+          `create table t (id int primary key, text text);
          insert into t select id, md5(id::text) from generate_series(1, 5000) id;
          create index on t (text);
          create table u as select * from t limit 2000`,
-      );
-    }
-    const chain = [await take()];
-    for (let link = 0; link < 3; link++) {
-      const load = (async () => {
-        for (let count = 0; count < 8; count++) await change(random);
-      })();
-      // The last one comes when all is done: only so it is known what has to be in it.
-      if (link === 2) await load;
-      chain.push(await take(chain.at(-1)));
-      await load;
-    }
-    const before = await digestOf(server);
-    expect(before.length, `seed ${seed}`).toBeGreaterThan(4);
-    const command = await lab.command("loaded", chain, { start: false });
-    await lab.restore(command);
-    await using restored = await startRecovered(server, command.dataDirectory);
-    expect(await digestOf(restored), `seed ${seed}`).toEqual(before);
-    const place = ["-h", server.socketDir, "-p", String(restored.port), "-U", server.superuser];
-    const checks = ["--all", "--install-missing", "--parent-check", "--heapallindexed"];
-    expect(await asServer(server, "pg_amcheck", [...place, ...checks]), `seed ${seed}`).toMatchObject({
-      code: 0,
-      stdout: "",
-    });
-  });
+        );
+      }
+      const chain = [await take()];
+      for (let link = 0; link < 3; link++) {
+        const load = (async () => {
+          for (let count = 0; count < 8; count++) await change(random);
+        })();
+        // The last one comes when all is done: only so it is known what has to be in it.
+        if (link === 2) await load;
+        chain.push(await take(chain.at(-1)));
+        await load;
+      }
+      const before = await digestOf(server);
+      expect(before.length, `seed ${seed}`).toBeGreaterThan(4);
+      const command = await lab.command("loaded", chain, { start: false });
+      await lab.restore(command);
+      await using restored = await startRecovered(server, command.dataDirectory);
+      expect(await digestOf(restored), `seed ${seed}`).toEqual(before);
+      const place = ["-h", server.socketDir, "-p", String(restored.port), "-U", server.superuser];
+      const checks = ["--all", "--install-missing", "--parent-check", "--heapallindexed"];
+      expect(await asServer(server, "pg_amcheck", [...place, ...checks]), `seed ${seed}`).toMatchObject({
+        code: 0,
+        stdout: "",
+      });
+    },
+  );
 });
 
 describe("an encrypted repository that this host cannot read", { timeout: 120_000 }, () => {

@@ -91,6 +91,11 @@ describe("the package, unpacked into a folder", () => {
     expect(settings.filter((line) => isolating.test(line))).toEqual([]);
     expect(settings).toContain("User=postgres");
   });
+
+  test("lets a server that was restored live on when the agent is restarted, crashes or is out of memory", async () => {
+    const text = await readFile(join(tree, "usr/lib/systemd/system/coppice-agent.service"), "utf8");
+    expect(text.match(/^(KillMode|OOMPolicy|SendSIGKILL)=.*$/gm)).toEqual(["KillMode=process", "OOMPolicy=continue"]);
+  });
 });
 
 describe("the package, installed", () => {

@@ -1,6 +1,7 @@
 // One database at a point in time as the control plane sees it, the agent's part played by the test.
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
@@ -126,4 +127,80 @@ test("is settled by a look, with the passwords as they are then, and is not trie
   expect(settle.secrets.map(({ value }) => value)).toEqual(["password of partly"]);
   second.answer(settle, { result: { case: "settle", value: { removed: ["the scratch folder"] } } });
   expect((await db.until(id, FAILED)).failure?.reason).toBe("AGENT_LOST");
+});
+
+test("what would replace a database waits beside it until that is decided, and only what it says itself can be swapped in", async ({
+  expect,
+}) => {
+  const db = await openOperationLab(lab, "held", heartbeatMs);
+  using agent = await db.connect();
+  await checkPlayed(lab, db, agent);
+  await makePhysical(lab, db, agent);
+  const restores = lab.client(RestoreService);
+  const { id } = await restores.createRestore({
+    restore: { cluster: "held", database: "orders", replace: true, part: {} },
+  });
+  const decide = (operation: string, decision = RestoreDecision.SWAP, validateOnly = false) =>
+    restores.decideRestore({ operation, decision, validateOnly });
+  expect(await reasonOf(decide(id))).toBe("NOTHING_TO_DECIDE");
+  expect(await reasonOf(decide(`op_${"0".repeat(26)}`))).toBe("OPERATION_NOT_FOUND");
+  const command = await agent.next("command");
+  if (command.spec.case !== "recoverPart") throw new Error("it is no part");
+  expect(command.spec.value.load?.mode).toBe(RestoreMode.HOLD);
+  const name = command.spec.value.load?.stagedDatabase ?? "";
+  const held = { name, oid: 4_000_000_000, replacesOid: 16_384, connectionLimit: 7, isTemplate: false };
+  const value = {
+    loaded: { database: name, held },
+    differences: [{ schema: "public", table: "items", counted: true }],
+  };
+  agent.answer(command, { result: { case: "recoverPart", value } });
+  expect((await db.until(id, SUCCEEDED)).result).toMatchObject({ value: { held, keptAs: "", database: name } });
+
+  expect(await decide(id, RestoreDecision.SWAP, true)).toMatchObject({ id: "", kind: "decide_restore" });
+  const swap = await decide(id);
+  expect(await reasonOf(decide(id, RestoreDecision.DROP))).toBe("OPERATION_CONFLICT");
+  const decided = await agent.next("command");
+  expect(decided.spec).toMatchObject({
+    case: "decideRestore",
+    value: {
+      held,
+      decision: RestoreDecision.SWAP,
+      targetDatabase: "orders",
+      keptDatabase: expect.stringMatching(/^orders_before_\d{14}$/) as string,
+    },
+  });
+  expect(decided.secrets.map((secret) => secret.value)).toEqual(["password of held"]);
+  const answer = { decision: RestoreDecision.SWAP, keptAs: "orders_kept" };
+  agent.answer(decided, { result: { case: "decideRestore", value: answer } });
+  expect((await db.until(swap.id, SUCCEEDED)).result).toMatchObject({
+    case: "decidedRestore",
+    value: { database: "orders", keptAs: "orders_kept" },
+  });
+  // What has left nothing beside has nothing to be decided.
+  expect(await reasonOf(decide(swap.id))).toBe("NOTHING_TO_DECIDE");
+});
+
+test("a decision whose agent was lost is settled by a look", async ({ expect }) => {
+  const db = await openOperationLab(lab, "undecided", heartbeatMs);
+  using first = await db.connect();
+  await checkPlayed(lab, db, first);
+  await makePhysical(lab, db, first);
+  const restores = lab.client(RestoreService);
+  const restore = { cluster: "undecided", database: "orders", replace: true, part: {} };
+  const { id } = await restores.createRestore({ restore });
+  const command = await first.next("command");
+  const name = command.spec.case === "recoverPart" ? (command.spec.value.load?.stagedDatabase ?? "") : "";
+  const held = { name, oid: 7, replacesOid: 5 };
+  first.answer(command, { result: { case: "recoverPart", value: { loaded: { database: name, held } } } });
+  await db.until(id, SUCCEEDED);
+  const swap = await restores.decideRestore({ operation: id, decision: RestoreDecision.SWAP });
+  first.accept(await first.next("command"));
+  await db.until(swap.id, RUNNING);
+  first.cut();
+  using second = await db.connect();
+  const settle = await second.next("command");
+  expect(settle.spec.case === "settle" && settle.spec.value.lost.case).toBe("decideRestore");
+  expect(settle.secrets.map(({ value }) => value)).toEqual(["password of undecided"]);
+  second.answer(settle, { result: { case: "settle", value: {} } });
+  expect((await db.until(swap.id, FAILED)).failure?.reason).toBe("AGENT_LOST");
 });

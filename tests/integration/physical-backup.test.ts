@@ -50,7 +50,10 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
   let space: string;
   let oid: string;
   beforeAll(async () => {
-    server = await openPostgresServer({ major, settings: major > 15 ? { summarize_wal: "on" } : {} });
+    server = await openPostgresServer({
+      major,
+      settings: major > 15 ? { summarize_wal: "on", wal_log_hints: "on" } : {},
+    });
     space = join(server.socketDir, "..", "a space & \\ place");
     await mkdir(space);
     await giveTo(server, space);
@@ -111,7 +114,9 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
     },
   );
 
-  test("a damaged byte of any archive is found, by its digest and in what it holds", async () => {
+  // What is stored, and how it is looked after, does not depend on the server.
+  const once = major === 18 ? [major] : [];
+  test.each(once)("a damaged byte of any archive is found, by its digest and in what it holds", async () => {
     const command = lab.command({ codec: NONE });
     const { manifest } = await lab.take(command);
     const content = physicalContent(manifest);
@@ -149,7 +154,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
     }
   });
 
-  test("a repository that fills up ends the backup as what it is, and nothing stays", async () => {
+  test.each(once)("a repository that fills up ends the backup as what it is, and nothing stays", async () => {
     const command = lab.command({ codec: NONE });
     const real = await lab.storage();
     let taken = 0;
@@ -225,25 +230,29 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
     await server.sql("postgres", "select pg_reload_conf()");
   });
 
-  test("what an agent that died left is settled by the manifest: committed with its result, else cleared away", async () => {
-    const command = lab.command();
-    const result = await lab.take(command);
-    await using storage = await lab.storage();
-    const lost = {
-      address: command.backup,
-      operationId: "op_lab",
-      signal: AbortSignal.timeout(60_000),
-      onProgress() {},
-    };
-    const settled = await settleCommitted(storage, lost);
-    expect(settled.committed).toMatchObject({ manifestSha256: result.manifestSha256, storedBytes: result.storedBytes });
-    expect(settled.committed?.recipe).toBe(result.recipe);
-    await rm(join(lab.folderOf(command.backup), "manifest.json"));
-    const cleared = await settleCommitted(storage, lost);
-    expect(cleared.committed).toBeUndefined();
-    expect(cleared.removed.length).toBeGreaterThan(4);
-    expect(await readdir(lab.folderOf(command.backup)).catch(() => [])).toEqual([]);
-  });
+  test.each(once)(
+    "what an agent that died left is settled by the manifest: committed with its result, else cleared away",
+    async () => {
+      const command = lab.command();
+      const result = await lab.take(command);
+      await using storage = await lab.storage();
+      const lost = {
+        address: command.backup,
+        operationId: "op_lab",
+        signal: AbortSignal.timeout(60_000),
+        onProgress() {},
+      };
+      const settled = await settleCommitted(storage, lost);
+      const { manifestSha256, storedBytes, recipe } = result;
+      expect(settled.committed).toMatchObject({ manifestSha256, storedBytes });
+      expect(settled.committed?.recipe).toBe(recipe);
+      await rm(join(lab.folderOf(command.backup), "manifest.json"));
+      const cleared = await settleCommitted(storage, lost);
+      expect(cleared.committed).toBeUndefined();
+      expect(cleared.removed.length).toBeGreaterThan(4);
+      expect(await readdir(lab.folderOf(command.backup)).catch(() => [])).toEqual([]);
+    },
+  );
 });
 
 test("pages that fail their checksums end a backup, unless they are accepted, and then the manifest says so", async () => {

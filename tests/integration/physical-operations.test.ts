@@ -263,7 +263,14 @@ describe.concurrent("a restore of a data directory", () => {
     using second = await db.connect();
     const settle = await second.next("command");
     expect(settle.spec.case === "settle" && settle.spec.value.lost.case).toBe("restorePhysical");
-    second.answer(settle, { result: { case: "settle", value: { removed: ["/srv/.back.coppice"] } } });
-    expect((await db.until(id, FAILED)).failure?.reason).toBe("AGENT_LOST");
+    const left = "/srv/back: its server came to the end of recovery, and is left as it is";
+    second.answer(settle, {
+      leavings: [left],
+      result: { case: "settle", value: { removed: ["/srv/.back.coppice"] } },
+    });
+    const failed = await db.until(id, FAILED);
+    expect(failed.failure?.reason).toBe("AGENT_LOST");
+    // Not that nothing of it is left.
+    expect(failed.failure?.message).toContain(`this is left: ${left}`);
   });
 });

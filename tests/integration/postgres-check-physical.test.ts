@@ -132,6 +132,14 @@ test("each limit that forbids physical backups is mended by its own statements a
   expect(only(await check(server), "slots").fix).toContain("restart the server");
 });
 
+test("slots that are given up when nobody uses them for a time are found, and kept by what is said", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { idle_replication_slot_timeout: "1h" } });
+  const first = await check(server);
+  expect(troubles(first)).toContain("slot-timeout");
+  const { statements } = only(first, "slot-timeout");
+  expect(troubles(await check(server, { fixStatements: statements }))).not.toContain("slot-timeout");
+});
+
 test("a role without REPLICATION, pg_hba.conf and a wrong password are told apart, and each is mended by what is said", async () => {
   await using server = await openPostgresServer({ major: 15, hba: ["host all all 127.0.0.1/32 scram-sha-256"] });
   await server.sql(

@@ -2,11 +2,16 @@
 // server is left, however it ends.
 import { chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { DecideRestoreCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/decide_restore";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { Failure } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { decideRestore, settleDecision } from "../../agent/src/logical/decide.ts";
+import { isStagedOid } from "../../agent/src/logical/staged-database.ts";
 import { compareTables } from "../../agent/src/scratch/compare-rows.ts";
 import { planPart } from "../../agent/src/scratch/plan-part.ts";
 import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
@@ -123,33 +128,108 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
   });
 
   test.each(newest)(
-    "a whole database takes the place of the present one, which is kept; rows without a key are compared whole",
+    "a whole database waits beside the present one, closed, and takes its place once that is decided, if both are the same",
     async () => {
       const command = parts.command([full], {
         tablespaces,
-        load: { targetDatabase: "orders", mode: RestoreMode.REPLACE, keptDatabase: "orders_kept" },
+        load: { targetDatabase: "orders", mode: RestoreMode.HOLD, keptDatabase: "orders_kept" },
       });
-      // As after a kill between the swap and the answer: what is in place is found there.
-      let settled: Awaited<ReturnType<PartLab["settle"]>> | undefined;
-      const onDone = async () => void (settled = await parts.settle(command));
-      const result = await parts.recover(command, { onDone });
-      expect(result.loaded).toMatchObject({ database: "orders", keptAs: "orders_kept" });
-      expect(settled?.outcome?.loaded).toMatchObject({
-        database: "orders",
-        keptAs: "orders_kept",
-        rows: result.loaded?.rows,
-      });
-      expect(settled?.removed).toEqual([`the scratch folder ${command.scratch}`]);
+      const live = await server.sql("orders", rows);
+      const plan = await parts.with(command, planPart);
+      expect(plan.items.filter(({ status }) => status === CheckStatus.FAILED)).toEqual([]);
+      expect(plan.steps.at(-1)).toMatch(/^once that is confirmed: .* in one transaction rename it, to be kept/);
+      const result = await parts.recover(command);
+      const { held } = result.loaded ?? {};
+      expect(result.loaded).toMatchObject({ database: "coppice_restore_part", keptAs: "" });
+      expect(held).toMatchObject({ name: "coppice_restore_part", connectionLimit: -1, isTemplate: false });
+      // Nothing was replaced, and nobody but a superuser comes into what waits.
+      expect(await server.sql("orders", rows)).toBe(live);
+      const limit = "select datconnlimit from pg_database where datname = 'coppice_restore_part'";
+      expect(await server.sql("postgres", limit)).toBe("0");
+      // By that no dump of the whole cluster takes it.
+      expect(isStagedOid(held?.oid ?? 0, held?.name ?? "")).toBe(true);
       expect(result.differences.toSorted((a, b) => a.table.localeCompare(b.table))).toMatchObject([
         { table: "days_1", counted: true, onlyRecovered: 20n, note: "the live database has no such table" },
         { table: "items", byKey: true, changed: 7n },
         { table: "notes", byKey: false, onlyLive: 1n, onlyRecovered: 1n, same: 2n, changed: 0n },
       ]);
+      const decide = (decision: RestoreDecision, kept = "orders_kept") =>
+        decideRestore({
+          command: create(DecideRestoreCommandSchema, {
+            connection: connectionTo(server),
+            ...(held ? { held } : {}),
+            decision,
+            targetDatabase: "orders",
+            keptDatabase: kept,
+          }),
+          password: server.password,
+          files: { home: lab.folder },
+          signal: AbortSignal.timeout(60_000),
+          log: () => {},
+        });
+      const { SWAP, DROP } = RestoreDecision;
+      // Another database in the place of the one that it was compared with is not swapped out.
+      await server.sql("postgres", "alter database orders rename to orders_aside; create database orders");
+      await expect(decide(SWAP)).rejects.toMatchObject({ reason: "DATABASE_IN_USE" });
+      await server.sql("postgres", "drop database orders; alter database orders_aside rename to orders");
+      // Nor is another one of its name swapped in.
+      await server.sql(
+        "postgres",
+        "alter database coppice_restore_part rename to aside; create database coppice_restore_part",
+      );
+      await expect(decide(SWAP)).rejects.toMatchObject({ reason: "NOTHING_TO_DECIDE" });
+      await expect(decide(DROP)).rejects.toMatchObject({ reason: "NOTHING_TO_DECIDE" });
+      await server.sql(
+        "postgres",
+        "drop database coppice_restore_part; alter database aside rename to coppice_restore_part",
+      );
+      expect(await server.sql("orders", rows)).toBe(live);
+
+      expect(await decide(SWAP)).toMatchObject({ keptAs: "orders_kept" });
+      // Asked for once more it is found in place, and it can no more be dropped.
+      expect(await decide(SWAP, "another")).toMatchObject({ keptAs: "orders_kept" });
+      await expect(decide(DROP)).rejects.toMatchObject({ reason: "NOTHING_TO_DECIDE" });
       expect(await server.sql("orders", rows)).toBe(then);
-      const owner = "select pg_get_userbyid(datdba) from pg_database where datname = 'orders'";
-      expect(await server.sql("postgres", owner)).toBe("seller");
+      const owner = "select pg_get_userbyid(datdba) || datconnlimit from pg_database where datname = 'orders'";
+      expect(await server.sql("postgres", owner)).toBe("seller-1");
       await expectGone();
       await server.sql("postgres", "drop database orders; alter database orders_kept rename to orders");
+    },
+  );
+
+  test.each(newest)(
+    "what waits beside can be dropped, and is when its work was killed before it was told of",
+    async () => {
+      await server.sql("postgres", "create database coppice_restore_part");
+      const oid = async (name: string) =>
+        Number(await server.sql("postgres", `select oid from pg_database where datname = '${name}'`));
+      const command = create(DecideRestoreCommandSchema, {
+        connection: connectionTo(server),
+        held: {
+          name: "coppice_restore_part",
+          oid: await oid("coppice_restore_part"),
+          replacesOid: await oid("orders"),
+        },
+        decision: RestoreDecision.DROP,
+        targetDatabase: "orders",
+        keptDatabase: "orders_kept",
+      });
+      const signal = AbortSignal.timeout(60_000);
+      const decision = { command, password: server.password, files: { home: lab.folder }, signal };
+      expect(await settleDecision(decision)).toBeUndefined();
+      for (const _again of [1, 2])
+        expect(await decideRestore({ ...decision, log: () => {} })).toMatchObject({ keptAs: "" });
+      expect(await settleDecision(decision)).toMatchObject({ decision: RestoreDecision.DROP });
+      expect(await oid("orders")).toBe(command.held?.replacesOid);
+      // As after a kill behind the loading, of which nothing was written down.
+      const load = { targetDatabase: "orders", mode: RestoreMode.HOLD, keptDatabase: "orders_kept" };
+      const lost = parts.command([full], { tablespaces, load });
+      let settled: Awaited<ReturnType<PartLab["settle"]>> | undefined;
+      await parts.recover(lost, { onDone: async () => void (settled = await parts.settle(lost)) });
+      expect(settled?.outcome).toBeUndefined();
+      expect(settled?.removed).toContain("the database coppice_restore_part");
+      expect(await oid("orders")).toBe(command.held?.replacesOid);
+      await expectGone();
     },
   );
 

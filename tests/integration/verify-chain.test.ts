@@ -16,7 +16,7 @@ describe.each([17, 18])("a chain of PostgreSQL %i", (major) => {
   let lab: PhysicalLab;
 
   beforeAll(async () => {
-    server = stack.use(await openPostgresServer({ major, settings: { summarize_wal: "on" } }));
+    server = stack.use(await openPostgresServer({ major, settings: { summarize_wal: "on", wal_log_hints: "on" } }));
     await server.sql("postgres", "create table t as select generate_series(1, 1000) as n");
     lab = stack.use(await openPhysicalLab(server));
     for (const index of [0, 1, 2]) {

@@ -1,14 +1,16 @@
 // Archived WAL of real servers, read again: whole, and with each kind of damage that a store can do to it.
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { zstdCompress, zstdDecompress } from "node:zlib";
 import { openLog } from "@coppice/proto/kit/log";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { segmentName } from "@coppice/proto/kit/wal/segment";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
 import { walKey } from "../../agent/src/repository/layout.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
+import { seeWalEnd } from "../../agent/src/wal/fetch/see-wal-end.ts";
 import { runArchive } from "../../agent/src/wal/receive/archive.ts";
 import type { WalExtent } from "../../agent/src/wal/store/extent.ts";
 import { listExtents } from "../../agent/src/wal/store/list-extents.ts";
@@ -30,6 +32,7 @@ describe.each([
   let lab: ArchiveLab;
   let key: AgeKey;
   let told: WalExtent[] = [];
+  let lastCommit = 0n;
 
   beforeAll(async () => {
     key = await makeAgeKey();
@@ -60,7 +63,9 @@ describe.each([
     );
     await isStored(await server.sql("postgres", "select pg_switch_wal()"));
     await server.sql("postgres", "insert into big values (0, 'in a segment that is not full')");
-    await isStored(await server.sql("postgres", "select pg_current_wal_flush_lsn()"));
+    const flushed = await server.sql("postgres", "select pg_current_wal_flush_lsn()");
+    lastCommit = parseLsn(flushed);
+    await isStored(flushed);
     ending.abort();
     await running.ended;
     told = await listExtents(lab.storage, { place: lab.archive, segmentBytes, signal: AbortSignal.timeout(10_000) });
@@ -96,6 +101,56 @@ describe.each([
     const blind = await verify(false);
     expect(blind).toMatchObject({ problems: [], undecoded: verified.objects, records: 0n, sound: told });
     expect(blind.bytes).toBe(verified.bytes);
+  });
+
+  const seeEnd = async (endLsn: bigint, last = 1) => {
+    await using storage = await openFilesystem(join(lab.folder, "repository"), "op_see");
+    return await seeWalEnd(storage, {
+      place: lab.archive,
+      segmentBytes,
+      startLsn: told[0]?.startLsn ?? 0n,
+      timelines: { first: 1, last },
+      endLsn,
+      isToEnd: true,
+      identities: isEncrypted ? key.identityFile : undefined,
+      signal: AbortSignal.timeout(60_000),
+    });
+  };
+
+  test("the end of its last whole record is where recovery of all of it ends, and damage before is no end", async () => {
+    expect(formatLsn(await seeEnd(lastCommit))).toBe(formatLsn(lastCommit));
+    const shorter = await seeEnd(lastCommit - 16n);
+    expect(shorter).toBeLessThan(lastCommit);
+    expect(formatLsn(await seeEnd(shorter))).toBe(formatLsn(shorter));
+    const [name = ""] = (await wholeSegments()).slice(-1);
+    const file = fileOf(name);
+    const good = await readFile(file);
+    const plain = isEncrypted ? Buffer.from(good) : await decompress(good);
+    plain.writeUInt8(plain.readUInt8(100_000) ^ 4, 100_000);
+    try {
+      await rm(file);
+      await writeFile(file, isEncrypted ? plain : await compress(plain));
+      await expect(seeEnd(lastCommit)).rejects.toMatchObject({ reason: "CONTENT_UNREADABLE" });
+    } finally {
+      await writeFile(file, good);
+    }
+    await seeEnd(lastCommit);
+  });
+
+  test("a timeline without its history is no whole archive, and cannot be followed", async () => {
+    await expect(seeEnd(lastCommit, 2)).rejects.toThrow("00000002.history, without which no server follows");
+    const endLsn = told.at(-1)?.endLsn ?? 0n;
+    const name = segmentName(2, endLsn - 1n, segmentBytes);
+    const copied = (await wholeSegments())[0] ?? "";
+    await writeFile(fileOf(name), await readFile(fileOf(copied))).catch(async () => {
+      await mkdir(dirname(fileOf(name)), { recursive: true });
+      await writeFile(fileOf(name), await readFile(fileOf(copied)));
+    });
+    const { problems } = await verify();
+    expect(problems.map(({ message }) => message)).toContain(
+      "00000002.history is missing: no server goes over to timeline 2 from a backup of an older one",
+    );
+    await rm(fileOf(name));
   });
 
   test("an object that is gone, cut, flipped or replaced is named, with what is lost by it and what is not", async () => {
@@ -136,6 +191,9 @@ describe.each([
       expect(verified.sound, how).toEqual(around);
     }
     await rm(file);
+    // What was stored of it before it was full, on a slow machine.
+    const parts = (await readdir(dirname(file))).filter((each) => each.startsWith(`${name}.partial`));
+    for (const part of parts) await rm(join(dirname(file), part));
     const gone = await verify();
     expect(gone.problems).toMatchObject([
       {

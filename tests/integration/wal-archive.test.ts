@@ -165,6 +165,20 @@ test("WAL that the server gave up is a gap that is declared, and what follows is
   {
     await using running = run(lab);
     await stored(running, await writeWhenReady(server, 1));
+    let slot: WalReport["slot"];
+    const isSeen = () => {
+      slot = running.report()?.slot ?? slot;
+      return slot?.active === true && slot.restartLsn !== "";
+    };
+    await expect.poll(isSeen, patient).toBe(true);
+    expect(slot).toMatchObject({
+      name: "archive",
+      exists: true,
+      walStatus: expect.stringMatching(/^(reserved|extended)$/) as string,
+    });
+    const [safe, kept] = [slot?.safeWalBytes ?? 0n, slot?.keptBytes ?? 0n];
+    expect(safe > 0n && safe <= 64n << 20n, String(safe)).toBe(true);
+    expect(kept <= 48n << 20n, String(kept)).toBe(true);
   }
   await write(server, 8);
   await server.sql("postgres", "checkpoint");
@@ -181,6 +195,28 @@ test("WAL that the server gave up is a gap that is declared, and what follows is
   const report = await stored(running, await writeWhenReady(server, 2));
   expect(report.trouble).toBeUndefined();
   expect(extentsOf(report)).toHaveLength(2);
+});
+
+test("a slot that the server gave up because nobody used it is made anew, and nothing is left out", async () => {
+  const settings = { idle_replication_slot_timeout: "1s", wal_keep_size: "1GB" };
+  await using server = await openPostgresServer({ major: 18, settings });
+  await using lab = await openArchiveLab(server);
+  {
+    await using running = run(lab);
+    await stored(running, await writeWhenReady(server, 1));
+  }
+  const slot = "select coalesce(invalidation_reason, '') from pg_replication_slots where slot_name = 'archive'";
+  const reason = async () => {
+    await server.sql("postgres", "checkpoint");
+    return await server.sql("postgres", slot);
+  };
+  await expect.poll(reason, patient).toBe("idle_timeout");
+  const end = await write(server, 2);
+  await using running = run(lab);
+  const report = await stored(running, end);
+  expect(report.trouble).toBeUndefined();
+  expect(extentsOf(report)).toHaveLength(1);
+  expect(await server.sql("postgres", slot)).toBe("");
 });
 
 test("a position that a crash may give to other WAL is not related to a time", async () => {

@@ -10,7 +10,7 @@ import { walClaimPrefix, walKey } from "../../agent/src/repository/layout.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { storeWal } from "../../agent/src/wal/store/store-wal.ts";
-import { decodeWal, readableOf } from "../../agent/src/wal/store/wal-codec.ts";
+import { compressWal, decodeWal, readableOf } from "../../agent/src/wal/store/wal-codec.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 
 const place = { clusterId: "cls_00000000000000000000000001", systemIdentifier: "7312345678901234567" };
@@ -49,9 +49,16 @@ const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex
 /** Stores as an agent without an index. */
 async function put(into: Storage, bytes: Buffer, recipients: string[]): Promise<"stored" | "refused"> {
   try {
-    const encoding = { level: 1, recipients };
-    const read = () => readableOf(bytes);
-    await storeWal(into, { place, name, read, sha256: sha256(bytes), encoding, known: () => undefined, signal });
+    const compressed = () => compressWal(readableOf(bytes), 1);
+    await storeWal(into, {
+      place,
+      name,
+      compressed,
+      sha256: sha256(bytes),
+      recipients,
+      known: () => undefined,
+      signal,
+    });
     return "stored";
   } catch (error) {
     if (!isFailure(error, "WAL_CONFLICT")) throw error;

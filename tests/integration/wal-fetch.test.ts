@@ -1,19 +1,21 @@
 // What a restore_command gets, and with which exit code, for everything that may be wrong.
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { partialName, segmentName } from "@coppice/proto/kit/wal/segment";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { lookUpUser } from "../../agent/src/host/os-user.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { fetchWal } from "../../agent/src/wal/fetch/fetch-wal.ts";
+import { openReplay } from "../../agent/src/wal/fetch/open-replay.ts";
 import { requireWal } from "../../agent/src/wal/fetch/require-wal.ts";
 import { openFetchServer } from "../../agent/src/wal/fetch/serve-fetch.ts";
 import { storeWal } from "../../agent/src/wal/store/store-wal.ts";
-import { readableOf } from "../../agent/src/wal/store/wal-codec.ts";
+import { compressWal, readableOf } from "../../agent/src/wal/store/wal-codec.ts";
 import { runProgram } from "../support/run-program.ts";
 
 const signal = AbortSignal.timeout(60_000);
@@ -30,13 +32,12 @@ const segments = [1n, 2n].map((number) => ({ number, bytes: randomBytes(Number(s
 
 async function put(file: string, bytes: Buffer, recipients: string[] = []): Promise<void> {
   const sha256 = createHash("sha256").update(bytes).digest("hex");
-  const encoding = { level: 1, recipients };
   await storeWal(storage, {
     place,
     name: file,
-    read: () => readableOf(bytes),
+    compressed: () => compressWal(readableOf(bytes), 1),
     sha256,
-    encoding,
+    recipients,
     known: () => undefined,
     signal,
   });
@@ -65,7 +66,11 @@ test("the same bytes again are a success, other ones a conflict that overwrites 
 });
 
 test("WAL is there when its files are, the last of them as far as it has to reach", async () => {
-  const wal = { place, segmentBytes: size, timelines: [2, 1], signal };
+  const twoTimelines = [
+    { timeline: 1, startLsn: 0n, endLsn: 171n * size + 10n },
+    { timeline: 2, startLsn: 171n * size + 10n, endLsn: undefined },
+  ];
+  const wal = { place, segmentBytes: size, path: twoTimelines, signal };
   await put(name(170n), randomBytes(Number(size)));
   await put(partialName(1, 171n * size + 500n, size), randomBytes(Number(size)));
   const require = (fromLsn: bigint, endLsn: bigint) => requireWal(storage, { ...wal, fromLsn, endLsn });
@@ -76,6 +81,9 @@ test("WAL is there when its files are, the last of them as far as it has to reac
   // The newer timeline's file begins with what the older one's had.
   await put(segmentName(2, 171n * size, size), randomBytes(Number(size)));
   await require(170n * size, 172n * size);
+  // What the older one wrote after it was left is on no way.
+  await put(name(172n), randomBytes(Number(size)));
+  await expect(require(170n * size, 173n * size)).rejects.toMatchObject({ reason: "WAL_MISSING" });
 });
 
 test("an encrypted file is read with its identity, and known to be the same without it", async () => {
@@ -157,6 +165,35 @@ test("coppice-wal gets files from the agent's socket: 0, 1 when it surely is not
     expect(bad).toMatchObject({ code: 126, stderr: expect.stringContaining(name(70n)) as unknown });
   }
   expect((await run(shim, ["fetch", socketPath, name(1n), path])).code).toBe(126);
+});
+
+test("WAL that is handed out to a server is read and asked for by the server's user alone", async () => {
+  const workFolder = await mkdtemp(join(tmpdir(), "coppice-replay-"));
+  await chmod(workFolder, 0o711);
+  const user = await lookUpUser("postgres", signal);
+  const wal = { place, signal };
+  try {
+    await using replay = await openReplay({ storage, workFolder, user, wal, onServed: () => {} });
+    const [, socketPath = ""] = /'fetch' '([^']+)'/.exec(replay.restoreCommand) ?? [];
+    const ask = (who: string) =>
+      run("setpriv", [
+        `--reuid=${who}`,
+        "--regid=nogroup",
+        "--clear-groups",
+        "sh",
+        "-c",
+        'cat "$(curl --silent --fail --unix-socket "$0" "http://localhost/$1")" | wc -c',
+        socketPath,
+        name(1n),
+      ]);
+    expect((await ask(user.name)).stdout.trim()).toBe(String(size));
+    expect((await ask("nobody")).stdout.trim()).not.toBe(String(size));
+    const given = (await readdir(dirname(socketPath))).find((one) => one.endsWith(name(1n))) ?? "";
+    const stolen = await run("setpriv", ["--reuid=nobody", "--clear-groups", "cat", join(dirname(socketPath), given)]);
+    expect(stolen).toMatchObject({ code: 1, stderr: expect.stringContaining("Permission denied") as unknown });
+  } finally {
+    await rm(workFolder, { recursive: true, force: true });
+  }
 });
 
 test("coppice-agent fetch does the same from the repository alone", async () => {

@@ -1,17 +1,21 @@
 // Archiving of WAL as the control plane sees it: desired state and reports, the agent played by the test.
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
+import { findHost } from "../../control-plane/src/catalog/host.ts";
+import { noteStrayArchive } from "../../control-plane/src/catalog/physical/stray-archive.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
 import { checkPlayed, makePhysical, systemIdentifier } from "../support/physical/played-backups.ts";
-import { openArchived, reasonOf, report, run, setUp } from "../support/wal/told-archive.ts";
+import { anchor, openArchived, reasonOf, report, run, setUp } from "../support/wal/told-archive.ts";
 
 const heartbeatMs = 1000;
 let lab: ControlPlaneLab;
@@ -47,7 +51,10 @@ describe.concurrent("what is to be archived", () => {
         {
           id: answer.cluster,
           secrets: [{ value: "password of desired" }],
-          desired: { case: "walArchive", value: { clusterName: "desired", settings: { mode: WalMode.STREAM } } },
+          desired: {
+            case: "walArchive",
+            value: { clusterName: "desired", settings: { mode: WalMode.STREAM }, nothingArchived: true },
+          },
         },
       ],
     });
@@ -57,6 +64,8 @@ describe.concurrent("what is to be archived", () => {
     second.cut();
     // One that has it is told of what comes later only.
     using third = await db.connect({ desiredRevision: state.revision });
+    const places = { db, clusterId: answer.cluster, repositoryId: answer.repository };
+    await report(third, places, { systemIdentifier, stored: [run("0/2000000", "0/3000000")], storedLsn: "0/3000000" });
     await lab.client(ClusterService).updateCluster({
       cluster: "desired",
       password: "another",
@@ -64,9 +73,13 @@ describe.concurrent("what is to be archived", () => {
     });
     const later = await third.next("desiredState");
     expect(later.revision).toBe(state.revision + 1n);
-    expect(later.entries[0]?.secrets.map(({ value }) => value)).toEqual(["another"]);
+    expect(later.entries).toMatchObject([
+      { secrets: [{ value: "another" }], desired: { value: { nothingArchived: false } } },
+    ]);
     await setUp(lab, "desired", { disable: true, repository: "" });
-    expect((await third.next("desiredState")).entries).toEqual([]);
+    const { revision } = state;
+    const last = await third.next("desiredState");
+    expect(last).toMatchObject({ entries: [], ended: [{ id: answer.cluster, revision: revision + 2n }] });
   });
 
   test("is handed over by archive_command where the agent takes it, and what the server says of that is an answer", async ({
@@ -100,6 +113,52 @@ describe.concurrent("what is to be archived", () => {
     expect((await agent.next("desiredState")).revision).toBe(42n);
   });
 
+  test("moves to another host only where that reaches the repository, and not while operations are under way", async ({
+    expect,
+  }) => {
+    using _agent = (await archived("bound")).agent;
+    await lab.enrol("elsewhere");
+    const clusters = lab.client(ClusterService);
+    const move = (host: string) => clusters.updateCluster({ cluster: "bound", host, updateMask: { paths: ["host"] } });
+    expect(await reasonOf(move("elsewhere"))).toBe("REPOSITORY_WRONG_HOST");
+    expect(await reasonOf(move("nowhere"))).toBe("HOST_NOT_FOUND");
+    await clusters.checkCluster({ cluster: "bound" });
+    expect(await reasonOf(move("elsewhere"))).toBe("CLUSTER_IN_USE");
+    expect(await clusters.getCluster({ cluster: "bound" })).toMatchObject({ instances: [{ hostName: "bound" }] });
+    const { ownership } = await clusters.getWalArchive({ cluster: "bound" });
+    expect(ownership).toMatchObject({ nextHost: "", formerHostName: "" });
+  });
+
+  test("is ended for good only when somebody says so, also where the catalog does not know of it", async ({
+    expect,
+  }) => {
+    const place = await archived("kept");
+    const { clusterId, revision } = place;
+    using agent = place.agent;
+    // Archived by this agent for a catalog that is lost.
+    const lost = { clusterId: "cls_00000000000000000000000009", clusterName: "crm" };
+    const host = await findHost(lab.catalog.db, "kept");
+    const told = { hostId: host?.id ?? "", heldRevision: revision, ...lost };
+    const start = Date.now() - 60_000;
+    for (const ms of [0, 20_000, 60_000]) await noteStrayArchive(lab.catalog.db, told, new Date(start + ms));
+    await report(agent, { ...place, clusterId: lost.clusterId }, { clusterName: "crm" });
+    const strays = async () => {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.filter(({ rule }) => rule === "wal-stray").map(({ subjectName }) => subjectName);
+    };
+    expect(await strays()).toEqual(["crm"]);
+    expect(await reasonOf(setUp(lab, "crm", { repository: "kept" }))).toBe("CLUSTER_NOT_FOUND");
+    await setUp(lab, "crm", { disable: true, repository: "" });
+    const state = await agent.next("desiredState");
+    expect(state).toMatchObject({ entries: [{ id: clusterId }], ended: [{ id: lost.clusterId }] });
+    expect(await strays()).toEqual([]);
+    await lab.client(ClusterService).deleteCluster({ cluster: "kept" });
+    const last = await agent.next("desiredState");
+    expect(last.entries).toEqual([]);
+    expect(last.ended.map(({ id }) => id)).toEqual([lost.clusterId, clusterId]);
+    expect(last.ended[1]?.revision).toBe(last.revision);
+  });
+
   test("is refused where the agent does not archive", async ({ expect }) => {
     const db = await openOperationLab(lab, "older", heartbeatMs);
     using agent = await db.connect({ capabilities: ["checkCluster"] });
@@ -128,6 +187,48 @@ describe.concurrent("what an agent tells of WAL", () => {
     expect(await reasonOf(lab.client(RepositoryService).deleteRepository({ repository: "told" }))).toBe(
       "REPOSITORY_IN_USE",
     );
+  });
+
+  test("says how far behind it is, of its slot and its speed; behind the header of an empty page nothing is", async ({
+    expect,
+  }) => {
+    const place = await archived("measured");
+    using agent = place.agent;
+    const get = () => lab.client(ClusterService).getWalArchive({ cluster: "measured" });
+    const now = Date.now();
+    const slot = {
+      name: "coppice_measured",
+      exists: true,
+      active: true,
+      restartLsn: "0/3000000",
+      walStatus: "reserved",
+    };
+    const stored = [run("0/2000000", "0/3000000")];
+    await report(agent, place, {
+      stored,
+      storedLsn: "0/3000000",
+      serverLsn: "0/3000028",
+      serverTime: timestampFromMs(now),
+      anchors: [anchor(now - 20_000, "0/2800000"), anchor(now, "0/3000028")],
+      slot: { ...slot, keptBytes: 40n, safeWalBytes: 1000n } as never,
+      writtenBytesPerSecond: 7n,
+      number: 1n,
+    });
+    const idle = await get();
+    expect(idle).toMatchObject({ lagBytes: 0n, lagSeconds: 0, storedTime: timestampFromMs(now), gaps: [] });
+    expect(idle).toMatchObject({ slot: { ...slot, keptBytes: 40n, safeWalBytes: 1000n }, writtenBytesPerSecond: 7n });
+    expect(idle.storedBytesPerSecond).toBeUndefined();
+    await report(agent, place, {
+      stored: [run("0/4000000", "0/5000000")],
+      storedLsn: "0/3000000",
+      serverLsn: "0/5000000",
+      serverTime: timestampFromMs(now + 30_000),
+      number: 2n,
+    });
+    const behind = await get();
+    expect(behind).toMatchObject({ lagBytes: 0x2000000n, lagSeconds: 30 });
+    expect(behind.gaps).toMatchObject([{ timeline: 1, startLsn: "0/3000000", endLsn: "0/4000000" }]);
+    expect(behind.slot).toBeUndefined();
   });
 
   test("of another server, or that cannot be read, is taken off its hands and counts for nothing", async ({

@@ -11,6 +11,7 @@ import { type Gate, putGate } from "../support/scenarios/gate.ts";
 import type { Operation } from "../support/scenarios/kill-lab.ts";
 import { listProcesses } from "../support/scenarios/processes.ts";
 import { openTmux } from "../support/scenarios/tmux.ts";
+import { waitUntilKnown } from "../support/wal/known-time.ts";
 
 const majors = [15, 18] as const;
 const rows = "select count(*) || ' ' || md5(string_agg(t::text, '' order by t::text)) from items t";
@@ -73,15 +74,7 @@ async function lose(major: number): Promise<void> {
   await query("update items set name = 'wrong' where id between 301 and 310");
   await query("insert into items values (9001, 'new since'), (9002, 'new since')");
   await query("select pg_switch_wal()");
-  await waitFor(
-    "the archive knows that time",
-    async () => {
-      const status = await installation.json<{ storedTime?: string }>(["wal", "status", name]);
-      const { storedTime } = status;
-      return storedTime !== undefined && (await query(`select '${storedTime}'::timestamptz > '${moment}'`)) === "t";
-    },
-    90_000,
-  );
+  await waitUntilKnown(installation, name, moment);
 }
 
 /** Nothing is left of a scratch server, nor of what was to be made of it. */
@@ -221,5 +214,54 @@ test(
       await gate.open();
     }
     expect(await query("select count(*) from pg_database where datname = 'orders_then'")).toBe("0");
+  },
+);
+
+test(
+  "a whole database waits beside the live one until the difference was seen and confirmed, and only then takes its place",
+  { timeout: 180_000 },
+  async () => {
+    const { query } = serverOf(18);
+    const { moment = "", before = "" } = known.get(18) ?? {};
+    const live = await query(rows);
+    const what = ["--at", moment, "--database", "orders", "--replace", "--scratch", scratch];
+    const difference =
+      "public.items: 300 only in what was recovered, 2 only in the live table, 10 changed, 790 the same";
+    // Nobody can be asked: it is said, and nothing is replaced.
+    const asked = await installation.coppice(["restore", "create", "shop18", ...what]);
+    expect([asked.code, asked.stderr]).toEqual([2, expect.stringContaining("orders in shop18 is as it was")]);
+    expect(asked.stdout).toContain(difference);
+    const operation = /coppice restore swap (op_[0-9a-z]+)/.exec(asked.stdout)?.[1] ?? "none";
+    const beside = / as (coppice_restore_[0-9a-z]+)/.exec(asked.stdout)?.[1] ?? "nowhere";
+    expect(await query(rows)).toBe(live);
+    expect(await query(rows, beside)).toBe(before);
+    expect(await readdir(scratch)).toEqual([]);
+
+    // At a terminal the difference comes first, and only the name itself is a yes.
+    await using tmux = await openTmux();
+    await tmux.run(installation.env, [findPrograms().coppice, "restore", "swap", operation]);
+    await tmux.shows(/300 only in what was recovered[^]*orders in shop18 is replaced by it[^]*type orders to go on/);
+    await tmux.type("yes");
+    await tmux.press("Enter");
+    await tmux.shows(/orders in shop18 is as it was[^]*coppice restore drop op_/);
+    expect(await tmux.exitCode()).toBe(2);
+    expect(await query(rows)).toBe(live);
+
+    const swapped = await installation.must(["restore", "swap", operation, "--yes"]);
+    expect(swapped).toContain("✓ orders of shop18 is the restored one now");
+    const kept = /kept as (orders_before_\d+)/.exec(swapped)?.[1] ?? "nowhere";
+    expect(await query(rows)).toBe(before);
+    expect(await query(rows, kept)).toBe(live);
+    await expectGone(18);
+    const late = await installation.coppice(["restore", "drop", operation, "--yes"]);
+    expect([late.code, late.stderr]).toEqual([4, expect.stringContaining('is called "orders" now')]);
+
+    // Said beforehand, the difference is shown all the same; now it is none.
+    const again = await installation.coppice(["restore", "create", "shop18", ...what, "--yes"]);
+    expect(again.code).toBe(0);
+    expect(again.stderr).toContain("public.items: 0 only in what was recovered, 0 only in the live table, 0 changed");
+    expect(again.stdout).toContain("✓ orders of shop18 is the restored one now");
+    expect(await query(rows)).toBe(before);
+    await expectGone(18);
   },
 );

@@ -7,6 +7,7 @@ import { openPostgresServer, type PostgresServer } from "../support/postgres-ser
 import { findPrograms } from "../support/programs.ts";
 import { runProgram } from "../support/run-program.ts";
 import { ask, asServer } from "../support/scenarios/restored-server.ts";
+import { waitUntilKnown } from "../support/wal/known-time.ts";
 
 const majors = [15, 18] as const;
 const rows = "select count(*), md5(string_agg(t::text, '' order by t::text)) from orders t";
@@ -44,7 +45,7 @@ test.each(majors)(
     });
     await installation.must(["cluster", "check", name]);
     await installation.must(["wal", "setup", name, "--to", "main", "--max-age", "2s"]);
-    const status = () => installation.json<{ storedLsn: string; storedTime?: string }>(["wal", "status", name]);
+    const status = () => installation.json<{ storedLsn: string }>(["wal", "status", name]);
     const isStored = (lsn: string) =>
       waitFor(`WAL is stored up to ${lsn}`, async () => {
         const { storedLsn } = await status();
@@ -72,11 +73,7 @@ test.each(majors)(
     await query("select pg_sleep(1.1)");
     await query("drop table orders");
     await isStored(await query("select pg_switch_wal()"));
-    // What time a position had is known by the clock that the agent reads from time to time.
-    await waitFor("the archive knows that time", async () => {
-      const { storedTime } = await status();
-      return storedTime !== undefined && (await query(`select '${storedTime}'::timestamptz > '${moment}'`)) === "t";
-    });
+    await waitUntilKnown(installation, name, moment);
 
     const parent = join(installation.folder, `restored${major}`);
     await mkdir(parent);

@@ -20,7 +20,7 @@ const servers = new Map<number, PostgresServer>();
 
 beforeAll(async () => {
   const open = async (major: number) => {
-    const settings = major >= 17 ? { summarize_wal: "on" } : {};
+    const settings = major >= 17 ? { summarize_wal: "on", wal_log_hints: "on" } : {};
     servers.set(major, stack.use(await openPostgresServer({ major, settings })));
   };
   [installation] = await Promise.all([openInstallation(), ...majors.map(open)]);

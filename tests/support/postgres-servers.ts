@@ -19,6 +19,8 @@ export interface PostgresServerOptions {
   readonly hba?: readonly string[];
   /** Settings for postgresql.conf, as `SHOW` would print them; they win over the harness's own. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Environment of the server itself, besides the harness's own. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Real fsync, for tests that cut the power; off without it. */
   readonly isDurable?: boolean;
   /** Instead of initdb: makes the data folder, the owner's, from that of a server with the password. */
@@ -162,9 +164,21 @@ export async function openPostgresServer(options: PostgresServerOptions): Promis
   async function start(): Promise<void> {
     if (server && server.exitCode === null && server.signalCode === null) return;
     const log = await open(logFile, "a");
+    // Only once it is the owner: a library that is loaded for it may keep what another user cannot open.
+    const own = options.env ? ["env", ...Object.entries(options.env).map(([name, value]) => `${name}=${value}`)] : [];
     const child = spawn(
       "setpriv",
-      [...asOwner.slice(1), "--pdeathsig", "QUIT", join(serverDir, "postgres"), "-D", dataDir, "-p", String(port)],
+      [
+        ...asOwner.slice(1),
+        "--pdeathsig",
+        "QUIT",
+        ...own,
+        join(serverDir, "postgres"),
+        "-D",
+        dataDir,
+        "-p",
+        String(port),
+      ],
       { env, cwd: "/", stdio: ["ignore", log.fd, log.fd] },
     );
     await once(child, "spawn");

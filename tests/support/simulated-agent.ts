@@ -66,8 +66,10 @@ const everything = [
   "restorePhysical",
   "planPhysical",
   "verifyWal",
+  "cleanWal",
   "recoverPart",
   "planPart",
+  "decideRestore",
   "walArchive",
   "settle",
 ];

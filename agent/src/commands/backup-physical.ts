@@ -1,4 +1,5 @@
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
+import { readSetBack } from "../wal/set-back/set-back-mark.ts";
 import { backupPhysical } from "../physical/backup/backup.ts";
 import type { ParentRequest } from "../physical/backup/parent/read-parent.ts";
 import type { CommandContext, Handler } from "./handler.ts";
@@ -18,7 +19,17 @@ async function withParent<T>(
 
 /** Takes a physical backup of a cluster into a repository. */
 export const backupPhysicalCommand: Handler<"backupPhysical"> = async (command, context) => {
-  const { operationId, agentVersion, clientFiles: files, chainFolder, signal, progress, log, leaving } = context;
+  const {
+    operationId,
+    agentVersion,
+    clientFiles: files,
+    chainFolder,
+    walFolder,
+    signal,
+    progress,
+    log,
+    leaving,
+  } = context;
   const connection = required(command.connection, "connection");
   const password = context.secret(connection.passwordSecret);
   const address = required(command.backup, "backup");
@@ -33,6 +44,7 @@ export const backupPhysicalCommand: Handler<"backupPhysical"> = async (command, 
         storage,
         parent,
         chainFolder,
+        setBackTime: (of) => readSetBack(walFolder, of),
         signal,
         onProgress: progress,
         log,

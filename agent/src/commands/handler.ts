@@ -35,6 +35,8 @@ export interface CommandContext {
   readonly workFolder: string;
   /** Folder in which the manifests that incremental backups build on are kept, from one command to the next. */
   readonly chainFolder: string;
+  /** Folder of what is remembered of the WAL that this host archives. */
+  readonly walFolder: string;
   readonly agentVersion: string;
   /** Where this host's files for PostgreSQL's clients are. */
   readonly clientFiles: ClientFiles;

@@ -7,14 +7,16 @@ import { withPart } from "./with-part.ts";
 
 /** Brings back one database, or a part of it, as it was at a point in time. */
 export const recoverPartCommand: Handler<"recoverPart"> = async (command, context) =>
-  await withPart(command, context, async (part) => ({
-    result: await recoverPart({
+  await withPart(command, context, async (part) => {
+    for (const warning of part.restore.command.warnings) context.log(`warning: ${warning}`);
+    const result = await recoverPart({
       ...part,
       onProgress: context.progress,
       log: context.log,
       onLeaving: context.leaving,
       onStaged: (oid) => stagedOid.write(context, oid),
       onInto: (progress) => intoStep.write(context, progress),
-      onDone: (result) => recoveredPart.write(context, result),
-    }),
-  }));
+      onDone: (done) => recoveredPart.write(context, done),
+    });
+    return { result };
+  });

@@ -3,6 +3,8 @@ import { backupPhysicalCommand } from "./backup-physical.ts";
 import { checkClusterCommand } from "./check-cluster.ts";
 import { checkRepositoryCommand } from "./check-repository.ts";
 import { cleanRepositoryCommand } from "./clean-repository.ts";
+import { cleanWalCommand } from "./clean-wal.ts";
+import { decideRestoreCommand } from "./decide-restore.ts";
 import { deleteBackupCommand } from "./delete-backup.ts";
 import type { Handlers } from "./handler.ts";
 import { planPartCommand } from "./plan-part.ts";
@@ -34,6 +36,8 @@ export const handlers = {
   restorePhysical: restorePhysicalCommand,
   planPhysical: planPhysicalCommand,
   verifyWal: verifyWalCommand,
+  cleanWal: cleanWalCommand,
   recoverPart: recoverPartCommand,
   planPart: planPartCommand,
+  decideRestore: decideRestoreCommand,
 } satisfies Handlers;

@@ -1,36 +1,42 @@
 import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { isFailure } from "@coppice/proto/kit/failure";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
+import type { OsUser } from "../host/os-user.ts";
+import { chooseOwner } from "../physical/restore/owner.ts";
 import { readManifest } from "../repository/get.ts";
-import type { WalPlace } from "../repository/layout.ts";
 import type { Storage } from "../storage/storage.ts";
 import { openReplay, type Replay } from "../wal/fetch/open-replay.ts";
-import { requireWal } from "../wal/fetch/require-wal.ts";
+import { seeWalEnd, type WalToReplay } from "../wal/fetch/see-wal-end.ts";
 import type { CommandContext } from "./handler.ts";
 import { required } from "./required.ts";
 
-/** So much before the end that was promised is looked for beforehand: what lacks more than that is seen by where recovery ends. */
-const lookedForBytes = 32n << 20n;
+/** WAL that is handed out, and how far it has to lead. */
+export interface CheckedReplay {
+  readonly replay: Replay;
+  /** Position that recovery has to reach; empty where the plan does not know. */
+  readonly expectedEndLsn: string;
+}
 
 /**
  * Hands out the WAL that a command replays. `storage` is the repository of the WAL, `backups` the one of the newest backup
- * of the chain, which says whose WAL it is. Fails with WAL_MISSING where the end that the plan promised is not archived any
- * more, as openReplay does, or as the storages do.
+ * of the chain, which says whose WAL it is. Fails as seeWalEnd does, as openReplay does, or as the storages do.
  */
 export async function replayFor(
   command: RestorePhysicalCommand,
   context: CommandContext,
   { storage, backups }: { readonly storage: Storage; readonly backups: Storage },
-): Promise<Replay> {
+): Promise<CheckedReplay> {
   const { signal, workFolder, secret, log } = context;
   const newest = required(command.chain.at(-1), "chain");
   const { manifest } = await readManifest(backups, newest, signal);
   const place = { clusterId: newest.clusterId, systemIdentifier: manifest.systemIdentifier };
-  await requireEnd(command, { storage, manifest, place, signal });
   const identities = secret(command.walRepository?.identitySecret ?? "");
-  return await openReplay({
+  const expectedEndLsn = await seeEnd(command, storage, { manifest, place, identities, signal });
+  const replay = await openReplay({
     storage,
     workFolder,
+    user: await findOwner(command.dataDirectory, signal),
     wal: {
       place,
       ...(identities === undefined ? {} : { identities }),
@@ -39,29 +45,34 @@ export async function replayFor(
     },
     onServed: (name) => log(`replays ${name}`),
   });
+  return { replay, expectedEndLsn };
 }
 
-/** The last of the WAL that the plan promised is looked for: without it recovery would end early, and call that the end. */
-async function requireEnd(
+/** Without one there will be no server to ask: a plan says so, and a restore is refused. */
+async function findOwner(dataDirectory: string, signal: AbortSignal): Promise<OsUser | undefined> {
+  try {
+    return await chooseOwner(dataDirectory, signal);
+  } catch (error) {
+    if (!isFailure(error, "OS_USER_NOT_FOUND")) throw error;
+    return undefined;
+  }
+}
+
+/** Without the last of the WAL that the plan promised recovery would end early, and call that the end. */
+async function seeEnd(
   { expectedEndLsn, target }: RestorePhysicalCommand,
-  {
-    storage,
-    manifest,
-    place,
-    signal,
-  }: {
-    readonly storage: Storage;
-    readonly manifest: BackupManifest;
-    readonly place: WalPlace;
-    readonly signal: AbortSignal;
-  },
-): Promise<void> {
-  if (expectedEndLsn === "" || manifest.content.case !== "physical") return;
+  storage: Storage,
+  { manifest, ...wal }: Pick<WalToReplay, "place" | "identities" | "signal"> & { readonly manifest: BackupManifest },
+): Promise<string> {
+  if (expectedEndLsn === "" || manifest.content.case !== "physical") return expectedEndLsn;
   const { startLsn, timeline, walSegmentBytes: segmentBytes } = manifest.content.value;
-  const endLsn = parseLsn(expectedEndLsn);
-  const [beginLsn, nearLsn] = [parseLsn(startLsn), endLsn - lookedForBytes];
-  const last = Math.max(timeline, target?.timeline ?? 0);
-  const timelines = Array.from({ length: last - timeline + 1 }, (_, index) => last - index);
-  const fromLsn = nearLsn > beginLsn ? nearLsn : beginLsn;
-  await requireWal(storage, { place, fromLsn, endLsn, segmentBytes, timelines, signal });
+  const end = await seeWalEnd(storage, {
+    ...wal,
+    segmentBytes,
+    startLsn: parseLsn(startLsn),
+    timelines: { first: timeline, last: Math.max(timeline, target?.timeline ?? 0) },
+    endLsn: parseLsn(expectedEndLsn),
+    isToEnd: target?.point.case === undefined,
+  });
+  return formatLsn(end);
 }

@@ -40,6 +40,8 @@ export interface RunnerParts {
   readonly workFolder: string;
   /** Folder of what is kept for incremental backups to come. */
   readonly chainFolder: string;
+  /** Folder of what is remembered of the WAL that this host archives. */
+  readonly walFolder: string;
   readonly agentVersion: string;
   readonly clientFiles: ClientFiles;
   readonly budget: ByteBudget;
@@ -213,7 +215,7 @@ class Runner implements CommandRunner {
 
   async #carryOut(command: Command, key: CommandKey, signal: AbortSignal, reporter: Reporter): Promise<Result> {
     const leavings: string[] = [];
-    const { agentVersion, budget, clientFiles, journal, workFolder, chainFolder } = this.#parts;
+    const { agentVersion, budget, clientFiles, journal, workFolder, chainFolder, walFolder } = this.#parts;
     const context: CommandContext = {
       ...key,
       signal,
@@ -225,6 +227,7 @@ class Runner implements CommandRunner {
       noted: (name) => journal.noted(key.operationId, name),
       workFolder,
       chainFolder,
+      walFolder,
       agentVersion,
       clientFiles,
       budget,

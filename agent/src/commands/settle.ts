@@ -4,18 +4,21 @@ import {
   type BackupPhysicalCommand,
   BackupPhysicalResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
+import type { DecideRestoreCommand } from "@coppice/proto/gen/coppice/agent/v1/decide_restore";
 import type { DeleteBackupCommand } from "@coppice/proto/gen/coppice/agent/v1/delete_backup";
 import type { RecoverPartCommand } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
 import type { RestoreDatabaseCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { type SettleResult, SettleResultSchema } from "@coppice/proto/gen/coppice/agent/v1/settle";
 import { fail } from "@coppice/proto/kit/failure";
+import { settleDecision } from "../logical/decide.ts";
 import { settleDump, settleRestore } from "../logical/settle.ts";
 import { settlePhysical } from "../physical/restore/settle.ts";
 import { deleteBackup } from "../repository/delete.ts";
 import { backupPrefix, manifestKey } from "../repository/layout.ts";
 import { settleCommitted } from "../repository/leavings/settle-committed.ts";
 import { settlePart } from "../scratch/settle-part.ts";
+import { decisionOf } from "./decide-restore.ts";
 import type { CommandContext, Handler } from "./handler.ts";
 import { intoStep } from "./into-step.ts";
 import { recoveredPart } from "./recovered-part.ts";
@@ -40,6 +43,8 @@ export const settleCommand: Handler<"settle"> = async ({ lost }, context) => {
       return { result: await settleLostRestorePhysical(lost.value, context) };
     case "recoverPart":
       return { result: await settleLostPart(lost.value, context) };
+    case "decideRestore":
+      return { result: await settleLostDecision(lost.value, context) };
     case undefined:
       return fail("CAPABILITY_MISSING", "this agent cannot settle that kind of command");
   }
@@ -83,7 +88,8 @@ async function settleLostRestorePhysical(
 ): Promise<SettleResult> {
   const { operationId, signal } = context;
   const noted = restoredResult.read(context);
-  const { outcome, removed } = await settlePhysical({ command, operationId, noted, signal });
+  const { outcome, removed, left } = await settlePhysical({ command, operationId, noted, signal });
+  for (const each of left) context.leaving(each);
   return create(SettleResultSchema, {
     removed,
     ...(outcome && { outcome: { case: "restorePhysical", value: outcome } }),
@@ -104,6 +110,11 @@ async function settleLostPart(command: RecoverPartCommand, context: CommandConte
     signal,
   });
   return create(SettleResultSchema, { removed, ...(outcome && { outcome: { case: "recoverPart", value: outcome } }) });
+}
+
+async function settleLostDecision(command: DecideRestoreCommand, context: CommandContext): Promise<SettleResult> {
+  const value = await settleDecision(decisionOf(command, context));
+  return create(SettleResultSchema, value ? { outcome: { case: "decideRestore", value } } : {});
 }
 
 /** The manifest goes first: while it is there nothing is gone, and without it the rest only has to follow. */

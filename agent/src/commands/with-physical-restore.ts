@@ -43,8 +43,10 @@ export async function withPhysicalRestore<T>(
     // Nobody will be there to hand out WAL, and the backup's own is put into its place.
     if (!command.walRepository || isOfBackup) return await work({ ...restore, restoreCommand: undefined });
     return await withStorage(command.walRepository, context, async (storage) => {
-      await using replay = await replayFor(command, context, { storage, backups: newest.storage });
-      return await work({ ...restore, restoreCommand: replay.restoreCommand });
+      const { replay, expectedEndLsn } = await replayFor(command, context, { storage, backups: newest.storage });
+      await using _ = replay;
+      const checked = { ...command, expectedEndLsn };
+      return await work({ ...restore, command: checked, restoreCommand: replay.restoreCommand });
     });
   };
   return await openNext(0);

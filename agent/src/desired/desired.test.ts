@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -6,17 +6,19 @@ import { type DesiredState, DesiredStateSchema } from "@coppice/proto/gen/coppic
 import { WalReportAckSchema, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { openLog } from "@coppice/proto/kit/log";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openDesired, type StartedArchive } from "./desired.ts";
+import { type Desired, openDesired, type StartedArchive } from "./desired.ts";
 
 const log = openLog({ level: "silent", name: "test" });
 let folder: string;
 let running: StartedArchive[];
 let acknowledged: bigint[];
+let withdrawn: string[];
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "coppice-desired-"));
   running = [];
   acknowledged = [];
+  withdrawn = [];
 });
 afterEach(() => rm(folder, { recursive: true }));
 
@@ -35,15 +37,27 @@ const open = () =>
         report: () => create(WalReportSchema, { clusterId: started.archive.clusterId }),
         acknowledge: (number) => void acknowledged.push(number),
         repeat: () => {},
+        withdraw: async (slot) => void withdrawn.push(`${started.archive.clusterId} ${slot}`),
         ended: ended.promise,
       };
     },
   });
 
-const page = (revision: bigint, ids: readonly string[], { last = true, password = "secret word" } = {}): DesiredState =>
+interface PageOptions {
+  readonly last?: boolean;
+  readonly password?: string;
+  readonly ended?: readonly { readonly id: string; readonly revision: bigint }[];
+}
+
+const page = (
+  revision: bigint,
+  ids: readonly string[],
+  { last = true, password = "secret word", ended = [] }: PageOptions = {},
+): DesiredState =>
   create(DesiredStateSchema, {
     revision,
     last,
+    ended: [...ended],
     entries: ids.map((id) => ({
       id,
       secrets: [{ id: "sec_1", value: password }],
@@ -92,15 +106,70 @@ test("secrets lie in a file of their own that nobody else can read", async () =>
   expect((await stat(join(folder, "secrets.json"))).mode & 0o777).toBe(0o600);
 });
 
-test("only what has changed is begun anew, and what is no longer wanted ends", async () => {
+test("only what has changed is begun anew, and what was given up ends for good", async () => {
   await using desired = await open();
   desired.take(page(1n, ["cls_1", "cls_2"]));
   await expect.poll(ids).toEqual(["cls_1", "cls_2"]);
   const [first] = running;
-  desired.take(page(2n, ["cls_1"]));
+  const told = page(2n, ["cls_1"], { ended: [{ id: "cls_2", revision: 2n }] });
+  // What the catalog knows by then is nothing that is desired.
+  const one = told.entries[0]?.desired;
+  if (one?.case === "walArchive") one.value.nothingArchived = true;
+  desired.take(told);
   await expect.poll(ids).toEqual(["cls_1"]);
   expect(running[0]).toBe(first);
+  await expect.poll(() => withdrawn).toEqual(["cls_2 dropped"]);
   desired.take(page(3n, ["cls_1"], { password: "another" }));
   await expect.poll(() => running[0]?.secret("sec_1")).toBe("another");
   expect(running).toHaveLength(1);
+});
+
+test("what another agent goes on with ends, its slot is kept, and how far it came is told until it is acknowledged", async () => {
+  const value = { clusterId: "cls_1", systemIdentifier: "7", repositoryId: "rep_1", number: 9n };
+  const end = create(DesiredStateSchema, {
+    revision: 2n,
+    last: true,
+    entries: [{ id: "cls_1", desired: { case: "walEnd", value } }],
+  });
+  const told = (desired: Desired) => desired.reports().map(({ endedGrant, storedLsn }) => [endedGrant, storedLsn]);
+  {
+    await using desired = await open();
+    desired.take(page(1n, ["cls_1"]));
+    await expect.poll(ids).toEqual(["cls_1"]);
+    const of = join(folder, "wal/cls_1_7_rep_1");
+    await mkdir(of, { recursive: true });
+    await writeFile(join(of, "index"), "1 0/2000000 0/5000000\n");
+    desired.take(end);
+    await expect.poll(() => told(desired)).toEqual([[9n, "0/5000000"]]);
+    expect(ids()).toEqual([]);
+    expect(withdrawn).toEqual(["cls_1 kept"]);
+  }
+  // Also when it was not heard before it ended.
+  await using desired = await open();
+  await expect.poll(() => told(desired)).toEqual([[9n, "0/5000000"]]);
+  expect(running).toEqual([]);
+  desired.take(page(3n, []));
+  await expect.poll(() => desired.revision).toBe(3n);
+  expect(withdrawn).toEqual(["cls_1 kept"]);
+});
+
+test("what a control plane does not know goes on with its secrets, and ends only when that is said later than it was wanted", async () => {
+  {
+    await using desired = await open();
+    desired.take(page(4n, ["cls_1", "cls_2"]));
+    await expect.poll(ids).toEqual(["cls_1", "cls_2"]);
+    // A catalog of last night: cls_2 had been given up then, and was set up again this morning.
+    desired.take(page(5n, ["cls_1"], { ended: [{ id: "cls_2", revision: 3n }] }));
+    await expect.poll(() => desired.revision).toBe(5n);
+    // One that was made anew.
+    desired.take(page(6n, []));
+    await expect.poll(() => desired.revision).toBe(6n);
+  }
+  await using desired = await open();
+  expect(ids()).toEqual(["cls_1", "cls_2"]);
+  expect(running[1]?.secret("sec_1")).toBe("secret word");
+  expect(withdrawn).toEqual([]);
+  desired.take(page(7n, [], { ended: [{ id: "cls_2", revision: 7n }] }));
+  await expect.poll(ids).toEqual(["cls_1"]);
+  await expect.poll(() => withdrawn).toEqual(["cls_2 dropped"]);
 });

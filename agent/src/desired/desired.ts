@@ -1,16 +1,17 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { create, toJsonString } from "@bufbuild/protobuf";
+import { clone, create, toJsonString } from "@bufbuild/protobuf";
 import {
   type DesiredEntry,
   DesiredEntrySchema,
   type DesiredState,
   DesiredStateSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
-import type { WalArchive, WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import type { WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { fail, toFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
 import type { ArchiveOptions, RunningArchive } from "../wal/receive/archive.ts";
+import { endArchive } from "../wal/receive/end-archive.ts";
 import { type HeldState, readDesired, type Secrets, writeDesired } from "./desired-file.ts";
 
 /** What archiving is started with. */
@@ -51,12 +52,13 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
   // One revision after the other.
   let turn = Promise.resolve();
 
-  async function stop(id: string, { ending, archive: ended, clusterId }: Running, isForGood: boolean): Promise<void> {
+  async function stop(id: string, one: Running, slot?: "dropped" | "kept"): Promise<void> {
+    const { ending, archive: ended, clusterId } = one;
     running.delete(id);
     ending.abort();
     await ended.ended.catch((error: unknown) => log.error({ err: error, clusterId }, "archiving of WAL ended badly"));
-    if (!isForGood) return;
-    await ended.withdraw?.().catch((error: unknown) => {
+    if (slot === undefined) return;
+    await ended.withdraw?.(slot).catch((error: unknown) => {
       const { reason, message } = toFailure(error);
       log.error({ clusterId, reason }, `the server may still be told to archive here: ${message}`);
     });
@@ -64,36 +66,56 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
   async function reconcile(): Promise<void> {
     const wanted = new Map(held.state.entries.map((entry) => [entry.id, { entry, text: textOf(entry, held.secrets) }]));
     const stale = [...running].filter(([id, { text }]) => wanted.get(id)?.text !== text);
-    await Promise.all(stale.map(([id, one]) => stop(id, one, !wanted.has(id))));
+    const slotAfter = (id: string) => {
+      const next = wanted.get(id)?.entry.desired.case;
+      return next === undefined ? "dropped" : next === "walEnd" ? "kept" : undefined;
+    };
+    await Promise.all(stale.map(([id, one]) => stop(id, one, slotAfter(id))));
     for (const [id, { entry, text }] of wanted) {
-      if (running.has(id) || entry.desired.case !== "walArchive") continue;
-      running.set(id, await start(entry.desired.value, text));
+      if (running.has(id) || entry.desired.case === undefined) continue;
+      running.set(id, await start(entry.desired, text));
     }
   }
-  async function start(wanted: WalArchive, text: string): Promise<Running> {
+  async function start(desired: Exclude<DesiredEntry["desired"], { case: undefined }>, text: string): Promise<Running> {
     const ending = new AbortController();
-    const { secrets } = held;
     const parent = join(folder, "wal");
     await mkdir(parent, { recursive: true, mode: 0o700 });
-    const started = archive({
-      archive: wanted,
-      // What was stored of one server or in one repository says nothing of another.
-      folder: join(parent, `${wanted.clusterId}_${wanted.systemIdentifier}_${wanted.repository?.repositoryId}`),
+    const { clusterId } = desired.value;
+    return { text, clusterId, archive: begin(desired, parent, ending.signal), ending };
+  }
+  function begin(
+    desired: Exclude<DesiredEntry["desired"], { case: undefined }>,
+    parent: string,
+    signal: AbortSignal,
+  ): RunningArchive {
+    const { clusterId, clusterName, systemIdentifier } = desired.value;
+    // What was stored of one server or in one repository says nothing of another.
+    const place = (repositoryId = "") => join(parent, `${clusterId}_${systemIdentifier}_${repositoryId}`);
+    if (desired.case === "walEnd")
+      return endArchive({ end: desired.value, folder: place(desired.value.repositoryId), log });
+    const { secrets } = held;
+    log.info({ cluster: clusterName }, "WAL is archived");
+    return archive({
+      archive: desired.value,
+      folder: place(desired.value.repository?.repositoryId),
       secret: (id) =>
         id === ""
           ? undefined
           : (secrets.get(id) ?? fail("SECRET_UNREADABLE", `the desired state came without the secret ${id}`)),
-      signal: ending.signal,
+      signal,
     });
-    log.info({ cluster: wanted.clusterName }, "WAL is archived");
-    return { text, clusterId: wanted.clusterId, archive: started, ending };
   }
   async function hold(state: DesiredState): Promise<void> {
     const secrets = new Map(
       state.entries.flatMap((entry) => entry.secrets.map(({ id, value }) => [id, value] as const)),
     );
     for (const entry of state.entries) entry.secrets = [];
-    const next = { state, secrets };
+    const strays = notEnded(held.state, state);
+    for (const { id } of strays)
+      log.warn({ cluster: id }, "the control plane neither wants WAL of it archived nor has ended that: it goes on");
+    state.entries.push(...strays);
+    state.ended = [];
+    const next = { state, secrets: strays.length > 0 ? new Map([...held.secrets, ...secrets]) : secrets };
     await writeDesired(folder, next);
     held = next;
     await reconcile();
@@ -109,8 +131,9 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
       pages.push(page);
       if (!page.last) return;
       const entries = pages.flatMap((one) => one.entries);
+      const ended = pages.flatMap((one) => one.ended);
       pages = [];
-      const state = create(DesiredStateSchema, { revision: page.revision, last: true, entries });
+      const state = create(DesiredStateSchema, { revision: page.revision, last: true, entries, ended });
       turn = turn
         .then(() => hold(state))
         .catch((error: unknown) => log.error({ err: error }, "the desired state could not be carried out"));
@@ -122,12 +145,28 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
     repeat: () => running.forEach((one) => one.archive.repeat()),
     async [Symbol.asyncDispose]() {
       await turn;
-      await Promise.all([...running].map(([id, one]) => stop(id, one, false)));
+      await Promise.all([...running].map(([id, one]) => stop(id, one)));
     },
   };
 }
 
-function textOf(entry: DesiredEntry, secrets: Secrets): string {
+/**
+ * Archives of a held state that another one leaves out and has not ended either. A catalog that was restored or made anew
+ * does not know all that was wanted of an agent: what nobody gave up goes on. An end that is older than what is held was
+ * taken back since.
+ */
+function notEnded(held: DesiredState, { entries, ended }: DesiredState): DesiredEntry[] {
+  const settled = new Set([
+    ...entries.map(({ id }) => id),
+    ...ended.filter(({ revision }) => revision > held.revision).map(({ id }) => id),
+  ]);
+  return held.entries.filter(({ id, desired }) => desired.case === "walArchive" && !settled.has(id));
+}
+
+function textOf(given: DesiredEntry, secrets: Secrets): string {
+  const entry = clone(DesiredEntrySchema, given);
+  // What the catalog knew at that moment makes no other archive of it.
+  if (entry.desired.case === "walArchive") entry.desired.value.nothingArchived = false;
   const values = JSON.stringify([...secrets].toSorted(([one], [two]) => (one < two ? -1 : 1)));
   return `${toJsonString(DesiredEntrySchema, entry)}${values}`;
 }

@@ -127,6 +127,9 @@ export function presentStatements(name: string, properties: DatabaseProperties):
 }
 
 /** The statement that gives a database its connection limit and makes it a template or not. */
-export function admissionStatement(name: string, { connectionLimit, isTemplate }: DatabaseProperties): string {
+export function admissionStatement(
+  name: string,
+  { connectionLimit, isTemplate }: Pick<DatabaseProperties, "connectionLimit" | "isTemplate">,
+): string {
   return `ALTER DATABASE ${quoteIdentifier(name)} WITH CONNECTION LIMIT ${connectionLimit} IS_TEMPLATE ${isTemplate}`;
 }

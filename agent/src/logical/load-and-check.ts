@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { RestoreDatabaseResultSchema } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import type { HeldDatabase } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
@@ -156,7 +157,7 @@ export async function check(
 /** The answer to a restore. */
 export function toResult(
   { compared, warnings, bytesRead }: Filled,
-  place: { database: string; oid: number; keptAs: string },
+  place: { readonly database: string; readonly oid: number; readonly keptAs: string; readonly held?: HeldDatabase },
 ) {
   const { objects, tables, rows } = compared;
   return create(RestoreDatabaseResultSchema, { ...place, objects, tables, rows, warnings, bytesRead });

@@ -174,6 +174,7 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
   requireSense({ command, source, scope: whole });
   const target = command.targetDatabase;
   const isInto = command.mode === RestoreMode.INTO;
+  const mayReplace = command.mode === RestoreMode.REPLACE || command.mode === RestoreMode.HOLD;
 
   const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
   const adminDatabase = await chooseAdminDatabase(endpoint, target, signal);
@@ -270,14 +271,14 @@ export async function inspectRestore(request: RestoreToPlan): Promise<RestorePla
     presentStatements: isRefilled
       ? presentStatements(target, properties).filter(({ what }) => what !== "owner" || !whole.selection.noOwner)
       : [],
-    replaces: isThere && command.mode === RestoreMode.REPLACE,
+    replaces: isThere && mayReplace,
     tablespace:
       properties.tablespace !== "pg_default" && present.includes(properties.tablespace)
         ? properties.tablespace
         : undefined,
     keepsTablespaces: absent.length === 0,
     freeBytes,
-    sessionsToEnd: isThere && command.mode === RestoreMode.REPLACE ? sessions : 0,
+    sessionsToEnd: isThere && mayReplace ? sessions : 0,
   };
 }
 

@@ -1,8 +1,10 @@
 import { create } from "@bufbuild/protobuf";
-import type {
-  RestoreDatabaseCommand,
-  RestoreDatabaseResult,
+import {
+  type RestoreDatabaseCommand,
+  type RestoreDatabaseResult,
+  RestoreMode,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { type HeldDatabase, HeldDatabaseSchema } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
@@ -13,6 +15,7 @@ import { check, load, type RestoreRequest, toResult } from "./load-and-check.ts"
 import { inspectRestore, type RestorePlan } from "./plan.ts";
 import {
   applyProperties,
+  closeHeld,
   createStagedDatabase,
   dropStagedDatabase,
   findDatabase,
@@ -74,6 +77,20 @@ async function swap(request: RestoreRequest, plan: RestorePlan, oid: number): Pr
   }
 }
 
+/** Leaves the staged database beside the one whose place it may take, for somebody to decide. */
+async function hold({ command, signal }: RestoreRequest, plan: RestorePlan, oid: number): Promise<HeldDatabase> {
+  const { stagedDatabase: name, targetDatabase: target } = command;
+  await using connection = await openConnection(plan.endpoint, { database: plan.adminDatabase, signal });
+  await closeHeld(connection, name);
+  const replacesOid = await findDatabase(connection, target);
+  if (replacesOid === undefined || (await findDatabase(connection, name)) !== oid)
+    fail("DATABASE_IN_USE", `the databases ${JSON.stringify(target)} and ${name} are no more what they were`, {
+      hint: "nothing was replaced; see who renames or drops databases there, then restore once more",
+    });
+  const { connectionLimit, isTemplate } = plan.properties;
+  return create(HeldDatabaseSchema, { name, oid, replacesOid, connectionLimit, isTemplate });
+}
+
 /** Fails with OUTCOME_UNKNOWN when nobody can say. */
 async function isInPlace(command: RestoreDatabaseCommand, plan: RestorePlan, oid: number): Promise<boolean> {
   try {
@@ -115,7 +132,8 @@ async function clearAway(request: RestoreRequest, plan: RestorePlan, oid: number
 
 /**
  * Restores one database of a dump: beside what is there, compared with the archive, given its properties, and only then
- * put into place in one transaction; or, when the command says so, into a database that is there, in one transaction.
+ * put into place in one transaction; or, when the command says so, into a database that is there, in one transaction; or
+ * left beside the one that it may replace, for decideRestore.
  * When it fails or is aborted the staged database is dropped and nothing else has been touched; what was committed into
  * a database that is there stays and is told by onLeaving. Fails with the first item that the plan refuses,
  * ARCHIVE_DIFFERS, DIGEST_MISMATCH, PROGRAM_FAILED, DATABASE_IN_USE, as filterScript, connections and the storage do, with
@@ -134,8 +152,13 @@ export async function restoreDatabase(request: RestoreRequest): Promise<RestoreD
     const loaded = await load(request, plan, command.stagedDatabase);
     const filled = await check(request, plan, command.stagedDatabase, loaded);
     filled.warnings.push(...(await giveProperties(request, plan)));
-    await swap(request, plan, oid);
     for (const warning of filled.warnings) request.log(`warning: ${warning}`);
+    if (command.mode === RestoreMode.HOLD && plan.replaces) {
+      const held = await hold(request, plan, oid);
+      request.log(`left beside as ${held.name}, closed; ${JSON.stringify(command.targetDatabase)} is as it was`);
+      return toResult(filled, { database: held.name, oid, keptAs: "", held });
+    }
+    await swap(request, plan, oid);
     request.log(`put into place as ${JSON.stringify(command.targetDatabase)}`);
     const keptAs = plan.replaces ? command.keptDatabase : "";
     return toResult(filled, { database: command.targetDatabase, oid, keptAs });

@@ -43,6 +43,16 @@ export async function findDatabase(connection: PostgresConnection, name: string)
   return row && Number(row.oid);
 }
 
+/** Has a session go by the name of a staged database, so that endCreators ends it. */
+export async function nameSession(connection: PostgresConnection, stagedDatabase: string): Promise<void> {
+  await connection.query("select set_config('application_name', $1, false)", [creatorName(stagedDatabase)]);
+}
+
+/** Closes a database that waits for a decision to all but superusers; its own limit is given back by the swap. */
+export async function closeHeld(connection: PostgresConnection, name: string): Promise<void> {
+  await connection.query(`ALTER DATABASE ${quoteIdentifier(name)} WITH CONNECTION LIMIT 0`);
+}
+
 /**
  * Creates the database that a restore fills, closed to all but superusers where the login role is one, and otherwise to
  * all but its owner; gives its oid, which isStagedOid knows again. `tablespace` undefined is the default one.
@@ -52,7 +62,7 @@ export async function createStagedDatabase(
   { name, properties, tablespace }: { name: string; properties: DatabaseProperties; tablespace: string | undefined },
 ): Promise<number> {
   const oid = chooseStagedOid(name);
-  await connection.query("select set_config('application_name', $1, false)", [creatorName(name)]);
+  await nameSession(connection, name);
   await connection.query(createDatabaseStatement({ name, oid, tablespace }, properties));
   const { superuser } = await connection.queryOne<{ superuser: boolean }>(
     "select rolsuper as superuser from pg_roles where rolname = current_user",
@@ -131,8 +141,11 @@ export async function applyToPresent(
   });
 }
 
-/** Ends the sessions that may still create a database of that name; fails with DATABASE_IN_USE when one remains. */
-async function endCreators(connection: PostgresConnection, name: string): Promise<void> {
+/**
+ * Ends the other sessions that go by the name of a staged database: those that may still create it, or swap or drop it.
+ * Fails with DATABASE_IN_USE when one remains.
+ */
+export async function endCreators(connection: PostgresConnection, name: string): Promise<void> {
   const creators = await connection.query<{ pid: number; ended: boolean }>(
     `select pid, pg_terminate_backend(pid, ${creatorEndMs}) as ended from pg_stat_activity
      where application_name = $1 and pid <> pg_backend_pid()`,
@@ -140,7 +153,7 @@ async function endCreators(connection: PostgresConnection, name: string): Promis
   );
   const left = creators.find(({ ended }) => !ended);
   if (left)
-    fail("DATABASE_IN_USE", `the server's process ${left.pid} still creates the database ${name} and does not end`, {
+    fail("DATABASE_IN_USE", `the server's process ${left.pid} still works on the database ${name} and does not end`, {
       hint: "look at that process, then try again",
     });
 }

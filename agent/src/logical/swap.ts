@@ -15,8 +15,10 @@ export interface Swap {
   readonly target: string;
   /** Name that the present database of the target's name gets; undefined when there is none. */
   readonly keptAs: string | undefined;
+  /** Oid of that present database, where nothing but that very one may be swapped out. */
+  readonly replacesOid?: number;
   /** Of the staged database: its connection limit and template mark come into force with the swap. */
-  readonly properties: DatabaseProperties;
+  readonly properties: Pick<DatabaseProperties, "connectionLimit" | "isTemplate">;
 }
 
 const pauseMs = 50;
@@ -41,19 +43,30 @@ async function endSessions(
   }
 }
 
+/** Fails with DATABASE_IN_USE: the database of that name is another one than the one that was to be swapped out. */
+export function refuseOther(target: string): never {
+  fail(
+    "DATABASE_IN_USE",
+    `the database ${JSON.stringify(target)} is no more the one that the restored one was compared with`,
+    {
+      hint: "nothing was replaced; restore once more, so that it is compared with the present one",
+    },
+  );
+}
+
 /**
  * Puts a staged database into the place of another in one transaction; until it commits nothing at all has changed, so
  * that an agent, or a server, that dies meanwhile leaves the original as it was, open and under its name. RENAME locks
  * the database against new sessions, then waits up to 5 s for the present ones to be gone: a second connection ends
  * them meanwhile. (CountOtherDBBackends in PostgreSQL's procarray.c.) An abort counts until COMMIT is sent: what is
  * thrown is the signal's reason, and the server rolls back when the connection is closed; afterwards it counts no more.
- * Fails with DATABASE_IN_USE when sessions remain, or when another restore has staged a database under the same name since;
- * with DATABASE_EXISTS, or as connections do.
+ * Fails with DATABASE_IN_USE when sessions remain, when another restore has staged a database under the same name since,
+ * or when another database than the given one would be swapped out; with DATABASE_EXISTS, or as connections do.
  */
 export async function swapDatabase(
   renaming: PostgresConnection,
   ending: PostgresConnection,
-  { staged, oid, target, keptAs, properties }: Swap,
+  { staged, oid, target, keptAs, replacesOid, properties }: Swap,
   signal: AbortSignal,
 ): Promise<void> {
   const statements = [
@@ -72,6 +85,10 @@ export async function swapDatabase(
       fail("DATABASE_IN_USE", `the database ${staged} is no more the one that was restored`, {
         hint: "let the other restore of the same backup come to its end, then try again",
       });
+    if (keptAs !== undefined && replacesOid !== undefined) {
+      const found = await raceSignal(findDatabase(renaming, keptAs), signal);
+      if (found !== replacesOid) refuseOther(target);
+    }
     signal.throwIfAborted();
     await renaming.query("COMMIT");
   } catch (error) {

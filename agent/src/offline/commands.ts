@@ -88,6 +88,7 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .option("--start", "start the server, hand it its WAL, and wait until it has recovered")
     .option("--port <n>", "port that it is to listen on (its own)", integer(65_535))
     .option("--tablespace <oid=folder>", "another place of a tablespace (may be repeated)", collect)
+    .option("--accept <warning>", "do it in spite of this warning of the plan (may be repeated)", collect)
     .option("--replace", "move what is in the folder aside; it is kept as FOLDER.before-TIME")
     .option("--plan", "say what would be done, and do nothing")
     .option("--yes", "replace without asking: for scripts")

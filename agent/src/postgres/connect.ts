@@ -70,6 +70,8 @@ function clientConfig(endpoint: ResolvedEndpoint, ssl: TlsAttempt, options: Logi
     connectionTimeoutMillis: connectTimeoutMs,
     application_name: "coppice",
     keepAlive: true,
+    // Of the system's own two hours nobody hears that the other host has lost its power.
+    keepAliveInitialDelayMillis: 30_000,
     ...(isReplication ? { replication: "true" } : {}),
   };
 }

@@ -19,11 +19,21 @@ export async function writeClusterFile(storage: Storage, file: ClusterFile, sign
   const known = present?.incarnations ?? [];
   merged.incarnations = [...known, ...merged.incarnations.filter((one) => !known.some((two) => isSame(one, two)))];
   if (present && equals(ClusterFileSchema, present, merged)) return;
-  const json = toJson(ClusterFileSchema, merged, { alwaysEmitImplicit: true });
-  const body = (async function* () {
-    yield Buffer.from(`${JSON.stringify(json, null, 2)}\n`, "utf8");
-  })();
-  await storage.put(key, body, { signal, ifAbsent: false });
+  await storage.put(key, bodyOf(merged), { signal, ifAbsent: false });
+}
+
+/** Writes cluster.json where there is none; for who may not read the present one, and so not bring it up to date. */
+export async function addClusterFile(storage: Storage, file: ClusterFile, signal: AbortSignal): Promise<void> {
+  try {
+    await storage.put(clusterFileKey(file.clusterId), bodyOf(file), { signal, ifAbsent: true });
+  } catch (error) {
+    if (!isFailure(error, "OBJECT_EXISTS")) throw error;
+  }
+}
+
+async function* bodyOf(file: ClusterFile): AsyncGenerator<Uint8Array, void> {
+  const json = toJson(ClusterFileSchema, file, { alwaysEmitImplicit: true });
+  yield Buffer.from(`${JSON.stringify(json, null, 2)}\n`, "utf8");
 }
 
 /**

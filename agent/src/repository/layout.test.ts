@@ -10,9 +10,11 @@ import {
   parseObjectOwner,
   parseStreamObjectName,
   parseWalAnchor,
+  parseWalGrant,
   probeKey,
   walAnchorKey,
   walClaimPrefix,
+  walGrantKey,
   walKey,
 } from "./layout.ts";
 
@@ -93,6 +95,16 @@ test("a file of the WAL archive has one key, and anything else there is foreign"
 test("a folder's name tells when its work began", () => {
   expect(parseFolderTime("20261121T013059Z_dump_bkp_x")).toEqual(new Date("2026-11-21T01:30:59Z"));
   expect(parseFolderTime("dump_bkp_x")).toBeUndefined();
+});
+
+test("a grant says its number in its key, so that they sort by it", () => {
+  const place = { clusterId: "cls_1", systemIdentifier: "7312345678901234567" };
+  const key = walGrantKey(place, 1_795_871_234_567n);
+  expect(key).toBe("cls_1/wal/7312345678901234567/grants/000001A222445A07");
+  expect(parseWalGrant(key)).toBe(1_795_871_234_567n);
+  expect(parseObjectOwner(key)).toEqual({ is: "walGrant", ...place });
+  for (const other of [`${key}0`, key.toLowerCase(), key.replace("grants", "anchors"), "probe/x"])
+    expect(parseWalGrant(other), other).toBeUndefined();
 });
 
 test("an anchor says everything in its key, and nothing else is one", () => {

@@ -140,6 +140,22 @@ export function walClaimPrefix(place: WalPlace, name: string): string {
   return `${walPrefix(place)}digests/${walKey(place, name).slice(walPrefix(place).length)}.sha256-`;
 }
 
+/** Key prefix of the grants by which agents wrote WAL of one server, `/` at its end. */
+export function walGrantPrefix(place: WalPlace): string {
+  return `${walPrefix(place)}grants/`;
+}
+
+/** Key of a grant: an object without content that is named for its number. */
+export function walGrantKey(place: WalPlace, number: bigint): string {
+  return walGrantPrefix(place) + number.toString(16).toUpperCase().padStart(16, "0");
+}
+
+/** The number of a grant by its key; undefined for any other. */
+export function parseWalGrant(key: string): bigint | undefined {
+  const [, digits] = /^[^/]+\/wal\/\d{1,20}\/grants\/([0-9A-F]{16})$/.exec(key) ?? [];
+  return digits === undefined ? undefined : BigInt(`0x${digits}`);
+}
+
 /** Whether a WAL archive may hold a file of that name. */
 export function isWalName(name: string): boolean {
   return walNamePattern.test(name);
@@ -158,6 +174,8 @@ export type ObjectOwner =
   | { readonly is: "wal"; readonly clusterId: string; readonly systemIdentifier: string; readonly name: string }
   /** All that it says is in its key. */
   | { readonly is: "walAnchor"; readonly clusterId: string; readonly systemIdentifier: string }
+  /** The same of a grant to write WAL. */
+  | { readonly is: "walGrant"; readonly clusterId: string; readonly systemIdentifier: string }
   /** A claim on a name of the WAL archive; see walClaimPrefix. */
   | { readonly is: "walClaim"; readonly clusterId: string; readonly systemIdentifier: string; readonly name: string }
   | { readonly is: "probe" }
@@ -172,6 +190,7 @@ export function parseObjectOwner(key: string): ObjectOwner {
   const [, systemIdentifier = "", inFolder = "", file = ""] = /^wal\/(\d{1,20})\/(.+\/)([^/]+)$/.exec(rest) ?? [];
   if (isWalName(file) && inFolder === walFolder(file)) return { is: "wal", clusterId, systemIdentifier, name: file };
   if (parseWalAnchor(key)) return { is: "walAnchor", clusterId, systemIdentifier };
+  if (parseWalGrant(key) !== undefined) return { is: "walGrant", clusterId, systemIdentifier };
   const [, claimed = ""] = /^(.+)\.sha256-[0-9a-f]{64}$/.exec(file) ?? [];
   if (isWalName(claimed) && inFolder === `digests/${walFolder(claimed)}`)
     return { is: "walClaim", clusterId, systemIdentifier, name: claimed };

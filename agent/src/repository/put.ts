@@ -11,6 +11,7 @@ import {
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import { pump } from "../pipeline/pump.ts";
 import type { Codec } from "../pipeline/stages.ts";
+import { lookIfAllowed, unseen } from "../storage/look-if-allowed.ts";
 import type { Storage } from "../storage/storage.ts";
 import { formatStreamObjectName, manifestKey, objectKey } from "./layout.ts";
 import { manifestObjects } from "./manifest-objects.ts";
@@ -102,7 +103,7 @@ export async function storeText(
 
 /**
  * Commits a backup: checks that every object of the manifest is there in its size, puts manifest.json and reads it
- * back. An abort counts until the manifest is there, and no more afterwards. Repeating it with the same manifest is no
+ * back, as far as this host may look: see lookIfAllowed. An abort counts until the manifest is there, and no more afterwards. Repeating it with the same manifest is no
  * error. Gives the manifest's own digest and size. Fails with OBJECT_MISSING, DIGEST_MISMATCH, OBJECT_EXISTS when
  * another manifest is there, OUTCOME_UNKNOWN when the storage was lost and nobody can tell, or as the storage does.
  */
@@ -112,7 +113,8 @@ export async function commitManifest(
 ): Promise<{ sha256: string; sizeBytes: number }> {
   for (const { object } of manifestObjects(manifest)) {
     const key = objectKey(prefix, object.key);
-    const found = await storage.stat(key, signal);
+    const found = await lookIfAllowed(storage, () => storage.stat(key, signal));
+    if (found === unseen) break;
     if (!found) fail("OBJECT_MISSING", `object ${key} is missing before its manifest was written`);
     if (BigInt(found.sizeBytes) !== object.sizeBytes) {
       fail("DIGEST_MISMATCH", `object ${key} has ${found.sizeBytes} bytes instead of ${object.sizeBytes}`);
@@ -128,11 +130,16 @@ export async function commitManifest(
     clash = await putUnlessThere(storage, key, bytes, signal);
   } catch (error) {
     // Its answer may be all that was lost.
-    if (mayHaveBeenPut(error, signal) && (await readBack(storage, key, signal, error))?.equals(bytes)) return committed;
+    const found = mayHaveBeenPut(error, signal) ? await readBack(storage, key, signal, error) : undefined;
+    if (found === unseen) lost(storage, key, error);
+    if (found?.equals(bytes)) return committed;
     throw error;
   }
   // From here on it is a backup: "cancelled" would be untrue, and nobody would know that it is there.
-  if ((await readBack(storage, key, signal))?.equals(bytes)) return committed;
+  const found = await readBack(storage, key, signal);
+  // A key that is taken may be so by this very put, whose answer was lost.
+  if (found === unseen) return clash ? lost(storage, key, clash) : committed;
+  if (found?.equals(bytes)) return committed;
   throw clash ?? new Failure("DIGEST_MISMATCH", `${key} reads back differently than it was written`);
 }
 
@@ -147,13 +154,18 @@ async function readBack(
   key: string,
   signal: AbortSignal,
   cause?: unknown,
-): Promise<Buffer | undefined> {
+): Promise<Buffer | typeof unseen | undefined> {
+  const by = AbortSignal.timeout(signal.aborted ? cancelledReadBackMs : readBackMs);
   try {
-    return await readObject(storage, key, AbortSignal.timeout(signal.aborted ? cancelledReadBackMs : readBackMs));
+    return await lookIfAllowed(storage, () => readObject(storage, key, by));
   } catch (error) {
     if (isFailure(error, "OBJECT_MISSING")) return undefined;
-    return fail("OUTCOME_UNKNOWN", `${storage.name} was lost while ${key} was put there`, { cause: cause ?? error });
+    return lost(storage, key, cause ?? error);
   }
+}
+
+function lost({ name }: Storage, key: string, cause: unknown): never {
+  return fail("OUTCOME_UNKNOWN", `${name} was lost while ${key} was put there`, { cause });
 }
 
 /** The failure of a key that is taken, undefined when the object was put. */

@@ -33,6 +33,8 @@ const usual: CompareLimits = { tables: 100, bytes: 4n << 30n, tableMs: 60_000, a
 
 interface Shape {
   readonly bytes: string;
+  /** As the planner estimates; -1 where it knows nothing. */
+  readonly rows: number;
   readonly columns: readonly string[];
   readonly key: readonly string[] | null;
 }
@@ -51,7 +53,7 @@ const settings = `set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; se
 
 async function findShape(connection: PostgresConnection, { schema, name }: NamedTable): Promise<Shape | undefined> {
   const [found] = await connection.query<Shape>(
-    `select pg_table_size(c.oid)::text as bytes,
+    `select pg_table_size(c.oid)::text as bytes, c.reltuples as rows,
        (select coalesce(json_agg(a.attname order by a.attnum), '[]') from pg_attribute a
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
        (select json_agg(a.attname order by k.place) from pg_index i
@@ -111,6 +113,21 @@ export async function countDifferences(
   return count;
 }
 
+/** Of temporary files on either server, where the role may set it. */
+const mostSorted = "4GB";
+/** About what a row takes in one, and what they may take together where the role may set no limit. */
+const [sortedRowBytes, mostSortedBytes] = [110, 1 << 30];
+
+/** The live server has others to serve: one process sorts, and does not fill the disk. Says whether there is a limit. */
+async function limitWork(connection: PostgresConnection): Promise<boolean> {
+  await connection.query("set max_parallel_workers_per_gather = 0");
+  const { allowed } = await connection.queryOne<{ allowed: boolean }>(
+    "select has_parameter_privilege('temp_file_limit', 'SET') as allowed",
+  );
+  if (allowed) await connection.query(`set temp_file_limit = '${mostSorted}'`);
+  return allowed;
+}
+
 async function begin(connection: PostgresConnection, tableMs: number): Promise<void> {
   await connection.query(settings);
   await connection.query("begin isolation level repeatable read read only");
@@ -128,6 +145,7 @@ async function compareTable(
     database: sides.recovered.database,
     signal,
   });
+  const isLimited = await limitWork(live);
   for (const connection of [live, recovered]) await begin(connection, tableMs);
   const own = await findShape(recovered, table);
   if (!own) return { ...none, note: "it is no table of its own" };
@@ -139,6 +157,11 @@ async function compareTable(
   const larger = BigInt(own.bytes) > BigInt(now.bytes) ? BigInt(own.bytes) : BigInt(now.bytes);
   if (larger > bytes)
     return { ...none, note: `it has ${formatSize(larger)}, and up to ${formatSize(bytes)} are compared` };
+  if (!isLimited && now.rows * sortedRowBytes > mostSortedBytes)
+    return {
+      ...none,
+      note: `it has about ${now.rows} rows, and the role may not limit the disk that sorting them takes`,
+    };
   const columns = own.columns.filter((column) => now.columns.includes(column));
   const left = [...own.columns, ...now.columns].filter((column) => !columns.includes(column));
   const note = left.length === 0 ? "" : `without the columns that only one of them has: ${left.join(", ")}`;

@@ -5,15 +5,16 @@ import { inspectRestore } from "../physical/restore/inspect.ts";
 import { describeGround } from "../physical/restore/plan.ts";
 import { lookAtPart, type Part } from "./part.ts";
 
-function describeLoad({ mode, targetDatabase, stagedDatabase, keptDatabase }: RestoreDatabaseCommand): string[] {
+function describeLoad({ mode, targetDatabase, stagedDatabase }: RestoreDatabaseCommand): string[] {
   const [target, staged] = [targetDatabase, stagedDatabase].map((name) => quoteNames([name]));
   if (mode === RestoreMode.INTO)
     return [`load it into the database ${target}, all of it in one transaction or nothing, and compare it`];
   const load = `create the database ${staged} beside what is there, load it, compare it with the dump`;
-  if (mode !== RestoreMode.REPLACE) return [load, `rename it to ${target}`];
+  if (mode !== RestoreMode.HOLD) return [load, `rename it to ${target}`];
   return [
     load,
-    `end the sessions of ${target}; in one transaction rename it to ${quoteNames([keptDatabase])} and ${staged} to ${target}`,
+    `where there is a database ${target}: leave both as they are, ${staged} closed, and say how the rows differ`,
+    `once that is confirmed: end the sessions of ${target}; in one transaction rename it, to be kept, and ${staged} to ${target}`,
   ];
 }
 

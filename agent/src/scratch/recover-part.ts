@@ -8,12 +8,14 @@ import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { RestoreRequest } from "../logical/load-and-check.ts";
 import { restoreDatabase } from "../logical/restore.ts";
+import { findDatabase } from "../logical/staged-database.ts";
 import { planScope } from "../logical/scope.ts";
 import { openFileSource } from "../logical/source/file-source.ts";
 import { inspectRestore, type RestoreGround } from "../physical/restore/inspect.ts";
-import { socketEndpoint } from "../physical/restore/recover.ts";
 import { restorePhysical } from "../physical/restore/restore.ts";
+import { loginsOf, openLogin, socketEndpoint } from "../physical/restore/settings/logins.ts";
 import { scratchPort } from "../physical/restore/settings/scratch-settings.ts";
+import { openConnection } from "../postgres/connect.ts";
 import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { compareTables, type NamedTable } from "./compare-rows.ts";
 import { dumpOut, keepDumped, openDumped } from "./dump-out.ts";
@@ -58,6 +60,14 @@ async function recoverScratch(part: PartToRecover): Promise<RestorePhysicalResul
   return recovered;
 }
 
+/** As whom the scratch server lets the agent in, which it did while it recovered. */
+async function findLogin(folder: string, { chain }: RestoreGround, signal: AbortSignal): Promise<ResolvedEndpoint> {
+  const logins = loginsOf(chain.newest.content);
+  const { connection, endpoint } = await openLogin(socketEndpoint(folder, scratchPort, logins), logins, signal);
+  await connection[Symbol.asyncDispose]();
+  return endpoint;
+}
+
 /** The tables whose rows are in the dump, of what was selected. */
 async function tablesOf(part: PartToRecover, file: string): Promise<NamedTable[]> {
   const { command, restore } = part;
@@ -68,12 +78,20 @@ async function tablesOf(part: PartToRecover, file: string): Promise<NamedTable[]
     .map(({ schema, name }) => ({ schema, name }));
 }
 
+/** What came of comparing. */
+interface Compared {
+  readonly differences: TableDifference[];
+  readonly warnings: string[];
+  /** Oid of the live database that it was compared with. */
+  readonly liveOid?: number | undefined;
+}
+
 /** What differs from the live database, where it can be said; whatever stands in its way is a warning and no failure. */
 async function compare(
   part: PartToRecover,
   scratch: ResolvedEndpoint,
   tables: readonly NamedTable[],
-): Promise<{ differences: TableDifference[]; warnings: string[] }> {
+): Promise<Compared> {
   const { command, restore, livePassword, files, onProgress, log } = part;
   const { live, liveDatabase, liveProblem, database } = command;
   if (!live) {
@@ -83,6 +101,7 @@ async function compare(
   try {
     const endpoint = await resolveEndpoint(live.endpoint, livePassword, files);
     const sides = { live: { endpoint, database: liveDatabase }, recovered: { endpoint: scratch, database } };
+    const liveOid = await findOid(endpoint, liveDatabase, restore.signal);
     const differences = await compareTables(sides, tables, {
       signal: restore.signal,
       onTable: (doneItems, { schema, name }) =>
@@ -100,6 +119,7 @@ async function compare(
     );
     const rest = tables.length - differences.length;
     return {
+      liveOid,
       differences,
       warnings: rest > 0 ? [`the rows of ${rest} more tables were not compared with live ones`] : [],
     };
@@ -110,8 +130,27 @@ async function compare(
   }
 }
 
+async function findOid(endpoint: ResolvedEndpoint, name: string, signal: AbortSignal): Promise<number | undefined> {
+  await using connection = await openConnection(endpoint, { signal });
+  return await findDatabase(connection, name);
+}
+
+/** Only the database that the rows were compared with may be swapped out: another one of its name was not shown. */
+function bindToCompared({ loaded, warnings }: RecoverPartResult, liveOid: number | undefined): void {
+  const held = loaded?.held;
+  if (!held || liveOid === undefined || held.replacesOid === liveOid) return;
+  held.replacesOid = liveOid;
+  warnings.push(
+    "the database that it was compared with was replaced by another one meanwhile: it cannot be swapped in",
+  );
+}
+
 /** Puts the part where it is to go; the scratch server is gone by then. */
-async function deliver(part: PartToRecover, dump: string, result: RecoverPartResult): Promise<void> {
+async function deliver(
+  part: PartToRecover,
+  dump: string,
+  { result, liveOid }: { readonly result: RecoverPartResult; readonly liveOid: number | undefined },
+): Promise<void> {
   const { command, restore, log, onProgress, onLeaving, onStaged, onInto } = part;
   const { load, file } = command;
   if (file) {
@@ -138,6 +177,7 @@ async function deliver(part: PartToRecover, dump: string, result: RecoverPartRes
     onInto,
     onLeaving,
   });
+  bindToCompared(result, liveOid);
   await part.onDone(result);
 }
 
@@ -174,7 +214,7 @@ export async function recoverPart(part: PartToRecover): Promise<RecoverPartResul
   try {
     await makeScratch(places, signal);
     const recovered = await recoverScratch(part);
-    const scratch = socketEndpoint(places.socketFolder, scratchPort);
+    const scratch = await findLogin(places.socketFolder, ground, signal);
     say("dumping", database);
     const dumped = await dumpOut({
       endpoint: scratch,
@@ -189,11 +229,11 @@ export async function recoverPart(part: PartToRecover): Promise<RecoverPartResul
     });
     if (load) await keepDumped(dump, dumped);
     const tables = await tablesOf(part, dump);
-    const { differences, warnings } = await compare(part, scratch, tables);
+    const { differences, warnings, liveOid } = await compare(part, scratch, tables);
     say("removing the scratch server", places.folder);
     await removeServer(places);
     const result = create(RecoverPartResultSchema, { recovered, differences, warnings, tables: tables.length });
-    await deliver(part, dump, result);
+    await deliver(part, dump, { result, liveOid });
     await clearAway(part, dump, undefined);
     return result;
   } catch (error) {

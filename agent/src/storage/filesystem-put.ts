@@ -38,13 +38,12 @@ async function writeAndPublish(
   { ifAbsent, ownsChunks = false }: PutOptions,
   watched: Watched,
 ): Promise<{ sizeBytes: number }> {
-  const { signal, beat, isLeft } = watched;
+  const { signal, beat } = watched;
   signal.throwIfAborted();
   await checkRoot(root);
   const { folder, temporary, file } = await openTemporary(root, operationId, names.slice(0, -1));
   const target = join(folder, names.at(-1) ?? "");
-  // What of ours has to go if it fails.
-  let made = [temporary];
+  let isThere = false;
   try {
     let sizeBytes: number;
     try {
@@ -55,28 +54,35 @@ async function writeAndPublish(
       await file.close();
     }
     signal.throwIfAborted();
-    if (ifAbsent) {
-      // Unlike rename(2), link(2) never replaces what is there.
-      await link(temporary, target);
-      made = [target, temporary];
-      await unlink(temporary);
-      made = [target];
-    } else {
-      await rename(temporary, target);
-      made = [];
-    }
+    // From its name on others may rely on it, who meet it as theirs: it stays, also when what comes next fails.
+    if (ifAbsent) await linkNew(root, names, { temporary, target });
+    else await rename(temporary, target);
+    isThere = true;
+    if (ifAbsent) await unlink(temporary);
     await syncNearest(root, names.slice(0, -1));
     return { sizeBytes };
   } catch (error) {
-    // What came to be there after it was given up may be relied on by now.
-    if (isLeft()) made = made.filter((path) => path === temporary);
-    for (const path of made) await quietly(() => unlink(path));
+    await quietly(() => unlink(temporary));
+    if (isThere) throw error;
     // Folders that were made for it alone; who makes a file in one of them meanwhile makes the folder once more.
     await quietly(() => pruneFolders(root, names.slice(0, -1)));
-    if (errorCode(error) === "EEXIST") {
-      fail("OBJECT_EXISTS", `repository ${root.path}: ${names.join("/")} exists already`, { cause: error });
-    }
     throw error;
+  }
+}
+
+/** Unlike rename(2), link(2) never replaces what is there; who is told that it is may rely on it. */
+async function linkNew(
+  root: FilesystemRoot,
+  names: readonly string[],
+  { temporary, target }: { readonly temporary: string; readonly target: string },
+): Promise<void> {
+  try {
+    await link(temporary, target);
+  } catch (error) {
+    if (errorCode(error) !== "EEXIST") throw error;
+    // Who has put it there may not have come to the fsync.
+    await syncNearest(root, names.slice(0, -1));
+    fail("OBJECT_EXISTS", `repository ${root.path}: ${names.join("/")} exists already`, { cause: error });
   }
 }
 

@@ -20,8 +20,6 @@ export interface Watched {
   readonly beat: () => void;
   /** Nothing is asked of the file system until the next beat. */
   readonly rest: () => void;
-  /** Whether it was given up: what it does now nobody hears of. */
-  readonly isLeft: () => boolean;
 }
 
 /** Does work as watchFilesystem. */
@@ -46,7 +44,7 @@ export async function watchFilesystem<T>(
     if (!isLeft) timer = setTimeout(() => linked.abort(hangs(path, answerMs)), answerMs);
   };
   beat();
-  const working = work({ signal: linked.signal, beat, rest, isLeft: () => isLeft });
+  const working = work({ signal: linked.signal, beat, rest });
   try {
     return await raceSignal(working, linked.signal);
   } catch (error) {

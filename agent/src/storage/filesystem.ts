@@ -54,7 +54,13 @@ export async function openFilesystem(
 
   return {
     name: path,
-    capabilities: { putIfAbsent: true, freeBytes: true, countsDeleted: true, keepsDigests: false },
+    capabilities: {
+      putIfAbsent: true,
+      freeBytes: true,
+      countsDeleted: true,
+      keepsDigests: false,
+      comparesPuts: false,
+    },
     put: (key, body, options) =>
       attempt("write", key, () =>
         putFile(root, { operationId, key, body, options }, (work) => watch(options.signal, work)),

@@ -30,6 +30,11 @@ export interface Capabilities {
   readonly countsDeleted: boolean;
   /** Whether `contentSha256` of a put is kept beside the object, for `stat` to give. */
   readonly keepsDigests: boolean;
+  /**
+   * Whether a put comes with digests of its bytes that the storage compares before it answers, so that a put that has
+   * resolved needs no look at what is there.
+   */
+  readonly comparesPuts: boolean;
 }
 
 /** One thing that a storage found out about itself. */
@@ -80,8 +85,9 @@ export interface Storage extends AsyncDisposable {
 
   /**
    * Stores an object. The body is read once, with back-pressure and bounded memory, and is destroyed or returned when
-   * the put fails; the put fails with the body's own error. A failed put leaves nothing; a killed one leaves what
-   * `listUnfinished` shows.
+   * the put fails; the put fails with the body's own error. A failed put leaves nothing, save the whole object where it
+   * had its name already and could not be made durable; a killed one leaves what `listUnfinished` shows. One that is
+   * told that there is such an object already finds it durable.
    */
   put(key: string, body: Body, options: PutOptions): Promise<{ sizeBytes: number }>;
 

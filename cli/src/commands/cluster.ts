@@ -17,6 +17,7 @@ import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { backupRoleStatements, makeRolePassword } from "./cluster/backup-role.ts";
 import { checkCluster, type CheckOptions, checkOptions } from "./cluster/check.ts";
+import { describeLeftSlot } from "./cluster/left-slot.ts";
 import { describeUnknown, formatRunState } from "./cluster/run-state.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
 import { labelOption, repeatableOption, yesOption } from "../input/options.ts";
@@ -40,6 +41,7 @@ interface AddOptions extends EndpointOptions, PasswordOptions {
 }
 
 interface UpdateOptions extends EndpointOptions, PasswordOptions {
+  readonly host?: string;
   readonly name?: string;
   readonly label?: Record<string, string>;
   readonly unlabel?: readonly string[];
@@ -103,17 +105,25 @@ export function addClusterCommands(program: Command, execute: Execute): void {
   });
   addCommand<UpdateOptions>(group, execute, {
     name: "update",
-    summary: "change a cluster's name, labels, endpoint or password",
+    summary: "change a cluster's name, labels, endpoint, password, or the host whose agent protects it",
     arguments: [clusterArgument],
     options: [
       new Option("--name <name>", "new name"),
+      new Option(
+        "--host <host>",
+        "host whose agent protects it from now on; archiving of WAL moves there once the agent of before has stopped",
+      ),
       ...endpointOptions(),
       ...passwordOptions(),
       new Option("--no-password", "forget the stored password"),
       labelOption(),
       repeatableOption("--unlabel <key>", "label to take away (may be repeated)"),
     ],
-    examples: ["coppice cluster update shop --port 5433", "coppice cluster update shop --password-stdin < file"],
+    examples: [
+      "coppice cluster update shop --port 5433",
+      "coppice cluster update shop --password-stdin < file",
+      "coppice cluster update shop --host db8 --endpoint 127.0.0.1:5432",
+    ],
     run: update,
   });
   addCommand(group, execute, {
@@ -344,6 +354,7 @@ async function update(session: Session, options: UpdateOptions, name: string): P
     ...(endpoint ? ["endpoint"] : []),
     ...(password === undefined ? [] : ["password"]),
     ...(options.label || options.unlabel ? ["labels"] : []),
+    ...(options.host === undefined ? [] : ["host"]),
   ];
   if (paths.length === 0) fail("INVALID_FIELD", "there is nothing to change", { hint: "name what to change: --help" });
   const cluster = await api.clusters.updateCluster({
@@ -353,13 +364,19 @@ async function update(session: Session, options: UpdateOptions, name: string): P
     labels,
     ...(endpoint && { endpoint }),
     password: password ?? "",
+    host: options.host ?? "",
     etag: before.etag,
   });
+  const isMoved = options.host !== undefined;
+  const archive = isMoved || endpoint ? await api.clusters.getWalArchive({ cluster: cluster.id }) : undefined;
+  const isMoving = isMoved && archive?.ownership?.nextHost;
+  const wal = isMoving ? `; WAL follows once the agent of ${archive.hostName} has stopped` : "";
+  const left = archive && endpoint && !isMoved ? describeLeftSlot(archive) : "";
   await session.answer({
     json: () => protoJson(ClusterSchema, cluster),
     table: () =>
-      session.success(`cluster ${cluster.name} is changed: ${paths.join(", ")}`, {
-        next: `coppice cluster check ${cluster.name}`,
+      session.success(`cluster ${cluster.name} is changed: ${paths.join(", ")}${wal}${left}`, {
+        next: isMoving ? `coppice wal status ${cluster.name}` : `coppice cluster check ${cluster.name}`,
       }),
     names: () => [cluster.name],
   });

@@ -4,10 +4,13 @@ import { dryRunOption, operationOptions, yesOption } from "../input/options.ts";
 import { readRestoreFlags, readRestoreRequest, restoreOptions } from "../input/restore/restore-flags.ts";
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import type { Session } from "../session.ts";
+import { type DecideOptions, dropRestored, swapRestored } from "./restore/decide.ts";
 import { guide } from "./restore/guide.ts";
 import { type RestoreOptions, runRestore } from "./restore/run.ts";
 
 const clusterArgument = ["<cluster>", "cluster that was backed up, or that a file goes to: name or id"] as const;
+const restoreArgument = ["<operation>", "the restore that has left it: op_…"] as const;
+const exampleId = "op_01kaj3v8m2e7rv1q6c0d9w5x4t";
 
 /** `coppice restore …` */
 export function addRestoreCommands(program: Command, execute: Execute): void {
@@ -54,6 +57,7 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
       "coppice restore create shop --from db7:/srv/dumps/orders.sql.gz --as orders",
       "coppice restore create shop --from db7:/srv/dumps/orders.dump.age --identity kit.txt --as orders",
       "coppice restore create shop --at 2026-11-20T02:55+01 --database orders --table public.items --to shop2 --as items-before",
+      "coppice restore create shop --at 2026-11-20T02:55+01 --database orders --replace",
       "coppice restore create shop --at 2026-11-20T02:55+01 --database orders --to db7:/srv/dumps/orders.dump",
       "coppice restore create shop --to db8:/var/lib/postgresql/17/shop --start --port 5433",
       "coppice restore create shop --to db7:/srv/pg/before --at 2026-11-20T02:55+01 --start --port 5433",
@@ -61,6 +65,23 @@ export function addRestoreCommands(program: Command, execute: Execute): void {
     ],
     run: (session, options, cluster) =>
       runRestore(session, options, cluster, readRestoreFlags(options, session.terminal.env)),
+  });
+  addCommand<DecideOptions>(group, execute, {
+    name: "swap",
+    summary:
+      "put what a restore has left beside into the place of the present database, which is kept; the difference is shown first",
+    arguments: [restoreArgument],
+    options: [yesOption(), ...operationOptions()],
+    examples: [`coppice restore swap ${exampleId}`],
+    run: swapRestored,
+  });
+  addCommand<DecideOptions>(group, execute, {
+    name: "drop",
+    summary: "drop what a restore has left beside; the present database stays as it is",
+    arguments: [restoreArgument],
+    options: [yesOption(), ...operationOptions()],
+    examples: [`coppice restore drop ${exampleId}`],
+    run: dropRestored,
   });
 }
 

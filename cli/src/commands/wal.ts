@@ -17,6 +17,7 @@ import {
 import { type OperationOptions, seeThrough } from "../operation/conclude.ts";
 import { protoJson } from "../output/proto-json.ts";
 import type { Session } from "../session.ts";
+import { type CleanupOptions, cleanUpWal } from "./wal/cleanup.ts";
 import { formatArchive } from "./wal/describe.ts";
 import { describePush, waitForArchiver } from "./wal/push.ts";
 
@@ -29,6 +30,7 @@ interface SetupOptions {
   readonly slot?: string;
   readonly level?: number;
   readonly disable?: boolean;
+  readonly ownerDead?: string;
   readonly yes?: boolean;
   readonly dryRun?: boolean;
 }
@@ -56,11 +58,15 @@ export function addWalCommands(program: Command, execute: Execute): void {
         mostMaxAgeMs,
       ),
       new Option("--slot <name>", "physical slot of mode stream (coppice_ and the cluster's id)"),
-      integerOption("--level <n>", "level of zstd, 1 to 19 (3)", 1, 19),
+      integerOption("--level <n>", "level of zstd, 1 to 19 (1)", 1, 19),
       new Option(
         "--disable",
         "archive no more: the slot is dropped, archive_command reset, what is stored stays",
       ).conflicts(["mode", "to", "maxAge", "slot", "level"]),
+      new Option(
+        "--owner-dead <host>",
+        "wait no longer for that host's agent to say that it has stopped: it may write nothing more, also when it comes back",
+      ).conflicts(["mode", "to", "maxAge", "slot", "level", "disable", "dryRun"]),
       yesOption(),
       dryRunOption(),
     ],
@@ -69,8 +75,12 @@ export function addWalCommands(program: Command, execute: Execute): void {
       "coppice wal setup shop --mode stream --to main --max-age 30s",
       "coppice wal setup shop --mode push",
       "coppice wal setup shop --disable --yes",
+      "coppice wal setup shop --owner-dead db7",
     ],
-    run: setup,
+    run: (session, options, cluster) =>
+      options.ownerDead === undefined
+        ? setup(session, options, cluster)
+        : declareOwnerDead(session, { ...options, ownerDead: options.ownerDead }, cluster),
   });
   addCommand<VerifyOptions>(group, execute, {
     name: "verify",
@@ -84,6 +94,24 @@ export function addWalCommands(program: Command, execute: Execute): void {
     ],
     examples: ["coppice wal verify shop", "coppice wal verify shop --content --host db7"],
     run: verify,
+  });
+  addCommand<CleanupOptions>(group, execute, {
+    name: "cleanup",
+    summary: "delete archived WAL of a cluster that no backup leads to; nothing that can be recovered to is lost",
+    arguments: [clusterArgument],
+    options: [
+      new Option("--in <repository>", "repository that is cleaned up (the only one that holds WAL of the cluster)"),
+      new Option(
+        "--system <identifier>",
+        "system identifier of a former server, whose WAL goes as a whole when it has no backup any more (the present one)",
+      ),
+      new Option("--dry-run", "only look, and say what would go"),
+      hostOption("do it"),
+      yesOption(),
+      ...operationOptions(),
+    ],
+    examples: ["coppice wal cleanup shop --dry-run", "coppice wal cleanup shop --in main --yes"],
+    run: cleanUpWal,
   });
   addCommand(group, execute, {
     name: "status",
@@ -129,13 +157,36 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
     ...request,
     ...(dryRun ? { validateOnly: true } : { requestId: session.newRequestId() }),
   });
-  const isPush = archive.settings?.mode === WalMode.PUSH;
+  const isPush = archive.settings?.mode === WalMode.PUSH && !archive.ownership?.nextHost;
   if (isPush && !dryRun) archive = await waitForArchiver(session, archive);
   await session.answer({
     json: () => protoJson(WalArchiveSchema, archive),
     table: () =>
       isPush ? describePush(archive, session, dryRun) : session.success(...describeSetup(archive, { disable, dryRun })),
     names: () => [archive.clusterName],
+  });
+}
+
+async function declareOwnerDead(
+  session: Session,
+  { ownerDead, yes }: SetupOptions & { readonly ownerDead: string },
+  cluster: string,
+): Promise<void> {
+  const api = await session.api();
+  const what = `whatever the agent of ${ownerDead} has of WAL of ${cluster} that is not stored yet is waited for no longer; where it is alive after all it may write for up to 10 s more`;
+  await confirm(session, { yes, what, name: ownerDead });
+  const archive = await api.clusters.updateWalArchive({ cluster, ownerDead, requestId: session.newRequestId() });
+  const { clusterName, hostName } = archive;
+  await session.answer({
+    json: () => protoJson(WalArchiveSchema, archive),
+    table: () =>
+      session.success(
+        `WAL of ${clusterName} is archived by the agent of ${hostName}; that of ${ownerDead} counts as dead`,
+        {
+          next: `coppice wal status ${clusterName}`,
+        },
+      ),
+    names: () => [clusterName],
   });
 }
 
@@ -149,12 +200,17 @@ function settingsOf({ mode, maxAge, slot, level }: SetupOptions): MessageInitSha
 }
 
 function describeSetup(
-  { clusterName, repositoryName, hostName }: WalArchive,
+  { clusterName, repositoryName, hostName, ownership }: WalArchive,
   { disable, dryRun }: { readonly disable: boolean; readonly dryRun: boolean },
 ): Parameters<Session["success"]> {
   const be = dryRun ? "would be" : "is";
   const end = dryRun ? "; nothing was done" : "";
   if (disable) return [`WAL of ${clusterName} ${be} archived no more; what is stored stays${end}`];
+  if (ownership?.nextHost)
+    return [
+      `WAL of ${clusterName} moves to the agent of ${ownership.nextHostName}, once that of ${hostName} says that it has stopped`,
+      { next: `coppice wal status ${clusterName}` },
+    ];
   return [
     `WAL of ${clusterName} ${be} received by the agent of ${hostName}, and stored in ${repositoryName}${end}`,
     { next: dryRun ? undefined : `coppice wal status ${clusterName}` },

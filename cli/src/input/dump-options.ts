@@ -54,7 +54,12 @@ export const dumpFlags = () => [
     Object.keys(formats),
   ),
   new Option("--codec <codec>", "compression (zstd)").choices(Object.keys(codecs)),
-  integerOption("--level <n>", "level of the compression, zstd 1 to 19 (3), gzip 1 to 9 (6)", 1, 19),
+  integerOption(
+    "--level <n>",
+    "level of the compression, zstd 1 to 19 (3, of a physical backup 1), gzip 1 to 9 (6)",
+    1,
+    19,
+  ),
   new Option("--cluster-dump", "also one SQL file of the whole cluster, by pg_dumpall"),
   repeatableOption("--table <pattern>", "only such tables, as pg_dump's --table (may be repeated)"),
   repeatableOption("--exclude-table <pattern>", "leave such tables out (may be repeated)"),

@@ -22,9 +22,9 @@ export async function seeThrough(
   session: Session,
   api: Api,
   started: Operation,
-  { wait = true, cancelOnInterrupt }: OperationOptions,
+  options: OperationOptions,
 ): Promise<number> {
-  if (!wait) {
+  if (options.wait === false) {
     await session.answer({
       json: () => protoJson(OperationSchema, started),
       table: () => session.success(`${started.id} is started`, { next: `coppice operation watch ${started.id}` }),
@@ -32,12 +32,23 @@ export async function seeThrough(
     });
     return exitCodes.done;
   }
+  const { ended, isCancelled } = await seeToEnd(session, api, started, options);
+  const exitCode = await conclude(session, api, ended);
+  return isCancelled ? exitCodes.interrupted : exitCode;
+}
+
+/** Sees a started operation to its end, and says whether Ctrl-C cancelled it; what came of it is not written. */
+export async function seeToEnd(
+  session: Session,
+  api: Api,
+  started: Operation,
+  { cancelOnInterrupt }: Pick<OperationOptions, "cancelOnInterrupt">,
+): Promise<{ readonly ended: Operation; readonly isCancelled: boolean }> {
   let isCancelled = false;
-  const last = await followOperation(session, api, started.id, {
+  const ended = await followOperation(session, api, started.id, {
     onCancel: cancelOnInterrupt ? () => (isCancelled = true) : undefined,
   });
-  const exitCode = await conclude(session, api, last);
-  return isCancelled ? exitCodes.interrupted : exitCode;
+  return { ended, isCancelled };
 }
 
 /** Writes what came of an operation that has ended, and gives the exit code. */

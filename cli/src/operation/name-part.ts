@@ -10,8 +10,9 @@ export function namePart({ database, selection }: RecoverPartSpec): string {
 
 /** Where it goes, with the host where that is no cluster. */
 export function placePart(spec: RecoverPartSpec, hostName: string): string {
-  const { file, into, targetClusterName, targetDatabase } = spec;
+  const { file, into, replace, targetClusterName, targetDatabase } = spec;
   if (file !== "") return `into the file ${hostName}:${file}`;
+  if (replace) return `beside ${targetDatabase} of ${targetClusterName}, to take its place once that is confirmed`;
   return into
     ? `into the present ${targetDatabase} of ${targetClusterName}`
     : `into ${targetClusterName} as ${targetDatabase}`;

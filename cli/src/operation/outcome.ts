@@ -9,7 +9,8 @@ import { describeFixes, formatChecks } from "./checks.ts";
 import { describePhysicalPlan, formatCreatedPhysicalBackup, formatRestoredDataDirectory } from "./physical.ts";
 import { describePlan, itemsOfPlan } from "./plan.ts";
 import { formatVerifiedBackup, formatVerifiedWal } from "./verified.ts";
-import { formatRecoveredPart } from "./recovered-part.ts";
+import { formatDecidedRestore, formatRecoveredPart } from "./recovered-part.ts";
+import { formatCleanedWal } from "./wal/cleaned-wal.ts";
 import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
 import { formatFailure } from "../output/failure.ts";
@@ -168,8 +169,11 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     formatRestoredDataDirectory(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
   verifiedWal: (result, operation, { paint }) =>
     formatVerifiedWal(result, operation, { paint, tookMs: workedMs(operation) }),
+  cleanedWal: (result, operation, { paint }) =>
+    formatCleanedWal(result, operation, { paint, tookMs: workedMs(operation) }),
   recoveredPart: (result, operation, { paint }) =>
     formatRecoveredPart(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),
+  decidedRestore: (result, operation, { paint }) => formatDecidedRestore(result, operation, { paint }),
   physicalPlan: (plan, operation, { paint, now }) => {
     const { good, bad, facts, items } = describePhysicalPlan(plan, operation, now);
     return formatLook(items, paint, { good, bad, facts });
@@ -233,8 +237,10 @@ export function sawTrouble({ result }: Operation): boolean {
     case "rebuiltRepository":
       return result.value.problems.length > 0;
     case "cleanedRepository":
+    case "cleanedWal":
     case "createdBackup":
     case "createdPhysicalBackup":
+    case "decidedRestore":
     case "deletedBackup":
     case "recoveredPart":
     case "restoredCluster":
@@ -272,6 +278,7 @@ export function outcomeName(operation: Operation): string {
     case "verifiedBackup":
     case "deletedBackup":
       return result.value.backup;
+    case "decidedRestore":
     case "restoredDatabase":
       return result.value.database;
     case "recoveredPart":
@@ -281,6 +288,7 @@ export function outcomeName(operation: Operation): string {
     case "checkedCluster":
     case "checkedRepository":
     case "cleanedRepository":
+    case "cleanedWal":
     case "physicalPlan":
     case "rebuiltRepository":
     case "restorePlan":

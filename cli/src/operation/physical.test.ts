@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import { RestoredServerState } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { expect, test } from "vitest";
@@ -108,12 +109,32 @@ test("a restored server says where it runs, where recovery ended and what was ke
     "✓ shop is restored in db7:/srv/pg: 310 MB read and checked, 1.2 GB written, in 14 s\n" +
       "  its server runs at 127.0.0.1:5433, on timeline 2\n" +
       "  recovery ended at 0/3000000; the last transaction in it is of 2026-11-21T10:03:07.910231Z\n" +
+      "  nobody starts it after a reboot: to hand it to your service manager, `pg_ctl -D /srv/pg stop` and start it there\n" +
       "  it archives no WAL until it is told to\n" +
       "  what was there is kept as /srv/pg.before: remove it when nobody needs it\n" +
       "  ! pg_hba.conf could not be read\n" +
       "  next: coppice cluster list --discovered\n",
   );
   expect(outcomeName(operation)).toBe("/srv/pg");
+});
+
+test("a server that waits at its target or has shut down there is not said to run, and how it goes on is", () => {
+  const at = (serverState: RestoredServerState) =>
+    shown(
+      operationOf({
+        result: {
+          case: "restoredDataDirectory",
+          value: { dataDirectory: "/srv/pg", started: true, endLsn: "0/3000000", timeline: 1, serverState },
+        },
+      }),
+    );
+  const paused = at(RestoredServerState.PAUSED);
+  expect(paused).toContain("can be read but not written");
+  expect(paused).toContain("`select pg_wal_replay_resume()` ends it there");
+  const shutDown = at(RestoredServerState.SHUT_DOWN);
+  expect(shutDown).toContain("its server has shut down at its target, on timeline 1\n");
+  expect(shutDown).toContain("next: as the server's user on db7: pg_ctl -D /srv/pg start\n");
+  for (const text of [paused, shutDown]) expect(text).not.toContain("its server runs");
 });
 
 test("a server that was not started is not said to run", () => {

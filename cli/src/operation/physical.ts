@@ -1,7 +1,7 @@
 import type { CheckItem } from "@coppice/proto/gen/coppice/common/v1/check";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
-import type { RecoveryTarget } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
+import { RestoredServerState, type RecoveryTarget } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type {
   CreatedPhysicalBackup,
@@ -67,18 +67,35 @@ export function formatRestoredDataDirectory(
   facts.push(...restored.warnings.map((warning) => `! ${warning}`));
   return formatSuccess(paint, `${cluster} is restored in ${hostName}:${restored.dataDirectory}: ${sizes}, in ${took}`, {
     facts,
-    next: restored.started
-      ? "coppice cluster list --discovered"
-      : `as the server's user on ${hostName}: pg_ctl -D ${shellWord(restored.dataDirectory)} start`,
+    next:
+      restored.started && restored.serverState !== RestoredServerState.SHUT_DOWN
+        ? "coppice cluster list --discovered"
+        : `as the server's user on ${hostName}: pg_ctl -D ${shellWord(restored.dataDirectory)} start`,
   });
 }
 
-function describeServer({ address, endLsn, lastCommitTime, timeline }: RestoredDataDirectory): string[] {
+function describeServer(restored: RestoredDataDirectory): string[] {
+  const { endLsn, lastCommitTime, timeline, serverState, dataDirectory } = restored;
+  const address = restored.address ? ` at ${restored.address}` : "";
   const commit = instantOf(lastCommitTime);
-  return [
-    `its server runs${address ? ` at ${address}` : ""}, on timeline ${timeline}`,
-    `recovery ended at ${endLsn}${commit ? `; the last transaction in it is of ${commit}` : ""}`,
-  ];
+  const last = commit ? `; the last transaction in it is of ${commit}` : "";
+  const byHand = `nobody starts it after a reboot: to hand it to your service manager, \`pg_ctl -D ${shellWord(dataDirectory)} stop\` and start it there`;
+  switch (serverState) {
+    case RestoredServerState.PAUSED:
+      return [
+        `its server waits${address}, at its target on timeline ${timeline}, and can be read but not written`,
+        `recovery is at ${endLsn}${last}; \`select pg_wal_replay_resume()\` ends it there`,
+        byHand,
+      ];
+    case RestoredServerState.SHUT_DOWN:
+      return [
+        `its server has shut down at its target, on timeline ${timeline}`,
+        `recovery is at ${endLsn}${last}; the server ends it there when it is started again`,
+      ];
+    case RestoredServerState.RUNNING:
+    case RestoredServerState.UNSPECIFIED:
+      return [`its server runs${address}, on timeline ${timeline}`, `recovery ended at ${endLsn}${last}`, byHand];
+  }
 }
 
 /** A plan of a restore of a data directory, for people. */
@@ -95,10 +112,9 @@ export function describePhysicalPlan(plan: PhysicalPlan, operation: Operation, n
   const part = spec.case === "planPart" ? spec.value.part : undefined;
   const restore = spec.case === "planPhysical" ? spec.value.restore : part?.restore;
   const as = describeTarget(restore?.target);
-  const age = plan.backupTime ? `, the newest of ${formatRelative(timeOf(plan.backupTime), now)}` : "";
-  const facts = [
-    `from ${plan.chain.join(", then ")}${plan.chain.length > 1 ? age : age.replace("the newest", "taken")}`,
-  ];
+  const when = plan.chain.length > 1 ? "the newest of" : "taken";
+  const age = plan.backupTime ? `, ${when} ${formatRelative(timeOf(plan.backupTime), now)}` : "";
+  const facts = [`from ${plan.chain.join(", then ")}${age}`];
   if (plan.startLsn) facts.push(describeReplay(plan, restore?.walRepository === ""));
   const end = instantOf(plan.endTime);
   if (end) facts.push(`everything that was committed until ${end} will be there`);

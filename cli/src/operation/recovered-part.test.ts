@@ -1,5 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { OperationSchema, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { expect, test } from "vitest";
 import { formatOutcome, outcomeName } from "./outcome.ts";
@@ -72,4 +73,42 @@ test("a dump file says its host, its size and how it is looked into", () => {
   );
   expect(shown(operation)).toContain("  next: pg_restore --list /srv/o.dump\n");
   expect(outcomeName(operation)).toBe("/srv/o.dump");
+});
+
+test("what waits beside says so, that nothing was replaced, and how it is swapped in or dropped", () => {
+  const operation = operationOf(
+    { targetClusterName: "shop", targetDatabase: "orders", replace: true },
+    {
+      database: "coppice_restore_1",
+      held: { name: "coppice_restore_1", oid: 7, replacesOid: 5 },
+      objects: 3,
+      tables: 1,
+      rows: 1000n,
+    },
+  );
+  expect(shown(operation)).toBe(
+    "✓ orders, at the latest point there is, waits beside orders of shop as coppice_restore_1: 3 objects compared, 1 table with 1000 rows counted, in 14 s\n" +
+      "  the scratch server and db7:/var/tmp/coppice-op_1 are gone\n" +
+      "  nothing was replaced yet; coppice_restore_1 is closed to all but superusers, and in no dump of shop\n" +
+      "  when it is not wanted: coppice restore drop op_1\n" +
+      "  next: coppice restore swap op_1\n",
+  );
+  expect(outcomeName(operation)).toBe("coppice_restore_1");
+});
+
+test("a decision says what is in place and under which name the other is kept, or what was dropped", () => {
+  const decided = (decision: RestoreDecision, database: string, keptAs = "") =>
+    create(OperationSchema, {
+      state: OperationState.SUCCEEDED,
+      spec: { case: "decideRestore", value: { targetClusterName: "shop" } },
+      result: { case: "decidedRestore", value: { decision, cluster: "cls_a", database, keptAs } },
+    });
+  expect(shown(decided(RestoreDecision.SWAP, "orders", "orders_before_1"))).toBe(
+    "✓ orders of shop is the restored one now\n" +
+      "  the database before is kept as orders_before_1: drop it when nobody needs it\n" +
+      "  next: coppice status\n",
+  );
+  expect(shown(decided(RestoreDecision.DROP, "coppice_restore_1"))).toBe(
+    "✓ coppice_restore_1 is dropped from shop; nothing was replaced\n",
+  );
 });

@@ -1,6 +1,7 @@
 import type { TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
-import type { RecoveredPart } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import type { DecidedRestore, RecoveredPart } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { formatSize } from "@coppice/proto/kit/size";
 import { formatSuccess } from "../output/success.ts";
 import type { Terminal } from "../output/terminal.ts";
@@ -28,7 +29,7 @@ function describeDifference(difference: TableDifference): string {
 /** What a part that was brought back says at its end. */
 export function formatRecoveredPart(
   recovered: RecoveredPart,
-  { spec, hostName }: Operation,
+  { id, spec, hostName }: Operation,
   { paint, took }: { readonly paint: Terminal["paint"]; readonly took: string },
 ): string {
   const part = spec.case === "recoverPart" ? spec.value : undefined;
@@ -54,6 +55,29 @@ export function formatRecoveredPart(
     return formatSuccess(paint, text, { facts, next: `pg_restore --list ${recovered.file}` });
   }
   const rows = `${count(recovered.objects, "object")} compared, ${count(recovered.tables, "table")} with ${count(recovered.rows, "row")} counted`;
-  const where = `${part?.targetClusterName ?? recovered.cluster} as ${recovered.database}`;
+  const cluster = part?.targetClusterName ?? recovered.cluster;
+  if (recovered.held) {
+    const target = part?.targetDatabase ?? "the present one";
+    facts.push(
+      `nothing was replaced yet; ${recovered.held.name} is closed to all but superusers, and in no dump of ${cluster}`,
+      `when it is not wanted: coppice restore drop ${id}`,
+    );
+    const text = `${name}${as} waits beside ${target} of ${cluster} as ${recovered.held.name}: ${rows}, in ${took}`;
+    return formatSuccess(paint, text, { facts, next: `coppice restore swap ${id}` });
+  }
+  const where = `${cluster} as ${recovered.database}`;
   return formatSuccess(paint, `${name}${as} is in ${where}: ${rows}, in ${took}`, { facts, next: "coppice status" });
+}
+
+/** What a decision upon a database that was left beside says at its end. */
+export function formatDecidedRestore(
+  { decision, cluster, database, keptAs }: DecidedRestore,
+  { spec }: Operation,
+  { paint }: { readonly paint: Terminal["paint"] },
+): string {
+  const where = spec.case === "decideRestore" ? spec.value.targetClusterName : cluster;
+  if (decision === RestoreDecision.DROP)
+    return formatSuccess(paint, `${database} is dropped from ${where}; nothing was replaced`);
+  const facts = keptAs ? [`the database before is kept as ${keptAs}: drop it when nobody needs it`] : [];
+  return formatSuccess(paint, `${database} of ${where} is the restored one now`, { facts, next: "coppice status" });
 }

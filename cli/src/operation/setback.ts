@@ -86,7 +86,9 @@ export function formatSetback(
       if (result.value.restored.length > 0) exitCode = exitCodes.partial;
       break;
     case "cleanedRepository":
+    case "cleanedWal":
     case "createdPhysicalBackup":
+    case "decidedRestore":
     case "recoveredPart":
     case "restoredDataDirectory":
     case "restoredDatabase":

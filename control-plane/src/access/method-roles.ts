@@ -53,6 +53,7 @@ export const methodRoles = {
     updateWalArchive: "ADMIN",
     getWalArchive: "VIEWER",
     verifyWal: "OPERATOR",
+    cleanWal: "ADMIN",
     getRecoveryWindow: "VIEWER",
   },
   FindingService: { listFindings: "VIEWER" },
@@ -84,7 +85,7 @@ export const methodRoles = {
     checkRepository: "OPERATOR",
     deleteRepository: "ADMIN",
   },
-  RestoreService: { planRestore: "OPERATOR", createRestore: "OPERATOR" },
+  RestoreService: { planRestore: "OPERATOR", createRestore: "OPERATOR", decideRestore: "OPERATOR" },
   TokenService: { createToken: "ADMIN", getCurrentToken: "VIEWER", listTokens: "ADMIN", revokeToken: "ADMIN" },
 } as const satisfies { [S in keyof Served]: { [M in keyof Served[S]["method"]]: MethodRole } };
 

@@ -1,4 +1,3 @@
-import type { JsonValue } from "@bufbuild/protobuf";
 import { asc, eq, gt, inArray, sql } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { isReferredBy } from "./reference.ts";
@@ -83,11 +82,14 @@ export async function updateCluster(
     .where(eq(cluster.id, id));
 }
 
-/** Changes where a server is reached, or the secret of its password; a new endpoint is another, unchecked place. */
+/**
+ * Changes where and by whose agent a server is reached, or the secret of its password; a new endpoint is another, unchecked
+ * place.
+ */
 export async function updateInstance(
   db: Database,
   id: string,
-  change: { endpoint?: JsonValue; dataDirectory?: string; passwordSecretId?: string | null },
+  change: Partial<Pick<ClusterInstanceRow, "endpoint" | "hostId" | "role" | "dataDirectory" | "passwordSecretId">>,
 ): Promise<void> {
   await db.update(clusterInstance).set(change).where(eq(clusterInstance.id, id));
 }

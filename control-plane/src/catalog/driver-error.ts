@@ -13,7 +13,9 @@ const meanings: Readonly<Record<string, readonly [Reason, string]>> = {
   repository_home_host_id_host_id_fk: ["HOST_IN_USE", "the host has repositories"],
   backup_cluster_id_cluster_id_fk: ["CLUSTER_IN_USE", "the cluster has backups in the catalog"],
   wal_archive_host_id_host_id_fk: ["HOST_IN_USE", "the host archives WAL"],
+  wal_archive_next_host_id_host_id_fk: ["HOST_IN_USE", "the host is to archive WAL"],
   wal_archive_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "WAL is archived into the repository"],
+  wal_archive_next_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "WAL is to be archived into the repository"],
   wal_extent_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "the repository holds archived WAL"],
   backup_copy_repository_id_repository_id_fk: ["REPOSITORY_IN_USE", "the repository has backups in the catalog"],
 };

@@ -3,20 +3,25 @@ import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failur
 import { lastGoodDumps, listDamagedCopies } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { listClusters } from "../catalog/cluster.ts";
-import { listHosts } from "../catalog/host.ts";
+import { type HostRow, listHosts } from "../catalog/host.ts";
+import { listPhysicalCopies } from "../catalog/physical/copies.ts";
 import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
+import { listStrayArchives } from "../catalog/physical/stray-archive.ts";
 import { listAllWalArchives } from "../catalog/physical/wal-archive.ts";
 import { findWalGap } from "../catalog/physical/wal-gap.ts";
 import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
+import { listLost } from "../catalog/physical/wal-lost.ts";
 import { listRepositories } from "../catalog/repository.ts";
-import type { HealthFacts, WalArchiveFact } from "./rules/facts.ts";
+import type { HealthFacts, LostWalFact, StrayArchiveFact, WalArchiveFact } from "./rules/facts.ts";
 
 /** Reads what the rules look at. */
-export async function readHealthFacts(db: Database): Promise<HealthFacts> {
+export async function readHealthFacts(db: Database, now: Date): Promise<HealthFacts> {
   const hosts = await listHosts(db);
   const clusters = await listClusters(db);
   const dumps = await lastGoodDumps(db, { of: "present" });
   const physicals = await lastGoodPhysicals(db, { of: "present" });
+  const repositories = await listRepositories(db);
+  const names = namesOf(clusters.map(({ row }) => row));
   return {
     hosts: hosts.map(({ id, name, state, stateTime }) => ({
       id,
@@ -27,15 +32,49 @@ export async function readHealthFacts(db: Database): Promise<HealthFacts> {
     })),
     clusters: clusters.map(({ row }) => ({ ...row, hasGoodBackup: dumps.has(row.id) || physicals.has(row.id) })),
     damagedCopies: await listDamagedCopies(db),
-    repositories: await listRepositories(db),
-    walArchives: await readWalArchives(db, new Map(clusters.map(({ row }) => [row.id, row.name]))),
+    repositories,
+    walArchives: await readWalArchives(db, names, hosts),
+    lostWal: await readLostWal(db, names, namesOf(repositories)),
+    strayArchives: await readStrayArchives(db, names, now),
   };
 }
 
-async function readWalArchives(db: Database, names: ReadonlyMap<string, string>): Promise<WalArchiveFact[]> {
+type Names = ReadonlyMap<string, string>;
+
+function namesOf(rows: readonly { readonly id: string; readonly name: string }[]): Names {
+  return new Map(rows.map(({ id, name }) => [id, name]));
+}
+
+/** What is lost, as long as there is a backup that would be recovered through it. */
+async function readLostWal(db: Database, clusters: Names, repositories: Names): Promise<LostWalFact[]> {
+  const facts: LostWalFact[] = [];
+  for (const [clusterId, runs] of Map.groupBy(await listLost(db, {}), (run) => run.clusterId)) {
+    const copies = (await listPhysicalCopies(db, clusterId)).filter(({ state }) => state === "STORED");
+    for (const { systemIdentifier, repositoryId, startLsn, endLsn, foundTime } of runs) {
+      if (!copies.some((copy) => copy.systemIdentifier === systemIdentifier && copy.startLsn < endLsn)) continue;
+      const clusterName = clusters.get(clusterId) ?? clusterId;
+      const repositoryName = repositories.get(repositoryId) ?? repositoryId;
+      facts.push({ clusterId, clusterName, repositoryName, startLsn, endLsn, foundTime });
+    }
+  }
+  return facts;
+}
+
+async function readStrayArchives(db: Database, names: Names, now: Date): Promise<StrayArchiveFact[]> {
+  const archived = new Set((await listAllWalArchives(db)).map(({ clusterId }) => clusterId));
+  return (await listStrayArchives(db, now)).map((stray) => {
+    const { clusterId } = stray;
+    const name = names.get(clusterId);
+    const known = name === undefined ? "no" : archived.has(clusterId) ? "archived" : "cluster";
+    return { ...stray, clusterName: name ?? stray.clusterName, known };
+  });
+}
+
+async function readWalArchives(db: Database, names: Names, hosts: readonly HostRow[]): Promise<WalArchiveFact[]> {
   const facts: WalArchiveFact[] = [];
   for (const archive of await listAllWalArchives(db)) {
-    const { clusterId: id, createTime, reportTime, slotStatus, trouble } = archive;
+    const { clusterId: id, createTime, reportTime, slotStatus, trouble, nextTime } = archive;
+    const owner = hosts.find((host) => host.id === archive.hostId);
     const told = trouble === null ? null : fromJson(FailureDetailSchema, trouble, { ignoreUnknownFields: true });
     const since = told?.metadata["since"];
     const gap = await findWalGap(db, archive);
@@ -48,6 +87,11 @@ async function readWalArchives(db: Database, names: ReadonlyMap<string, string>)
       trouble: told && {
         message: told.message,
         since: since === undefined ? (reportTime ?? createTime) : new Date(since),
+      },
+      awaited: nextTime && {
+        hostName: owner?.name ?? archive.hostId,
+        isConnected: owner?.state === "CONNECTED",
+        since: nextTime,
       },
       gap: gap ? { ...gap, since: lastUs === undefined ? createTime : new Date(Number(lastUs / 1000n)) } : null,
     });

@@ -4,24 +4,29 @@ import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection"
 import type { UpdateClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Database } from "../catalog/catalog.ts";
+import { hasActiveOperations } from "../catalog/active-operations.ts";
 import { type ClusterRecord, updateCluster, updateInstance } from "../catalog/cluster.ts";
 import { changeDesiredOf } from "../catalog/physical/desired.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { requireAddress, sealPassword } from "./protect-cluster.ts";
+import { requireHost } from "./require.ts";
 
-const changeable = ["name", "labels", "endpoint", "password"] as const;
+const changeable = ["name", "labels", "endpoint", "password", "host"] as const;
 
-/** Changes the fields that the mask names. Errors: INVALID_FIELD, NAME_TAKEN. */
+/**
+ * Changes the fields that the mask names; gives whether it is with another host now, so that what its agent does by itself
+ * has to move. Errors: INVALID_FIELD, NAME_TAKEN, HOST_NOT_FOUND, CLUSTER_IN_USE.
+ */
 export async function changeCluster(
   tx: Database,
   masterKey: KeyObject,
   { row, instances }: ClusterRecord,
   request: UpdateClusterRequest,
-): Promise<void> {
+): Promise<{ readonly isMoved: boolean }> {
   const mask = parseMask(request.updateMask?.paths ?? []);
   if (mask.has("name") && request.name === "") refuse("name", "a name");
   const [instance] = instances;
-  if (instance === undefined && (mask.has("endpoint") || mask.has("password"))) {
+  if (instance === undefined && (mask.has("endpoint") || mask.has("password") || mask.has("host"))) {
     return fail("CLUSTER_WITHOUT_SERVER", `cluster ${row.name} is known from its backups only`, {
       hint: `name its server: coppice cluster add ${row.name} --host HOST`,
     });
@@ -31,8 +36,10 @@ export async function changeCluster(
     ...(mask.has("labels") ? { labels: request.labels } : {}),
     updateTime: new Date(),
   });
-  if (instance === undefined) return;
-  if (mask.has("endpoint") || mask.has("password")) await changeDesiredOf(tx, { clusterId: row.id });
+  if (instance === undefined) return { isMoved: false };
+  const isMoved = mask.has("host") && (await moveInstance(tx, row, instance, request.host));
+  // The agent of before keeps to the server that it was told of, until it has ended.
+  if (!isMoved && (mask.has("endpoint") || mask.has("password"))) await changeDesiredOf(tx, { clusterId: row.id });
   if (mask.has("endpoint")) {
     // Where the data lies there is for the next check to say.
     const endpoint = toJson(EndpointSchema, requireAddress(request.endpoint));
@@ -43,6 +50,25 @@ export async function changeCluster(
     await updateInstance(tx, instance.id, { passwordSecretId });
     if (instance.passwordSecretId !== null) await deleteSecret(tx, instance.passwordSecretId);
   }
+  return { isMoved };
+}
+
+/** Whether that is another host than before. */
+async function moveInstance(
+  tx: Database,
+  { id: clusterId, name }: ClusterRecord["row"],
+  { id, hostId }: ClusterRecord["instances"][number],
+  reference: string,
+): Promise<boolean> {
+  const host = await requireHost(tx, reference);
+  if (host.id === hostId) return false;
+  if (await hasActiveOperations(tx, { clusterId })) {
+    fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${name}`, {
+      hint: "see them with `coppice operation list`; of a host that is dead: coppice operation resolve ID --abandon",
+    });
+  }
+  await updateInstance(tx, id, { hostId: host.id, role: "UNSPECIFIED", dataDirectory: "" });
+  return true;
 }
 
 function parseMask(paths: readonly string[]): ReadonlySet<(typeof changeable)[number]> {

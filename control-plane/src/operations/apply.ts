@@ -9,8 +9,10 @@ import type { Database } from "../catalog/catalog.ts";
 import { deleteCopy, insertBackup, markDeleting, noteVerification } from "../catalog/outcome/backup.ts";
 import { noteClusterFound, noteClusterSeen } from "../catalog/outcome/cluster.ts";
 import { noteClusterTried, noteRepositoryTried } from "../catalog/outcome/reachability.ts";
+import { lockWal } from "../catalog/physical/wal-archive.ts";
+import { noteDeleted, noteFound } from "../catalog/physical/wal-deleted.ts";
 import { noteLost } from "../catalog/physical/wal-lost.ts";
-import type { CatalogChange, StoredBackup } from "./kinds/catalog-change.ts";
+import type { CatalogChange, StoredBackup, WalPlace, WalRun } from "./kinds/catalog-change.ts";
 
 /** Writes what an operation has brought to light, within the transaction of its new state. */
 export async function applyChanges(
@@ -30,7 +32,14 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
     case "copyVerified":
       return await noteVerification(tx, change);
     case "walVerified":
-      return await noteLost(tx, ownerOf(change), { runs: change.lost, replaces: change.isThorough });
+      await noteLost(tx, placeOf(change), { runs: change.lost, replaces: change.isThorough });
+      // What was to be deleted, and is there all the same, counts again.
+      if (change.isThorough) await noteWalFound(tx, change, change.sound);
+      return;
+    case "walDeleting":
+      return await noteDeleted(tx, placeOf(change), change.runs);
+    case "walFound":
+      return await noteWalFound(tx, change, change.runs);
     case "copyDeleting":
       return await markDeleting(tx, change.backupId, change.repositoryId);
     case "copyDeleted":
@@ -44,8 +53,13 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
   }
 }
 
-function ownerOf({ clusterId, repositoryId, systemIdentifier }: Extract<CatalogChange, { is: "walVerified" }>) {
+function placeOf({ clusterId, repositoryId, systemIdentifier }: WalPlace): WalPlace {
   return { clusterId, repositoryId, systemIdentifier };
+}
+
+async function noteWalFound(tx: Database, place: WalPlace, runs: readonly WalRun[]): Promise<void> {
+  // A cluster or repository that is gone has no WAL.
+  if (runs.length > 0 && (await lockWal(tx, place))) await noteFound(tx, placeOf(place), runs);
 }
 
 async function storeBackup(tx: Database, operationId: string, stored: StoredBackup): Promise<void> {

@@ -62,12 +62,18 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
       if (live) live.passwordSecret = facts.live?.connection.passwordSecret ?? "";
       return spec;
     }
+    case "decideRestore":
+      if (spec.value.connection) {
+        spec.value.connection.passwordSecret = facts.cluster?.connection.passwordSecret ?? "";
+      }
+      return spec;
     case "deleteBackup":
       return withPresentSecrets(spec, facts);
     case undefined:
     case "restoreGlobals":
     case "scanRepository":
     case "cleanRepository":
+    case "cleanWal":
     case "checkCluster":
     case "checkRepository":
     case "verifyBackup":
@@ -80,10 +86,9 @@ function lost(spec: CommandSpec | { case: undefined }, facts: Facts): SettleComm
   }
 }
 
-function withPresentSecrets<S extends Exclude<SettleCommand["lost"], { case: "recoverPart" | "restorePhysical" }>>(
-  spec: S,
-  facts: Facts,
-): S {
+function withPresentSecrets<
+  S extends Exclude<SettleCommand["lost"], { case: "decideRestore" | "recoverPart" | "restorePhysical" }>,
+>(spec: S, facts: Facts): S {
   refresh(spec.value?.backup?.repository, facts.repository ?? facts.backup?.address.repository);
   return spec;
 }
@@ -114,7 +119,7 @@ export async function takeSettlement(tx: Database, row: OperationRow, result: Re
   const { outcome, removed } = result.result.value;
   await logRemoved(tx, row, removed);
   if (outcome.case === undefined) {
-    const none = new Failure("AGENT_LOST", "the agent was lost while it worked on it; nothing of it is left", {
+    const none = new Failure("AGENT_LOST", `the agent was lost while it worked on it; ${sayLeft(result.leavings)}`, {
       hint: `start it again; what was cleared away: \`coppice operation logs ${row.id}\``,
     });
     await finishAttempt(tx, row, { is: "void", failure: failureToDetail(none), leavings: result.leavings });
@@ -122,6 +127,10 @@ export async function takeSettlement(tx: Database, row: OperationRow, result: Re
   }
   const applied = kind.apply(spec, { result: outcome satisfies SettleResult["outcome"] });
   await finishAttempt(tx, row, { is: "answered", applied, isCancelled: false, leavings: result.leavings });
+}
+
+function sayLeft(leavings: readonly string[]): string {
+  return leavings.length === 0 ? "nothing of it is left" : `this is left: ${leavings.join("; ")}`;
 }
 
 async function lookAgain(

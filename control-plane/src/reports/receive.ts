@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
+import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { AckSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
 import { Failure, failureToDetail, isFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
@@ -11,7 +12,9 @@ import { openProgressKeeper } from "../operations/intake/progress-keeper.ts";
 import { takeResult } from "../operations/intake/result.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import type { AgentReport } from "../fleet/fleet.ts";
+import { noteStrayArchive, type ToldArchive } from "../catalog/physical/stray-archive.ts";
 import { startFullAfterGap } from "./full-after-gap.ts";
+import { takeWalEnd } from "./wal-end.ts";
 import { ackOf, takeWalReport } from "./wal-report.ts";
 import { openInventories } from "./inventory.ts";
 
@@ -63,6 +66,8 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
         return await takeLog(catalog, session.hostId, report.value);
       case "walReport": {
         const about = { host: session.hostId, cluster: report.value.clusterId };
+        const isEnd = report.value.endedGrant > 0n;
+        if (!isEnd) await noteStrayArchive(catalog.db, toldArchive(session, report.value), new Date());
         const taken = await takeWalReport(catalog, session, report.value).catch((error: unknown) => {
           // What says nothing that can be used now will say nothing that can be used later.
           if (!isFailure(error) || isFailure(error, "CATALOG_UNREACHABLE")) throw error;
@@ -70,6 +75,9 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
           return "refused";
         });
         if (taken === "unknown") log.warn(about, "report on WAL of a cluster or into a repository that is gone");
+        const hasEnded = taken === "stored" && report.value.endedGrant > 0n;
+        if (hasEnded && (await takeWalEnd(catalog, session, report.value, new Date())))
+          log.info(about, "the agent writes WAL no more, and the next one begins");
         // Only now, when it is committed: until then the agent tells it again.
         if (taken !== "stale") await session.send(ackOf(report.value));
         if (taken === "stored") await mendGap(report.value.clusterId, about);
@@ -87,6 +95,10 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
       if (report.case === "walReport") await session.send(ackOf(report.value));
     }
   };
+}
+
+function toldArchive({ hostId, desiredRevision: heldRevision }: AgentSession, told: WalReport): ToldArchive {
+  return { hostId, heldRevision, clusterId: told.clusterId, clusterName: told.clusterName };
 }
 
 function isHopeless(error: unknown): boolean {

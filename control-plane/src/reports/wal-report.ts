@@ -2,7 +2,7 @@ import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type WalReport, WalReportAckSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
-import { WalArchiverSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { WalArchiverSchema, WalSlotSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { fail } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { findCluster } from "../catalog/cluster.ts";
@@ -72,7 +72,10 @@ async function requireOwn(tx: Database, hostId: string, report: WalReport): Prom
   const { clusterId, systemIdentifier } = report;
   const cluster = await findCluster(tx, clusterId);
   const archive = await findWalArchive(tx, clusterId);
-  const isOwn = archive?.hostId === hostId || cluster?.instances.some((one) => one.hostId === hostId);
+  const isOwn =
+    archive?.hostId === hostId ||
+    archive?.deadOwners.some((one) => one.hostId === hostId) ||
+    cluster?.instances.some((one) => one.hostId === hostId);
   if (cluster === undefined || !isOwn) return fail("CLUSTER_NOT_FOUND", `the host has no cluster ${clusterId}`);
   if (cluster.incarnations.some((one) => one.systemIdentifier === systemIdentifier)) return;
   fail("CLUSTER_CHANGED", `cluster ${cluster.row.name} never had the system identifier ${systemIdentifier}`);
@@ -157,6 +160,9 @@ function positionsOf(report: WalReport): Omit<WalPositions, "trouble"> {
     serverTime: serverTime === undefined ? null : timestampDate(serverTime),
     slotStatus,
     archiver: archiver === undefined ? null : toJson(WalArchiverSchema, archiver),
+    slot: report.slot === undefined ? null : toJson(WalSlotSchema, report.slot),
+    writtenRate: report.writtenBytesPerSecond ?? null,
+    storedRate: report.storedBytesPerSecond ?? null,
   };
 }
 

@@ -14,7 +14,6 @@ import {
   lockCluster,
 } from "../catalog/cluster.ts";
 import { hostNames, listFoundClusters } from "../catalog/host.ts";
-import { changeDesiredOf } from "../catalog/physical/desired.ts";
 import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { endpointOf, findProtection } from "../inventory/protection.ts";
@@ -28,7 +27,7 @@ import { cutPage, parsePage } from "./page.ts";
 import { changeCluster } from "../inventory/change-cluster.ts";
 import { protectCluster } from "../inventory/protect-cluster.ts";
 import type { Start } from "./start.ts";
-import { readWindows, walMethods } from "./wal-methods.ts";
+import { endWalArchive, moveWalArchive, readWindows, walMethods } from "./wal-methods.ts";
 
 export function clusterService(options: {
   catalog: Catalog;
@@ -64,7 +63,8 @@ export function clusterService(options: {
         const record = await lockCluster(tx, request.cluster);
         if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
         requireEtag(request.etag, record.row);
-        await changeCluster(tx, masterKey, record, request);
+        const { isMoved } = await changeCluster(tx, masterKey, record, request);
+        if (isMoved) await moveWalArchive(tx, record.row.id);
         await writeAudit(tx, auditedCall(context, request), record.row);
         return record.row.id;
       });
@@ -114,7 +114,7 @@ async function forget(tx: Database, request: DeleteClusterRequest, context: Hand
   if (await hasActiveOperations(tx, { clusterId: record.row.id })) {
     fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${record.row.name}`);
   }
-  await changeDesiredOf(tx, { clusterId: record.row.id });
+  await endWalArchive(tx, record.row.id);
   await deleteCluster(tx, record.row.id);
   for (const { passwordSecretId } of record.instances) {
     if (passwordSecretId !== null) await deleteSecret(tx, passwordSecretId);

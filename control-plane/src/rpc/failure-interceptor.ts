@@ -1,5 +1,5 @@
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
-import { failureFromConnectError, failureToConnectError } from "@coppice/proto/kit/connect-failure";
+import { failureToConnectError } from "@coppice/proto/kit/connect-failure";
 import { Failure, toFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
 import { catalogFailure } from "../catalog/driver-error.ts";
@@ -33,7 +33,7 @@ function read(error: unknown, signal: AbortSignal): Failure {
   if (error instanceof ConnectError) return readRefusal(error, signal);
   // A handler that gave up because its call ended tells no more than why that was.
   if (signal.aborted && signal.reason instanceof ConnectError && isAbort(error)) {
-    return failureFromConnectError(signal.reason, signal);
+    return readRefusal(signal.reason, signal);
   }
   // Nobody reads the answer any more: an agent or a watcher that was killed or cut off.
   if (error instanceof Error && "code" in error && error.code === "ERR_HTTP2_INVALID_STREAM") {

@@ -8,7 +8,8 @@ import { times } from "./convert/times.ts";
 export function findingService({ catalog }: { catalog: Catalog }): ServiceImpl<typeof FindingService> {
   return {
     async listFindings() {
-      const findings = findWhatIsWrong(await readHealthFacts(catalog.db), new Date());
+      const now = new Date();
+      const findings = findWhatIsWrong(await readHealthFacts(catalog.db, now), now);
       return {
         findings: findings.map(({ rule, subject, subjectName, severity, since, message, fix }) => ({
           id: `${rule}/${subject}`,

@@ -8,8 +8,12 @@ import { Failure } from "@coppice/proto/kit/failure";
 /** How the library words it when bytes are no message of the method, whatever code it chooses. */
 const noMessage = /^(parse (binary|json)|protocol error|cannot decode)\b/i;
 
+/** How the library words it when the other side has ended the call, whatever code that one chose. */
+const reset = /^http\/2 stream closed with error code /;
+
 /** The failure that an error of the library or of ours stands for; a request that cannot be read is a wrong request. */
 export function readRefusal(error: ConnectError, signal?: AbortSignal): Failure {
+  if (reset.test(error.rawMessage)) return new Failure("CANCELLED", "the client has gone", { cause: error });
   if (error.details.length === 0 && noMessage.test(error.rawMessage)) {
     return new Failure(
       "INVALID_FIELD",

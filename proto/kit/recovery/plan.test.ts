@@ -236,6 +236,8 @@ test("a backup needs all its WAL, to the very end, unless that is inside", () =>
     endLsn: at(25),
     serverTarget: { kind: "immediate" },
   });
+  const ofStandby = { ...embedded, backups: [backup("bkp_e", { walEmbedded: true, fromStandby: true })] };
+  expect(planned({ kind: "latest" }, ofStandby)).toMatchObject({ endLsn: at(25), serverTarget: { kind: "latest" } });
   expect(recoveryWindows(embedded)).toMatchObject([{ startLsn: at(25), endLsn: at(25), times: [] }]);
   expect(refused({ kind: "time", timeUs: 150n }, embedded)).toMatchObject({ before: { backup: "bkp_e", lsn: at(25) } });
 });
@@ -320,4 +322,43 @@ test("a clock that was set back where a timeline was left is warned of; a parent
   const warned = (...left: Anchor[]) => codes(planned(target, forked(...left)));
   expect(warned(anchor(500n, at(15)))).toContain("clock-set-back");
   expect(warned(anchor(80n, at(15)), anchor(500n, at(15)))).not.toContain("clock-set-back");
+});
+
+// Recovered to 45 and promoted at 900, archived since; the old one had gone on to 60, at 700.
+const recovered: RecoveryInput = {
+  ...base,
+  extents: [wal(at(20), at(60)), wal(at(40), at(80), 2)],
+  histories: [{ timeline: 2, ancestors: [{ timeline: 1, endLsn: at(45), reason: "" }] }],
+  anchors: [
+    ...base.anchors.filter(({ timeUs }) => timeUs < 400n),
+    anchor(500n, at(55)),
+    anchor(700n, at(60)),
+    anchor(910n, at(46), 2),
+    anchor(1000n, at(80), 2),
+  ],
+};
+
+test("a time is recovered along the timeline that was written then, not along a newer one that left it before", () => {
+  const plan = planned({ kind: "time", timeUs: 600n }, recovered);
+  expect([plan.timelines, plan.serverTarget.timeline, codes(plan)]).toEqual([
+    [1],
+    1,
+    ["later-commit-unknown", "timeline-of-time"],
+  ]);
+  const after = planned({ kind: "time", timeUs: 950n }, recovered);
+  expect([after.timelines, codes(after)]).toEqual([[1, 2], ["later-commit-unknown"]]);
+  const before = planned({ kind: "time", timeUs: 250n }, recovered);
+  expect([before.serverTarget.timeline, codes(before)]).toEqual([2, []]);
+  // With nothing left of it the newer one is taken, and that is said.
+  const without = { ...recovered, extents: [wal(at(20), at(45)), wal(at(40), at(80), 2)] };
+  expect(codes(planned({ kind: "time", timeUs: 600n }, without))).toContain("time-of-other-timeline");
+});
+
+test("a timeline that cannot be followed is warned of only where it would have led to something else", () => {
+  const cut = { ...recovered, extents: [wal(at(20), at(40)), wal(at(60), at(80), 2)] };
+  expect(codes(planned({ kind: "latest" }, cut))).toEqual(["timeline-not-followed"]);
+  expect(codes(planned({ kind: "lsn", lsn: at(35) }, cut))).not.toContain("timeline-not-followed");
+  expect(codes(planned({ kind: "latest", timeline: 1 }, cut))).toEqual([]);
+  const parted = { ...recovered, extents: [wal(at(20), at(60)), wal(at(60), at(80), 2)] };
+  expect(codes(planned({ kind: "lsn", lsn: at(50) }, parted))).toContain("timeline-not-followed");
 });

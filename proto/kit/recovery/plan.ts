@@ -6,13 +6,15 @@ import type { RecoveryInput } from "./recovery-input.ts";
 import type { PlanWarning, RecoveryPlan, Unreachable } from "./recovery-plan.ts";
 import { type Attempt, type ResolvedTarget, resolveTarget } from "./resolve-target.ts";
 import type { Target } from "./target.ts";
-import { leadsThrough, timelinePath } from "./timeline-path.ts";
+import { timeFacts } from "./time-facts.ts";
+import { leadsThrough, pieceAt, timelinePath } from "./timeline-path.ts";
 import { usableChains } from "./usable-chains.ts";
 import { type RecoveryWindow, recoveryWindows } from "./windows.ts";
 
 /**
  * How a target is reached: from the backup that leaves least WAL to replay, along the timeline asked for or the latest
- * one that leads there. Or why it is not, with the nearest points that are.
+ * one that leads there; to a time, along one that was written then where there is one. Or why it is not, with the nearest
+ * points that are.
  */
 export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan | Unreachable {
   const asked = incrementEnd(input, target);
@@ -28,12 +30,13 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
         : [[restorePoint, stopLsn] as const],
     ),
   );
-  const attempts = reaches(input)
-    .filter((reach) => timeline === undefined || reach.timeline === timeline)
+  const found = reaches(input).filter((reach) => timeline === undefined || reach.timeline === timeline);
+  const stray = new Set(found.filter((reach) => strays(input, reach, asked)));
+  const attempts = found
     .flatMap((reach) =>
       reach.bases.map((base) => ({ reach, base, target: asked, segmentBytes: input.segmentBytes, restorePoints })),
     )
-    .sort((one, other) => compareAttempts(one, other));
+    .sort((one, other) => Number(stray.has(one.reach)) - Number(stray.has(other.reach)) || compareAttempts(one, other));
   for (const attempt of attempts) {
     const result = resolveTarget(attempt);
     if (result !== undefined) return makePlan(input, attempt, result);
@@ -95,22 +98,16 @@ function makePlan(input: RecoveryInput, { reach, base, target }: Attempt, result
     segments: segmentNumber(mostLsn - 1n, input.segmentBytes) - first + 1n,
     walBytes: mostLsn - startLsn,
     storedBytes: chain.reduce((sum, { storedBytes }) => sum + storedBytes, 0n),
-    warnings: [...result.warnings, ...warnOfWhatIsLeft(input, reach, target)],
+    warnings: [...result.warnings, ...warnOfWhatIsLeft(input, { reach, target }, result)],
   };
 }
 
-function warnOfWhatIsLeft(input: RecoveryInput, reach: Reach, target: Target): PlanWarning[] {
-  const warnings: PlanWarning[] = [];
-  const [newest] = knownTimelines(input);
-  if (
-    target.timeline === undefined &&
-    newest !== undefined &&
-    newest !== reach.timeline &&
-    target.kind !== "immediate"
-  ) {
-    const message = `timeline ${reach.timeline} is followed: along the newest one, ${newest}, there is no way there`;
-    warnings.push({ code: "timeline-not-followed", message });
-  }
+function warnOfWhatIsLeft(
+  input: RecoveryInput,
+  { reach, target }: Pick<Attempt, "reach" | "target">,
+  { endLsn }: ResolvedTarget,
+): PlanWarning[] {
+  const warnings = warnOfNewest(input, { reach, target }, endLsn);
   if (target.kind === "latest") {
     const end = repositoriesOf(input)
       .flatMap((repository) => coverage(input, reach.path, repository))
@@ -130,8 +127,36 @@ function warnOfWhatIsLeft(input: RecoveryInput, reach: Reach, target: Target): P
   return warnings;
 }
 
+/** Where the newest timeline is not the one that is followed, and its end would have been another. */
+function warnOfNewest(
+  input: RecoveryInput,
+  { reach, target }: Pick<Attempt, "reach" | "target">,
+  endLsn: bigint | undefined,
+): PlanWarning[] {
+  const [newest] = knownTimelines(input);
+  if (target.timeline !== undefined || target.kind === "immediate") return [];
+  if (newest === undefined || newest === reach.timeline) return [];
+  const path = timelinePath(input.histories, newest);
+  // Up to where they part they are one.
+  const last = target.kind === "latest" || endLsn === undefined ? undefined : endLsn - 1n;
+  if (last !== undefined && pieceAt(path, last)?.timeline === pieceAt(reach.path, last)?.timeline) return [];
+  if (strays(input, { path, facts: timeFacts(input, path), timeline: newest }, target)) {
+    const message = `timeline ${reach.timeline} is followed, which was written at that time; the newest one, ${newest}, did not grow out of what was there then`;
+    return [{ code: "timeline-of-time", message }];
+  }
+  const message = `timeline ${reach.timeline} is followed: along the newest one, ${newest}, there is no way there`;
+  return [{ code: "timeline-not-followed", message }];
+}
+
+type Followed = Pick<Reach, "path" | "facts" | "timeline">;
+
+/** Whether another timeline was written at the time that is asked for, and this one left it before. */
+function strays(input: RecoveryInput, reach: Followed, target: Target): boolean {
+  return target.kind === "time" && timelineOfTime(input, reach, target.timeUs) !== undefined;
+}
+
 /** The timeline that was written at a time that lies in a switch of this path, if it is not on the path there. */
-function timelineOfTime(input: RecoveryInput, { path, facts, timeline }: Reach, timeUs: bigint): number | undefined {
+function timelineOfTime(input: RecoveryInput, { path, facts, timeline }: Followed, timeUs: bigint): number | undefined {
   const isInSwitch = path.some(({ startLsn }) => {
     const before = facts.anchors.findLast(({ lsn }) => lsn <= startLsn);
     const after = facts.anchors.find(({ lsn }) => lsn > startLsn);

@@ -46,7 +46,9 @@ export function reaches(input: RecoveryInput): Reach[] {
 }
 
 /** Every timeline that something is known of, newest first. */
-export function knownTimelines(input: RecoveryInput): number[] {
+export function knownTimelines(
+  input: Pick<RecoveryInput, "systemIdentifier" | "backups" | "extents" | "histories">,
+): number[] {
   const own = [...input.backups, ...input.extents].filter(
     ({ systemIdentifier }) => systemIdentifier === input.systemIdentifier,
   );

@@ -43,6 +43,8 @@ export interface PhysicalBackup {
   readonly stopTimeUs: bigint;
   /** The WAL up to `stopLsn` is inside. */
   readonly walEmbedded: boolean;
+  /** Of a standby there may be no record after the end, at which a server could see that it is there. */
+  readonly fromStandby?: boolean;
   /** Name of the restore point at the end of a WAL increment. */
   readonly restorePoint?: string;
   readonly storedBytes: bigint;

@@ -44,7 +44,8 @@ export interface PlanWarning {
     | "position-unknown"
     | "timeline-not-followed"
     | "wal-out-of-reach"
-    | "time-of-other-timeline";
+    | "time-of-other-timeline"
+    | "timeline-of-time";
   readonly message: string;
 }
 

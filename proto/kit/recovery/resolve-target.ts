@@ -33,7 +33,9 @@ export function resolveTarget(attempt: Attempt): ResolvedTarget | undefined {
     case "immediate":
       return resolved(attempt, { serverTarget: { kind: "immediate", timeline }, endLsn: stopLsn });
     case "latest": {
-      const kind = reach.repository === undefined ? "immediate" : "latest";
+      // Of a standby's own WAL all is replayed: it may have nothing to stop at, and would end without a server.
+      const isAll = reach.repository !== undefined || base.backup.fromStandby === true;
+      const kind = isAll ? "latest" : "immediate";
       return resolved(attempt, { serverTarget: { kind, timeline }, endLsn: reach.endLsn });
     }
     case "lsn":

@@ -52,7 +52,7 @@ async function changePages(lab: Lab, round: number): Promise<{ changed: number; 
 
 async function* run(request: BenchRequest) {
   const { say, signal } = request;
-  await using lab = await openLab(request, "folder", { summarize_wal: "on" });
+  await using lab = await openLab(request, "folder", { summarize_wal: "on", wal_log_hints: "on" });
   const ground = await openGround(lab);
   await lab.server.sql(subject, "vacuum freeze");
   const taken = { full: [] as number[], incremental: [] as number[], fullBytes: [] as number[], bytes: [] as number[] };

@@ -3,6 +3,7 @@ import { chown, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Lab, subject } from "../lab.ts";
+import type { BenchBucket } from "../s3-place.ts";
 
 /** The peer of physical backups, set up for the lab's server with a repository of its own. */
 export interface PgBackRest {
@@ -31,19 +32,38 @@ export async function setArchiveCommand({ server }: Lab, command: string): Promi
   while ((await server.sql("postgres", "show archive_command")) !== command) await delay(20);
 }
 
+/** Removes what lies below the address $1, if anything does. */
+export const removeFromBucket = 'aws --endpoint-url "$ENDPOINT" s3 rm --recursive --only-show-errors "$1"';
+
+function bucketLines({ name, endpoint, region, caFile, accessKeyId, secretAccessKey }: BenchBucket): string[] {
+  const { hostname, port } = new URL(endpoint);
+  return [
+    "repo1-type=s3",
+    `repo1-s3-bucket=${name}`,
+    `repo1-s3-endpoint=${hostname}`,
+    `repo1-s3-region=${region}`,
+    "repo1-s3-uri-style=path",
+    `repo1-s3-key=${accessKeyId}`,
+    `repo1-s3-key-secret=${secretAccessKey}`,
+    `repo1-storage-port=${port}`,
+    `repo1-storage-ca-file=${caFile}`,
+  ];
+}
+
 /**
  * Opens it as its manual advises for speed on two cores: zstd 3, two processes, bundles and block incrementals, archiving
  * and fetching of WAL ahead by processes of their own where that is asked for. Fails where it is not installed.
  */
 export async function openPgBackRest(lab: Lab, { isAsync }: { readonly isAsync: boolean }): Promise<PgBackRest> {
   if (!existsSync(program)) throw new Error(`not installed: ${program}; next: sh deploy/setup benches`);
-  const { server, peerTarget } = lab;
-  const folder = peerTarget("pgbackrest");
-  const [repository, config] = [join(folder, "repository"), join(folder, "pgbackrest.conf")];
+  const { server, cop, bucket } = lab;
+  const folder = join(cop.folder, "pgbackrest");
+  const [repository, config] = [bucket ? "/pgbackrest" : join(folder, "repository"), join(folder, "pgbackrest.conf")];
   await mkdir(folder);
   const lines = [
     "[global]",
     `repo1-path=${repository}`,
+    ...(bucket ? bucketLines(bucket) : []),
     "repo1-bundle=y",
     "repo1-block=y",
     "compress-type=zst",
@@ -69,7 +89,8 @@ export async function openPgBackRest(lab: Lab, { isAsync }: { readonly isAsync: 
   return {
     command,
     async clear() {
-      await lab.timeScript(`rm -rf "$1"; ${command} stanza-create`, repository);
+      const remove = bucket ? removeFromBucket : 'rm -rf "$1"';
+      await lab.timeScript(`${remove}; ${command} stanza-create`, bucket ? bucket.url("pgbackrest/") : repository);
     },
     archive: (isOn) => setArchiveCommand(lab, isOn ? archiveCommand : "true"),
     archiveCommand,

@@ -2,14 +2,13 @@ import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Bench, BenchRequest } from "../bench.ts";
-import { type Lab, openLab, subject } from "../lab.ts";
+import { type Lab, openLab, type PlaceKind, subject } from "../lab.ts";
 import { elapsedMs, median, takeTurns } from "../measure.ts";
 import { makeRow } from "../row.ts";
 import { memoryRow } from "./ground.ts";
-import { archiveSettings, openPgBackRest, setArchiveCommand } from "./pgbackrest.ts";
+import { archiveSettings, openPgBackRest, removeFromBucket, setArchiveCommand } from "./pgbackrest.ts";
 import { segmentsFor, writeWal } from "./write-wal.ts";
 
-const name = "wal-push";
 const runs = 3;
 const goalMs = 50;
 const segmentBytes = 16 << 20;
@@ -56,7 +55,9 @@ async function setUp({ cop }: Lab): Promise<string> {
 }
 
 /** Removes what is archived, and leaves the agent's knowledge of it as it is. */
-async function forget({ cop }: Lab): Promise<void> {
+async function forget({ cop, bucket, timeScript }: Lab): Promise<void> {
+  if (bucket)
+    return void (await timeScript(`${removeFromBucket} --exclude '*' --include '*/wal/*'`, bucket.url("ours/")));
   const repository = join(cop.folder, "repository");
   for (const cluster of await readdir(repository))
     await rm(join(repository, cluster, "wal"), { recursive: true, force: true });
@@ -79,9 +80,9 @@ async function backlog(lab: Lab, command: string): Promise<number> {
   return behind;
 }
 
-async function* run(request: BenchRequest) {
+async function* run(request: BenchRequest, { name, place }: { name: string; place: PlaceKind }) {
   const { say } = request;
-  await using lab = await openLab(request, "folder", { ...archiveSettings, wal_keep_size: "16GB" });
+  await using lab = await openLab(request, place, { ...archiveSettings, wal_keep_size: "16GB" });
   const command = await setUp(lab);
   const peer = await openPgBackRest(lab, { isAsync: true });
   await setArchiveCommand(lab, nobody);
@@ -97,7 +98,7 @@ async function* run(request: BenchRequest) {
       },
       async pgbackrest() {
         await peer.clear();
-        await rm(join(lab.peerTarget("pgbackrest"), "spool"), { recursive: true, force: true });
+        await rm(join(lab.cop.folder, "pgbackrest", "spool"), { recursive: true, force: true });
         await offerAgain(lab, names);
         return await drain(lab, peer.archiveCommand);
       },
@@ -127,9 +128,16 @@ async function* run(request: BenchRequest) {
   yield await memoryRow(lab, name, runs);
 }
 
+const summary = "a queue of full segments drained by coppice-wal, against pgbackrest archive-push async";
+
 /** How fast a queue of full segments is archived by archive_command, and how far behind a steady load it is. */
 export const walPush: Bench = {
-  summary:
-    "a queue of full segments drained by coppice-wal, against pgbackrest archive-push async; what waits at three a second",
-  run,
+  summary: `${summary}; what waits at three a second`,
+  run: (request) => run(request, { name: "wal-push", place: "folder" }),
+};
+
+/** The same into a bucket. */
+export const walPushS3: Bench = {
+  summary: `${summary}, both into a bucket`,
+  run: (request) => run(request, { name: "wal-push-s3", place: "s3" }),
 };

@@ -1,14 +1,16 @@
-import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
-import { openFilesystem } from "../../../agent/src/storage/filesystem.ts";
+import type { Storage } from "../../../agent/src/storage/storage.ts";
 import type { WalPlace } from "../../../agent/src/repository/layout.ts";
 import { fetchWal } from "../../../agent/src/wal/fetch/fetch-wal.ts";
-import { listFiles } from "../scenarios/files.ts";
 
-/** What a server wrote, kept by the server's own archiver, and the looks at a repository that are compared with it. */
+/** How a server's WAL gets to the agent. */
+export type LedgerMode = "stream" | "push";
+
+/** What a server wrote, kept by the server itself, and the looks at a repository that are compared with it. */
 export interface ArchiveTruth extends AsyncDisposable {
   /** Settings of the server. */
   readonly settings: Readonly<Record<string, string>>;
@@ -17,14 +19,13 @@ export interface ArchiveTruth extends AsyncDisposable {
    * segments were compared.
    */
   compare(archive: ComparedArchive): Promise<{ readonly wrong: string[]; readonly segments: number }>;
-  /** What was in the repository at an earlier call of this, and is gone or another file now. */
-  changed(repository: string): Promise<string[]>;
+  /** What of the WAL was in the repository at an earlier call of this, and is gone or another object now. */
+  changed(portrait: ReadonlyMap<string, string>): string[];
 }
 
 /** An archive that is compared. */
 export interface ComparedArchive {
-  /** Folder of the repository. */
-  readonly repository: string;
+  readonly storage: Storage;
   readonly place: WalPlace;
   /** Data directory of the server: what is not kept yet is there still. */
   readonly dataDir: string;
@@ -33,8 +34,11 @@ export interface ComparedArchive {
 
 const segmentBytes = 16n << 20n;
 
-/** Makes a folder that a server is to archive to. */
-export async function openArchiveTruth(): Promise<ArchiveTruth> {
+/**
+ * Makes a folder that a server is to archive to by its own command, or, where that command is the agent's, has it keep all
+ * of its WAL.
+ */
+export async function openArchiveTruth(mode: LedgerMode): Promise<ArchiveTruth> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-truth-"));
   await chmod(folder, 0o777);
   const seen = new Map<string, string>();
@@ -45,15 +49,16 @@ export async function openArchiveTruth(): Promise<ArchiveTruth> {
   }
 
   return {
-    // Renamed when it is whole: the archiver is killed in the middle of it now and then.
     settings: {
       archive_mode: "on",
-      archive_command: `cp %p ${folder}/%f.copy && mv ${folder}/%f.copy ${folder}/%f`,
+      ...(mode === "push"
+        ? { wal_keep_size: "64GB" }
+        : // Renamed when it is whole: the archiver is killed in the middle of it now and then.
+          { archive_command: `cp %p ${folder}/%f.copy && mv ${folder}/%f.copy ${folder}/%f` }),
     },
-    async compare({ repository, place, dataDir, extents }) {
+    async compare({ storage, place, dataDir, extents }) {
       const wrong: string[] = [];
       let segments = 0;
-      await using storage = await openFilesystem(repository, "op_test");
       const scratch = join(folder, "fetched");
       for (const extent of extents) {
         const endLsn = parseLsn(extent.endLsn);
@@ -75,15 +80,10 @@ export async function openArchiveTruth(): Promise<ArchiveTruth> {
       }
       return { wrong, segments };
     },
-    async changed(repository) {
-      const now = new Map<string, string>();
-      const isWal = (file: string) => file.includes("/wal/") && !file.includes("unfinished");
-      for (const file of (await listFiles(repository)).filter(isWal)) {
-        const found = await stat(join(repository, file)).catch(() => undefined);
-        if (found) now.set(file, `${found.ino} ${found.size} ${found.mtimeMs}`);
-      }
-      const changed = [...seen].filter(([file, was]) => now.get(file) !== was).map(([file]) => file);
-      for (const [file, is] of now) seen.set(file, is);
+    changed(portrait) {
+      const changed = [...seen].filter(([key, was]) => portrait.get(key) !== was).map(([key]) => key);
+      const isWal = (key: string) => key.includes("/wal/") && !key.includes("unfinished");
+      for (const [key, is] of portrait) if (isWal(key)) seen.set(key, is);
       return changed;
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),

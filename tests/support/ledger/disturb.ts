@@ -1,5 +1,5 @@
-import { rename } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Fault } from "../faults/fault-proxy.ts";
 import { waitFor } from "../installation.ts";
 import type { LedgerLab } from "./ledger-lab.ts";
 import type { Random } from "./random.ts";
@@ -25,11 +25,13 @@ async function killControlPlane({ installation }: LedgerLab, random: Random): Pr
 
 /** Every connection of the agent: the stream, and the one that reads the clock. */
 async function cutConnections({ server }: LedgerLab): Promise<void> {
-  await server.sql(
-    "postgres",
-    `select pg_terminate_backend(pid) from pg_stat_activity
-      where pid <> pg_backend_pid() and (backend_type = 'walsender' or datname = 'postgres')`,
-  );
+  await server
+    .sql(
+      "postgres",
+      `select pg_terminate_backend(pid) from pg_stat_activity
+        where pid <> pg_backend_pid() and (backend_type = 'walsender' or datname = 'postgres')`,
+    )
+    .catch(() => "");
 }
 
 async function stopServer({ server }: LedgerLab, random: Random): Promise<void> {
@@ -38,19 +40,24 @@ async function stopServer({ server }: LedgerLab, random: Random): Promise<void> 
   await server.start();
 }
 
-async function takeRepositoryAway({ repository, server }: LedgerLab, random: Random): Promise<void> {
-  await rename(repository, `${repository}-away`);
-  try {
-    await server.sql("postgres", "select pg_switch_wal()");
-    await delay(1000 + random.number(2 * mostPauseMs));
-  } finally {
-    await rename(`${repository}-away`, repository);
-  }
+/** Something to store, and a while. */
+async function writeMeanwhile({ server }: LedgerLab, random: Random): Promise<void> {
+  const forMs = 1000 + random.number(2 * mostPauseMs);
+  // A server that something else has stopped meanwhile is stopped.
+  await server.sql("postgres", "select pg_switch_wal()").catch(() => "");
+  await delay(forMs);
 }
+
+const takeRepositoryAway: Disturbance = (lab, random) => lab.store.whileAway(() => writeMeanwhile(lab, random));
+
+const troubleStore =
+  (fault: Fault): Disturbance =>
+  (lab, random) =>
+    lab.store.whileTroubled(fault, () => writeMeanwhile(lab, random));
 
 /** Ends the present segment while the load goes on. */
 async function switchSegment({ server }: LedgerLab): Promise<void> {
-  await server.sql("postgres", "select pg_switch_wal()");
+  await server.sql("postgres", "select pg_switch_wal()").catch(() => "");
 }
 
 /**
@@ -110,4 +117,14 @@ export const passing = {
   "server stopped at once": stopServer,
   "repository away": takeRepositoryAway,
   "segment ended": switchSegment,
+} as const satisfies Record<string, Disturbance>;
+
+/** What passes of a store that is reached by requests, by its name. */
+export const passingStores = {
+  "store slow": troubleStore({ is: "delay", ms: 1500 }),
+  "store hanging": troubleStore({ is: "hang" }),
+  "store answering 503": troubleStore({ is: "answer", status: 503 }),
+  "store answering 500": troubleStore({ is: "answer", status: 500 }),
+  "store cut off": troubleStore({ is: "drop" }),
+  "store's answers lost": troubleStore({ is: "drop-answer" }),
 } as const satisfies Record<string, Disturbance>;

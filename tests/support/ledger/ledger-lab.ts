@@ -7,20 +7,31 @@ import { freePort } from "../free-port.ts";
 import { type Installation, openInstallation, waitFor } from "../installation.ts";
 import { openPostgresServer, type PostgresServer } from "../postgres-servers.ts";
 import { ask, asServer } from "../scenarios/restored-server.ts";
-import { type ArchiveTruth, openArchiveTruth } from "./archive-truth.ts";
+import { type ArchiveTruth, type LedgerMode, openArchiveTruth } from "./archive-truth.ts";
 import { ledgerDatabase, type LedgerClients, openLedgerClients, restoredIds, tornClients } from "./clients.ts";
 import { describe, judge, type LedgerTarget } from "./judge.ts";
+import { type LedgerStore, openFolderStore, openS3Store } from "./ledger-store.ts";
+import { waitUntilKnown } from "../wal/known-time.ts";
 import type { Random } from "./random.ts";
 
 /** What `coppice wal status` knows. */
 export interface ArchiveStatus {
   readonly cluster: string;
   readonly storedLsn?: string;
-  readonly storedTime?: string;
   readonly timeline?: number;
   readonly systemIdentifier?: string;
   readonly trouble?: { readonly reason: string };
   readonly extents?: readonly { readonly timeline: number; readonly startLsn: string; readonly endLsn: string }[];
+  readonly archiver?: { readonly isCommandSet?: boolean; readonly isHandingOver?: boolean };
+}
+
+/** What is said to be reachable by recovery, as the API gives it. */
+export interface ToldWindow {
+  readonly startLsn: string;
+  readonly endLsn: string;
+  readonly startTime?: string;
+  readonly endTime?: string;
+  readonly gaps?: readonly unknown[];
 }
 
 interface Operations {
@@ -48,11 +59,13 @@ export interface LedgerLab extends AsyncDisposable {
   readonly truth: ArchiveTruth;
   /** cls_…. */
   readonly clusterId: string;
-  /** Folder of the repository. */
-  readonly repository: string;
+  readonly store: LedgerStore;
+  readonly mode: LedgerMode;
   /** Gaps that were made on purpose. */
   readonly lost: LostTimes[];
   status(): Promise<ArchiveStatus>;
+  /** The newest timeline's window. */
+  window(): Promise<ToldWindow>;
   /** Takes a full backup and gives when it had ended. */
   backup(): Promise<number>;
   /** Waits for the full backup that the control plane begins by itself, and gives its id and when it had ended. */
@@ -68,36 +81,41 @@ export interface LedgerLab extends AsyncDisposable {
 }
 
 const cluster = "shop";
-const patienceMs = 90_000;
-/** Seconds in which what is not a whole segment is stored. */
-const maxAge = "2s";
+/** A store whose requests hang is waited for, once or twice. */
+const patienceMs = { folder: 90_000, s3: 240_000 };
+/** In which what is not a whole segment is stored; pushed, each is a segment. */
+const maxAge = { stream: "2s", push: "5s" };
 
 /** Opens one; its clients are at work and its WAL is received. Disposing of it ends and removes everything. */
 export async function openLedgerLab({
   major,
   clients: count,
   random,
+  mode = "stream",
+  on = "folder",
 }: {
   readonly major: number;
   readonly clients: number;
   readonly random: Random;
+  readonly mode?: LedgerMode;
+  readonly on?: LedgerStore["kind"];
 }): Promise<LedgerLab> {
   await using opening = new AsyncDisposableStack();
-  const truth = opening.use(await openArchiveTruth());
+  const truth = opening.use(await openArchiveTruth(mode));
   const [installation, server] = await Promise.all([
     openInstallation().then((opened) => opening.use(opened)),
     openPostgresServer({ major, settings: truth.settings }).then((opened) => opening.use(opened)),
   ]);
   await installation.addAgent("db7");
-  const repository = join(installation.folder, "backups");
-  await mkdir(repository);
-  await installation.must(["repo", "add", "main", `db7:${repository}`, "--check"]);
+  const store = opening.use(await (on === "s3" ? openS3Store() : openFolderStore(installation.folder)));
+  const { args, input } = store.add;
+  await installation.must(["repo", "add", "main", ...args, "--check"], input === undefined ? {} : { input });
   const endpoint = `127.0.0.1:${server.port}`;
   await installation.must(["cluster", "add", cluster, "--host", "db7", "--endpoint", endpoint, "--password-stdin"], {
     input: server.password,
   });
   await installation.must(["cluster", "check", cluster]);
-  await installation.must(["wal", "setup", cluster, "--to", "main", "--max-age", maxAge]);
+  await installation.must(["wal", "setup", cluster, "--to", "main", "--mode", mode, "--max-age", maxAge[mode]]);
   const file = join(installation.folder, "ledger.txt");
   const clients = opening.use(await openLedgerClients(server, { count, file, random }));
   const restored = join(installation.folder, "restored");
@@ -111,7 +129,7 @@ export async function openLedgerLab({
     "timeUs" in target ? ["--at", formatTime(target.timeUs)] : ["--lsn", describe(target).slice("LSN ".length)];
 
   async function ended<Value>(what: string, condition: () => Promise<Value | undefined | false>): Promise<Value> {
-    return await waitFor(what, condition, patienceMs);
+    return await waitFor(what, condition, patienceMs[on]);
   }
 
   async function examine(directory: string, port: number, target: LedgerTarget): Promise<string[]> {
@@ -126,6 +144,11 @@ export async function openLedgerLab({
     ];
   }
 
+  if (mode === "push")
+    await ended("archive_command hands WAL over alone", async () => {
+      const { archiver } = await status();
+      return archiver?.isCommandSet === true && archiver.isHandingOver !== true;
+    });
   const { cluster: clusterId } = await status();
   const resources = opening.move();
   return {
@@ -134,9 +157,17 @@ export async function openLedgerLab({
     clients,
     truth,
     clusterId,
-    repository,
+    store,
+    mode,
     lost,
     status,
+    async window() {
+      const request = { cluster };
+      const told = await installation.call<{ windows?: ToldWindow[] }>("ClusterService/GetRecoveryWindow", request);
+      const newest = told.windows?.at(-1);
+      if (newest === undefined) throw new Error("no window is told");
+      return newest;
+    },
     async backup() {
       await installation.must(["backup", "create", cluster, "--kind", "full", "--wal", "embedded"]);
       return Date.now() * 1000;
@@ -155,10 +186,10 @@ export async function openLedgerLab({
       const lsn = parseLsn(await server.sql("postgres", "select pg_current_wal_insert_lsn()"));
       const timeUs = Date.now() * 1000;
       await ended("everything up to now is archived", async () => {
-        const { storedLsn = "", storedTime } = await status();
-        if (storedLsn === "" || parseLsn(storedLsn) < lsn) return false;
-        return storedTime !== undefined && Date.parse(storedTime) * 1000 > timeUs;
+        const { storedLsn = "" } = await status();
+        return storedLsn !== "" && parseLsn(storedLsn) >= lsn;
       });
+      await waitUntilKnown(installation, cluster, new Date(timeUs / 1000).toISOString(), patienceMs[on]);
       return { timeUs, lsn };
     },
     async restoreWrong(target) {

@@ -18,6 +18,7 @@ import { openPhysicalCheck } from "../../../agent/src/physical/verify/open-physi
 import { type Verified, verifyBackup } from "../../../agent/src/repository/verify.ts";
 import { openStorage } from "../../../agent/src/storage/open.ts";
 import type { Storage } from "../../../agent/src/storage/storage.ts";
+import { readSetBack } from "../../../agent/src/wal/set-back/set-back-mark.ts";
 import { connectionTo } from "../dumps/dump-lab.ts";
 import type { PostgresServer } from "../postgres-servers.ts";
 
@@ -26,6 +27,8 @@ export interface PhysicalLab extends AsyncDisposable {
   readonly repository: string;
   /** Where clear manifests are kept. */
   readonly chainFolder: string;
+  /** Where archives of the server's WAL remember what they have stored. */
+  readonly walFolder: string;
   readonly log: string[];
   readonly leavings: string[];
   readonly progress: WorkDone[];
@@ -54,11 +57,10 @@ export function physicalContent(manifest: BackupManifest | undefined): PhysicalC
 /** Opens a lab on a running server; disposing of it leaves the server alone. */
 export async function openPhysicalLab(server: PostgresServer): Promise<PhysicalLab> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-physical-lab-"));
-  const [repository, home, chainFolder] = ["repository", "home", "chains"].map((name) => join(folder, name)) as [
-    string,
-    string,
-    string,
-  ];
+  const repository = join(folder, "repository");
+  const home = join(folder, "home");
+  const chainFolder = join(folder, "chains");
+  const walFolder = join(folder, "wal");
   for (const made of [repository, home]) await mkdir(made);
   const [log, leavings, progress]: [string[], string[], WorkDone[]] = [[], [], []];
   const location = { kind: { case: "filesystem" as const, value: { path: repository } } };
@@ -72,6 +74,7 @@ export async function openPhysicalLab(server: PostgresServer): Promise<PhysicalL
   return {
     repository,
     chainFolder,
+    walFolder,
     log,
     leavings,
     progress,
@@ -103,6 +106,7 @@ export async function openPhysicalLab(server: PostgresServer): Promise<PhysicalL
         files: { home },
         storage: given ?? own,
         chainFolder,
+        setBackTime: (of) => readSetBack(walFolder, of),
         parent: command.parent && { address: command.parent, storage: own, identities },
         signal,
         onProgress: (work) => progress.push(clone(WorkDoneSchema, work)),

@@ -21,6 +21,8 @@ export interface WatchedArchive extends RunningArchive, AsyncDisposable {
   newest(): WalReport | undefined;
   /** What was told to be stored, in the order of timeline and position. */
   extents(): readonly WalExtent[];
+  /** Ends of the server's WAL that were told with its time, "timeline LSN". */
+  anchors(): readonly string[];
   /** Reasons of the trouble that was told, each once. */
   troubles(): readonly string[];
   /** Waits until everything before the position is told to be stored, without trouble. */
@@ -44,12 +46,14 @@ export function watchArchive(lab: ArchiveLab, state = "state"): WatchedArchive {
   let newest: WalReport | undefined;
   let extents: WalExtent[] = [];
   const troubles = new Set<string>();
+  const anchors = new Set<string>();
   const look = () => {
     const report = running.report();
     if (report === undefined) return newest;
     newest = report;
     running.acknowledge(report.number);
     if (report.trouble) troubles.add(report.trouble.reason);
+    for (const { timeline, lsn } of report.anchors) anchors.add(`${timeline} ${lsn}`);
     for (const { timeline, startLsn, endLsn } of report.stored)
       extents = addExtent(extents, { timeline, startLsn: parseLsn(startLsn), endLsn: parseLsn(endLsn) });
     return newest;
@@ -60,6 +64,10 @@ export function watchArchive(lab: ArchiveLab, state = "state"): WatchedArchive {
     extents() {
       look();
       return extents;
+    },
+    anchors() {
+      look();
+      return [...anchors];
     },
     troubles() {
       look();

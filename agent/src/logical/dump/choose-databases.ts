@@ -47,7 +47,11 @@ export function chooseDatabases<T extends Listed>(
     else if (database.isProviders)
       missing.push({ name, reason: MissingReason.EXCLUDED, message: "it belongs to the provider of the service" });
     else if (!isNamed && isStaged(database))
-      missing.push({ name, reason: MissingReason.EXCLUDED, message: "a restore works in it" });
+      missing.push({
+        name,
+        reason: MissingReason.EXCLUDED,
+        message: "a restore works in it, or has left it for a decision",
+      });
     else if (database.isHalfDropped)
       missing.push({
         name,

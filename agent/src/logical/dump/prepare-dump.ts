@@ -17,6 +17,7 @@ import { findToolAccess, type ToolAccess } from "../../postgres/tool-access.ts";
 import { findTools } from "../../postgres/tools.ts";
 import { claimCluster } from "../../repository/claim-cluster.ts";
 import { backupPrefix } from "../../repository/layout.ts";
+import { unseenWarning } from "../../storage/look-if-allowed.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { chooseDatabases, type ChosenDatabases, requireDumpableWhole } from "./choose-databases.ts";
 import { type ClusterDatabase, listDatabases } from "../databases.ts";
@@ -141,7 +142,7 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
     seenTime: startTime,
     isExpected: command.clusterFileExpected,
   };
-  await claimCluster(storage, cluster, signal);
+  if (!(await claimCluster(storage, cluster, signal))) log(unseenWarning(storage));
   log(`PostgreSQL ${majorOf(facts.serverVersionNum)}, tools ${tools.version}, ${chosen.chosen.length} databases`);
   const hasRolePasswords = roles.readsPasswords && !options.given.noRolePasswords;
   if (!hasRolePasswords) {

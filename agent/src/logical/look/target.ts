@@ -7,7 +7,11 @@ import type { Sight } from "../../host/look.ts";
 /** Whether the target's name can be had as the mode says. Fails with DATABASE_EXISTS, DATABASE_NOT_FOUND, DATABASE_IN_USE. */
 export async function seeTarget(
   connection: PostgresConnection,
-  { targetDatabase: target, keptDatabase: kept, mode }: RestoreDatabaseCommand,
+  {
+    targetDatabase: target,
+    keptDatabase: kept,
+    mode,
+  }: Pick<RestoreDatabaseCommand, "targetDatabase" | "keptDatabase" | "mode">,
 ): Promise<Sight> {
   const shown = JSON.stringify(target);
   if (target === "template0") fail("DATABASE_EXISTS", "template0 cannot be replaced");
@@ -17,7 +21,8 @@ export async function seeTarget(
     return { message: `everything goes into the database ${shown} in one transaction, or nothing` };
   }
   if (oid === undefined) return { message: `there is no database ${shown}` };
-  if (mode !== RestoreMode.REPLACE) fail("DATABASE_EXISTS", `the database ${shown} exists already`);
+  if (mode !== RestoreMode.REPLACE && mode !== RestoreMode.HOLD)
+    fail("DATABASE_EXISTS", `the database ${shown} exists already`);
   if (!kept) fail("INVALID_FIELD", `no name is given under which the database ${shown} is kept`);
   if ((await findDatabase(connection, kept)) !== undefined)
     fail("DATABASE_EXISTS", `the name ${JSON.stringify(kept)}, under which the old database would be kept, is taken`);

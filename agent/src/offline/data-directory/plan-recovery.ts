@@ -10,6 +10,8 @@ import { refuseUnreachable } from "@coppice/proto/kit/recovery-point/refuse-unre
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { WalPlace } from "../../repository/layout.ts";
+import type { Storage } from "../../storage/storage.ts";
+import { seeWalEnd } from "../../wal/fetch/see-wal-end.ts";
 import type { FoundCluster } from "../catalog.ts";
 import { findCommits, type WalSource } from "./find-commits.ts";
 import { readRecoveryInput } from "./read-recovery-input.ts";
@@ -40,6 +42,30 @@ export async function planFromRepository(
   const plan = planRecovery(input, target);
   if (plan.kind === "unreachable") return refuseUnreachable(cluster.name, plan);
   return { plan, target: serverTarget(plan.serverTarget, RecoveryAction.PROMOTE), input, place };
+}
+
+/**
+ * The position that recovery has to reach; undefined where the plan does not know. Fails as seeWalEnd does where it would
+ * not come there.
+ */
+export async function seePlannedEnd(
+  storage: Storage,
+  { plan, input, place, target }: PlannedRecovery,
+  { identities, signal }: Pick<WalSource, "identities" | "signal">,
+): Promise<bigint | undefined> {
+  const { leastLsn: endLsn, walRepository, startLsn, timelines } = plan;
+  if (endLsn === undefined || walRepository === undefined) return endLsn;
+  const first = timelines[0] ?? target.timeline;
+  return await seeWalEnd(storage, {
+    place,
+    segmentBytes: input.segmentBytes,
+    startLsn,
+    timelines: { first, last: Math.max(first, target.timeline) },
+    endLsn,
+    isToEnd: target.point.case === undefined,
+    identities,
+    signal,
+  });
 }
 
 /** The plan in lines, for people. */

@@ -63,7 +63,7 @@ export async function readRecoveryInput(
 
 function toPlanned({ manifest, storedBytes }: FoundBackup, content: PhysicalContent): PhysicalBackup {
   const { backupId, systemIdentifier, complete, startTime, endTime } = manifest;
-  const { parentBackupId, method, timeline, startLsn, stopLsn, walEmbedded, restorePoint } = content;
+  const { parentBackupId, method, timeline, startLsn, stopLsn, walEmbedded, fromStandby, restorePoint } = content;
   return {
     id: backupId,
     repository: repositoryName,
@@ -78,6 +78,7 @@ function toPlanned({ manifest, storedBytes }: FoundBackup, content: PhysicalCont
     startTimeUs: timeOf(startTime, backupId),
     stopTimeUs: timeOf(endTime, backupId),
     walEmbedded,
+    fromStandby,
     ...(restorePoint === "" ? {} : { restorePoint }),
     storedBytes,
   };

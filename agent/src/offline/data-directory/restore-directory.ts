@@ -12,6 +12,7 @@ import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
+import { refuseUnasked } from "@coppice/proto/kit/recovery-point/refuse-unasked";
 import { formatSize } from "@coppice/proto/kit/size";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
@@ -26,7 +27,7 @@ import { openPlace, type PlaceOptions } from "../place/place.ts";
 import { openProgress } from "../progress.ts";
 import { confirm } from "../restore/confirm.ts";
 import { fetchCommand, firstSegment, tryFetchCommand } from "./fetch-command.ts";
-import { describeRecovery, planFromRepository, type PlannedRecovery } from "./plan-recovery.ts";
+import { describeRecovery, planFromRepository, type PlannedRecovery, seePlannedEnd } from "./plan-recovery.ts";
 
 /** What is restored, from where and to where. */
 export interface DirectoryOptions extends PlaceOptions, Omit<RecoveryFlags, "action"> {
@@ -42,6 +43,8 @@ export interface DirectoryOptions extends PlaceOptions, Omit<RecoveryFlags, "act
   readonly tablespace?: readonly string[];
   readonly replace?: boolean;
   readonly plan?: boolean;
+  /** Warnings of the plan that are accepted. */
+  readonly accept?: readonly string[];
   /** What is replaced is confirmed already. */
   readonly yes?: boolean;
 }
@@ -100,6 +103,10 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   if (started)
     print(`✓ its server has recovered to ${endLsn} on timeline ${timeline}${address === "" ? "" : `, at ${address}`}`);
   for (const warning of warnings) print(`  ! ${warning}`);
+  if (started)
+    print(
+      `  nobody starts it after a reboot: to hand it to your service manager, pg_ctl stop -D ${dataDirectory} and start it there`,
+    );
   if (!started) print(`  next: pg_ctl start -D ${dataDirectory}, as the user that owns it; it recovers by itself`);
   return 0;
 }
@@ -108,9 +115,10 @@ function toCommand(
   options: DirectoryOptions,
   { backups }: FoundCluster,
   { plan, target }: PlannedRecovery,
+  expectedEnd: bigint | undefined,
 ): RestorePhysicalCommand {
   const { into, tablespace = [], replace = false, start = false, port = 0 } = options;
-  const { chain, endLsn, walEndLsn } = plan;
+  const { chain, walEndLsn } = plan;
   return create(RestorePhysicalCommandSchema, {
     chain: chain.map(
       (id) =>
@@ -123,7 +131,7 @@ function toCommand(
     replace,
     start,
     port,
-    expectedEndLsn: endLsn === undefined ? "" : formatLsn(endLsn),
+    expectedEndLsn: expectedEnd === undefined ? "" : formatLsn(expectedEnd),
     walEndLsn: walEndLsn === undefined ? "" : formatLsn(walEndLsn),
   });
 }
@@ -152,7 +160,8 @@ async function openSupply(
     // The server's user has to pass through.
     await chmod(workFolder, 0o711);
     const wal = { place, identities, endLsn, signal };
-    const { restoreCommand } = stack.use(await openReplay({ storage, workFolder, wal, onServed: () => {} }));
+    const user = await chooseOwner(resolve(options.into), signal);
+    const { restoreCommand } = stack.use(await openReplay({ storage, workFolder, user, wal, onServed: () => {} }));
     return { restoreCommand, remarks: [], ...ending(stack) };
   }
   const restoreCommand = fetchCommand({ ...options, clusterId: place.clusterId, endLsn });
@@ -182,7 +191,9 @@ export async function restoreDirectory(options: DirectoryOptions, signal: AbortS
     if (clusterId === cluster.id) process.stderr.write(`! left out: ${key}: ${message}\n`);
   const planned = await plan(cluster, options, { storage, identities, signal });
   for (const line of describeRecovery(planned.plan)) print(line);
-  const command = toCommand(options, cluster, planned);
+  const { backup, accept = [] } = options;
+  refuseUnasked(cluster.name, planned.plan, { isBackupNamed: backup !== undefined, accept });
+  const command = toCommand(options, cluster, planned, await seePlannedEnd(storage, planned, { identities, signal }));
   await using supply = await openSupply(options, planned, { storage, identities, signal });
   const restore: PhysicalRestore = {
     command,

@@ -37,9 +37,8 @@ export interface StoredArchives {
 function compressions({ options, workers }: PreparedBackup): (ServerCompression | undefined)[] {
   const { codec, level } = options;
   if (codec === "none") return [undefined];
-  const chosen = level === 0 ? {} : { level };
-  if (codec === "gzip") return [{ codec, ...chosen }, undefined];
-  return [{ codec, level: level || 3, workers }, { codec, level: level || 3 }, undefined];
+  if (codec === "gzip") return [{ codec, ...(level === 0 ? {} : { level }) }, undefined];
+  return [{ codec, level, workers }, { codec, level }, undefined];
 }
 
 /** Digests a stream on its way, and gives it to who keeps it. */

@@ -11,21 +11,23 @@ import {
   StoredConfigFileSchema,
 } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
-import { Failure, isFailure } from "@coppice/proto/kit/failure";
+import { isFailure } from "@coppice/proto/kit/failure";
 import { linkSignals } from "@coppice/proto/kit/race";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { majorOf } from "../../postgres/majors.ts";
 import type { BackupStart } from "../../postgres/replication/base-backup.ts";
 import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import { timeAfter } from "../../postgres/server-clock.ts";
 import { clearAway } from "../../repository/leavings/clear-away.ts";
 import { type StoredArchives, storeArchives } from "./archives.ts";
-import { awaitWal } from "./await-wal.ts";
+import { awaitWal } from "./wal/await-wal.ts";
 import { commitBackup } from "./commit-backup.ts";
-import { openEmbeddedWal } from "./embedded-wal.ts";
+import { openEmbeddedWal } from "./wal/embedded-wal.ts";
 import { takeIncrement } from "./increment/take-increment.ts";
 import { openKeeping } from "./parent/kept-manifest.ts";
 import { type BackupRequest, prepareBackup, type PreparedBackup } from "./prepare-backup.ts";
 import { formatPhysicalRecipe } from "./recipe.ts";
+import { requireSameServer, requireTimeline } from "./require-same-server.ts";
 import { requireStandby } from "./require-standby.ts";
 import { storeEncoded } from "./store-encoded.ts";
 
@@ -65,7 +67,7 @@ interface StoredBackup {
   readonly wal?: StoredStream;
   /** Of one that leaves it to the archive. */
   readonly archivedWal?: readonly StoredStream[];
-  /** When the server had come to its end. */
+  /** When the server had come to its end, by its clock. */
   readonly endTime: Date;
 }
 
@@ -84,11 +86,6 @@ async function storeOrFull(
   }
 }
 
-function requireTimeline(before: number, now: number): void {
-  if (now !== before)
-    throw new Failure("TIMELINE_CHANGED", `the server went over from timeline ${before} to ${now} during the backup`);
-}
-
 /** The archives of a server that stays what it is meanwhile; `onStart` is waited for before the first byte. */
 async function storeOnTimeline(
   prepared: PreparedBackup,
@@ -96,6 +93,7 @@ async function storeOnTimeline(
   onStart: (start: BackupStart) => Promise<void>,
 ): Promise<Pick<StoredBackup, "prepared" | "archives">> {
   const { endpoint, facts, request } = prepared;
+  await requireSameServer(replication, prepared);
   const stored = await storeOrFull(prepared, (way) =>
     storeArchives(way, replication, async (start) => {
       requireTimeline(prepared.timeline, start.timeline);
@@ -114,16 +112,20 @@ async function storeWithoutWal(prepared: PreparedBackup): Promise<Pick<StoredBac
   return await storeOnTimeline(prepared, replication, async () => {});
 }
 
+const endTimeOf = ({ clock, endpoint, request }: PreparedBackup) => timeAfter(clock, endpoint, request.signal);
+
 /** The archives, and when the server has ended its part, the proof that their WAL is in the repository's archive. */
 async function storeAndAwaitWal(prepared: PreparedBackup): Promise<StoredBackup> {
   const { prepared: taken, archives } = await storeWithoutWal(prepared);
-  const endTime = new Date();
+  const endTime = await endTimeOf(prepared);
   const { start, result, dataBytes: doneBytes } = archives;
   const archivedWal = await awaitWal(prepared, {
     timeline: start.timeline,
     startLsn: start.lsn,
     stopLsn: result.stopLsn,
     doneBytes,
+    // A standby writes none.
+    endRecord: taken.facts.inRecovery ? undefined : { is: "backupEnd", startLsn: start.lsn },
   });
   return { prepared: taken, archives, archivedWal, endTime };
 }
@@ -142,7 +144,7 @@ async function storeWithWal(prepared: PreparedBackup): Promise<StoredBackup> {
     create(WorkDoneSchema, { phase: "waiting for WAL", doneBytes: archives.dataBytes, totalBytes: archives.dataBytes }),
   );
   const stored = await wal.finish(archives.result.stopLsn);
-  return { prepared: { ...taken, request }, archives, wal: stored, endTime: new Date() };
+  return { prepared: { ...taken, request }, archives, wal: stored, endTime: await endTimeOf(prepared) };
 }
 
 function describe(
@@ -164,6 +166,7 @@ function describe(
     timeline: start.timeline,
     walSegmentBytes: server.walSegmentBytes,
     dataChecksums: server.dataChecksums,
+    hintsLogged: server.logsHints,
     fromStandby: facts.inRecovery,
     corruptPages: result.checksumFailures > 0,
     walEmbedded: wal !== undefined,
@@ -175,13 +178,15 @@ function describe(
     fullReason,
     options: options.given,
     dataDirectory: server.dataDirectory,
+    bootstrapRole: server.bootstrapRole,
+    maintenanceDatabase: server.database,
     ...(wal ? { wal } : {}),
     archivedWal: [...archivedWal],
   });
 }
 
 async function takeBackup(given: PreparedBackup): Promise<BackupPhysicalResult> {
-  const { request, address, facts, recipients, startTime } = given;
+  const { request, address, facts, recipients, clock } = given;
   const { clusterId, backupId } = address;
   const end = { clusterId, backupId, repositoryId: address.repository?.repositoryId ?? "" };
   await using keeping = openKeeping(request.chainFolder, end, request.log);
@@ -195,7 +200,7 @@ async function takeBackup(given: PreparedBackup): Promise<BackupPhysicalResult> 
   const recipe = formatPhysicalRecipe({
     clusterName: request.command.clusterName,
     backupId,
-    startTime,
+    startTime: clock.time,
     major: majorOf(facts.serverVersionNum),
     recipients,
     physical,

@@ -19,7 +19,7 @@ export interface BackupToCommit {
   readonly features: readonly string[];
   /** The text of RECOVER.txt. */
   readonly recipe: string;
-  /** When the server had come to its end. */
+  /** When the server had come to its end, by its clock. */
   readonly endTime: Date;
 }
 
@@ -28,7 +28,7 @@ export async function commitBackup(
   prepared: PreparedBackup,
   { physical, features, recipe, endTime }: BackupToCommit,
 ): Promise<BackupPhysicalResult> {
-  const { request, address, prefix, facts, recipients, startTime } = prepared;
+  const { request, address, prefix, facts, recipients, clock } = prepared;
   const { command, storage, signal } = request;
   const recipeObject = await storeText(storage, { prefix, key: recipeName, text: recipe, signal });
   const manifest = create(BackupManifestSchema, {
@@ -41,7 +41,7 @@ export async function commitBackup(
     systemIdentifier: facts.systemIdentifier,
     serverVersionNum: facts.serverVersionNum,
     operationId: request.operationId,
-    startTime: timestampFromDate(startTime),
+    startTime: timestampFromDate(clock.time),
     endTime: timestampFromDate(endTime),
     complete: true,
     tools: [...prepared.codecTools],

@@ -13,8 +13,11 @@ import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint
 import { readFacts } from "../../postgres/facts.ts";
 import { majorOf, requireSupported } from "../../postgres/majors.ts";
 import { openReplication, type SystemIdentity } from "../../postgres/replication/open-replication.ts";
+import { readServerClock, type ServerClock } from "../../postgres/server-clock.ts";
 import { claimCluster } from "../../repository/claim-cluster.ts";
-import { backupPrefix } from "../../repository/layout.ts";
+import { backupPrefix, clusterFileKey } from "../../repository/layout.ts";
+import { requireArchiveBehind } from "../../repository/wal/require-archive-behind.ts";
+import { lookIfAllowed, unseen, unseenWarning } from "../../storage/look-if-allowed.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { chooseParent, type IncrementalParent } from "./parent/choose-parent.ts";
 import { chooseWalParent, type WalParent } from "./parent/choose-wal-parent.ts";
@@ -22,6 +25,7 @@ import type { Keeping } from "./parent/kept-manifest.ts";
 import type { ParentRequest, SeenServer } from "./parent/read-parent.ts";
 import { type ConfigFile, readConfigFiles } from "./config-files.ts";
 import { type ResolvedBackupOptions, resolveBackupOptions } from "./options.ts";
+import { requireSystem } from "./require-same-server.ts";
 import { readServerFacts, type ServerFacts } from "./server-facts.ts";
 
 /** What a physical backup is taken with. */
@@ -37,6 +41,8 @@ export interface BackupRequest {
   readonly parent: ParentRequest | undefined;
   /** Folder where clear manifests are kept for incrementals to come. */
   readonly chainFolder: string;
+  /** When this host last found a server to be set back, or to be a copy, as it archives its WAL; undefined when never. */
+  readonly setBackTime: (of: { clusterId: string; systemIdentifier: string }) => Promise<Date | undefined>;
   readonly signal: AbortSignal;
   readonly onProgress: (work: WorkDone) => void;
   readonly log: (line: string) => void;
@@ -60,7 +66,8 @@ export interface PreparedBackup {
   /** Threads that compress, where the server does. */
   readonly workers: number;
   readonly codecTools: readonly CodecTool[];
-  readonly startTime: Date;
+  /** The server's clock when the work on it began. */
+  readonly clock: ServerClock;
   /** What an incremental of blocks builds on; undefined for anything else. */
   readonly parent: IncrementalParent | undefined;
   /** Where the server's backup_manifest is kept, where incrementals of blocks can build on it. */
@@ -73,6 +80,8 @@ export interface PreparedBackup {
 
 /** Below this no repository has room for a backup worth the name. */
 const leastFreeBytes = 16 * 1024 * 1024;
+/** Clocks that are further apart are worth a word. */
+const mostApartSeconds = 60;
 
 async function checkRoom({ storage, signal, log }: BackupRequest, { databases }: ClusterFacts): Promise<void> {
   const free = await storage.freeBytes(signal);
@@ -82,19 +91,28 @@ async function checkRoom({ storage, signal, log }: BackupRequest, { databases }:
   if (free < total) log(`warning: the repository has ${formatSize(free)} left for databases of ${formatSize(total)}`);
 }
 
-/** Tries the very handshake that the backup needs, while nothing is written yet. */
+/**
+ * Tries the very handshake that the backup needs, while nothing is written yet. WAL that is left to the archive has to be
+ * the server's own: an archive that ends behind it is of another life of it.
+ */
 async function requireReplication(
   endpoint: ResolvedEndpoint,
-  { systemIdentifier }: ClusterFacts,
-  signal: AbortSignal,
+  { systemIdentifier, inRecovery }: ClusterFacts,
+  {
+    request: { command, storage, signal },
+    options,
+    segmentBytes,
+  }: { request: BackupRequest; options: ResolvedBackupOptions; segmentBytes: bigint },
 ): Promise<SystemIdentity> {
   await using replication = await openReplication(endpoint, { signal });
   const seen = await replication.identify();
-  if (seen.systemIdentifier !== systemIdentifier)
-    fail(
-      "CLUSTER_CHANGED",
-      `replication connections to ${formatAddress(endpoint)} reach another cluster, ${seen.systemIdentifier} instead of ${systemIdentifier}`,
-    );
+  requireSystem(endpoint, seen, systemIdentifier);
+  // A standby may be behind what its primary has archived.
+  if (options.given.walEmbedded || inRecovery) return seen;
+  const place = { clusterId: command.backup?.clusterId ?? "", systemIdentifier };
+  const { timeline } = seen;
+  const serverLsn = async () => (await replication.identify()).lsn;
+  await requireArchiveBehind(storage, { place, timeline, segmentBytes, serverLsn, signal });
   return seen;
 }
 
@@ -107,6 +125,13 @@ async function chooseWay(
   if (!command.incremental) return none;
   if (command.fullReason !== "") return { ...none, fullReason: command.fullReason };
   return { ...none, ...(await (isByWal ? chooseWalParent(parent, seen) : chooseParent(parent, seen, chainFolder))) };
+}
+
+function warnOfClocks({ time }: ServerClock, log: (line: string) => void): void {
+  const seconds = Math.round((Date.now() - time.getTime()) / 1000);
+  if (Math.abs(seconds) < mostApartSeconds) return;
+  const where = seconds > 0 ? "ahead of" : "behind";
+  log(`warning: this host's clock is ${Math.abs(seconds)} s ${where} the server's, whose time is that of the backup`);
 }
 
 /** All WAL has to be somewhere: in the backup, or in an archive beside it, where RECOVER.txt can name it. */
@@ -123,23 +148,38 @@ function requireWalPlace(
     });
 }
 
+/** A backup that leaves its WAL to the archive counts only once it was read there, which shows now and not after hours. */
+async function requireReadableArchive({ storage, signal }: BackupRequest, clusterId: string): Promise<void> {
+  const seen = await lookIfAllowed(storage, () => storage.stat(clusterFileKey(clusterId), signal));
+  if (seen !== unseen) return;
+  fail(
+    "REPOSITORY_NOT_READABLE",
+    `the WAL of the backup has to be read in ${storage.name}, where s3:GetObject is refused`,
+    {
+      hint: "allow s3:GetObject and s3:ListBucket to the key for reading, or put the WAL into the backup itself: --wal embedded",
+    },
+  );
+}
+
 /**
  * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections and the
- * storage do, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or NOT_SUPPORTED.
+ * storage do, with REPOSITORY_NOT_READABLE where WAL is left to an archive that may not be read, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or NOT_SUPPORTED.
  */
 export async function prepareBackup(request: BackupRequest): Promise<PreparedBackup> {
   const { command, signal, storage, log } = request;
   const address = command.backup ?? fail("INVALID_FIELD", "the command names no backup");
   const options = resolveBackupOptions(command.options ?? create(BaseBackupOptionsSchema), address.backupId);
-  const startTime = new Date();
   request.onProgress(create(WorkDoneSchema, { phase: "preflight" }));
   const isByWal = command.incremental && options.given.method === IncrementalMethod.WAL;
   if (isByWal && options.given.walEmbedded)
     fail("INVALID_FIELD", "an incremental by archived WAL leaves its WAL in the archive");
   requireWalPlace(command, options);
+  if (!options.given.walEmbedded) await requireReadableArchive(request, address.clusterId);
 
   const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
   await using connection = await openConnection(endpoint, { signal });
+  const clock = await readServerClock(connection);
+  warnOfClocks(clock, log);
   const facts = await readFacts(connection);
   requireSupported(facts.serverVersionNum);
   const expected = command.expectedSystemIdentifier;
@@ -150,7 +190,11 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     );
   const server = await readServerFacts(connection);
   const configFiles = await readConfigFiles(connection, server.dataDirectory);
-  const { timeline } = await requireReplication(endpoint, facts, signal);
+  const segmentBytes = server.walSegmentBytes;
+  const { timeline, lsn } = await requireReplication(endpoint, facts, { request, options, segmentBytes });
+  const { clusterId } = address;
+  const { systemIdentifier } = facts;
+  const setBackTime = await request.setBackTime({ clusterId, systemIdentifier });
   const major = majorOf(facts.serverVersionNum);
   if (command.incremental && !isByWal && server.summarizesWal === undefined)
     fail("NOT_SUPPORTED", `PostgreSQL ${major} takes no incremental backups of blocks; 17 and newer do`, {
@@ -160,15 +204,14 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     fail("NOT_SUPPORTED", "a standby can mark no restore point, which an incremental by archived WAL ends with", {
       hint: "take a full one of it: --kind full; or the incremental of its primary",
     });
-  const chosen = await chooseWay(request, { isByWal, seen: { facts, server, timeline, signal } });
+  const chosen = await chooseWay(request, { isByWal, seen: { facts, server, timeline, lsn, setBackTime, signal } });
   if (chosen.fullReason) log(`a full backup instead: ${chosen.fullReason}`);
   const recipients = address.repository?.recipients ?? [];
   const codecTools = await readCodecTools({ codec: options.codec, recipients }, signal);
   await checkRoom(request, facts);
-  const { clusterId } = address;
-  const { systemIdentifier } = facts;
-  const cluster = { clusterId, name: command.clusterName, systemIdentifier, major, seenTime: startTime };
-  await claimCluster(storage, { ...cluster, isExpected: command.clusterFileExpected }, signal);
+  const cluster = { clusterId, name: command.clusterName, systemIdentifier, major, seenTime: clock.time };
+  const isSeen = await claimCluster(storage, { ...cluster, isExpected: command.clusterFileExpected }, signal);
+  if (!isSeen) log(unseenWarning(storage));
   log(`PostgreSQL ${major}${facts.inRecovery ? ", a standby" : ""}`);
   if (server.dataDirectory === "")
     log("warning: the role may not see where the server's configuration is: GRANT pg_read_all_settings to it");
@@ -187,7 +230,7 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     // Nobody can ask a server for its cores; two help any, and cost little where there is one.
     workers: facts.isLocal ? Math.max(availableParallelism(), 2) : 2,
     codecTools,
-    startTime,
+    clock,
     ...chosen,
   };
 }

@@ -201,6 +201,9 @@ const settings = `archive_mode = off
 archive_command = ''
 primary_conninfo = ''
 primary_slot_name = ''
+synchronous_standby_names = ''
+max_logical_replication_workers = 0
+cron.launch_active_jobs = off
 recovery_target_action = 'promote'
 recovery_end_command = ''
 archive_cleanup_command = ''`;
@@ -226,7 +229,8 @@ ${archivedWalStep({ physical, systemIdentifier })}`;
 
 function recoveryStep({ physical }: PhysicalRecipeFacts): string {
   const to = physical.wal ? "up to the end of the backup" : "as RECOVER_TO says, from the archive";
-  return `# 5. Recovery ${to}. It archives nowhere until you say so: remove these lines then.
+  return `# 5. Recovery ${to}. It archives nowhere, follows nobody, and runs no
+# subscriptions and no jobs of pg_cron until you say so: remove these lines then.
 rm -f "$PGDATA/standby.signal"
 sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
 ${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', physical.wal ? `${settings}\n${settingsOfEmbedded(physical)}` : settings)}

@@ -1,17 +1,16 @@
-import { stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
 import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { type Item, look, type Sight } from "../../host/look.ts";
 import type { OsUser } from "../../host/os-user.ts";
-import { freeBytesOf } from "../../host/space.ts";
 import { type BackupToRestore, type Chain, openRestoreChain } from "./chain.ts";
-import { chooseOwner, nearestFolder } from "./owner.ts";
+import { chooseOwner } from "./owner.ts";
 import { type Recovery, recoverySettings } from "./settings/recovery-settings.ts";
 import type { ScratchServer } from "./settings/scratch-settings.ts";
+import { seePort } from "./directory/see-port.ts";
+import { findReserve, findRooms, freeOf, seeRoom } from "./directory/see-room.ts";
 import { findServerPrograms, type ServerPrograms } from "./server-programs.ts";
-import { listContent, readPidOf } from "./staging.ts";
+import { type PlacedTablespace, seeDirectory, seeTablespace } from "./directory/see-directory.ts";
 
 /** A physical restore that is asked for. */
 export interface PhysicalRestore {
@@ -24,12 +23,6 @@ export interface PhysicalRestore {
   readonly scratch?: ScratchServer | undefined;
   readonly operationId: string;
   readonly signal: AbortSignal;
-}
-
-/** A tablespace of the backup and its new place. */
-export interface PlacedTablespace {
-  readonly oid: number;
-  readonly location: string;
 }
 
 /** What a restore is carried out with once everything was looked at. */
@@ -61,7 +54,8 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
   let owner: OsUser | undefined;
   let programs: ServerPrograms | undefined;
   const folders = [dataDirectory, ...tablespaces.map(({ location }) => location)];
-  const freeBytes = await freeOf(folders);
+  const rooms = await findRooms(chain, { dataDirectory, tablespaces });
+  const reserve = restore.scratch ? await findReserve(content.dataDirectory, dataDirectory) : 0n;
   const items = [
     { name: "backup", message: describeChain(chain) },
     await look("owner", signal, async () => {
@@ -80,7 +74,10 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
         look(`tablespace ${tablespace.oid}`, signal, () => seeTablespace(tablespace, folders)),
       ),
     )),
-    await look("space", signal, () => seeRoom(freeBytes, chain.neededBytes)),
+    await look("space", signal, () => seeRoom(rooms, chain.neededBytes, reserve)),
+    ...(command.start && !restore.scratch
+      ? [await look("port", signal, () => seePort(command.port, content.dataDirectory))]
+      : []),
     ...(content.corruptPages
       ? [
           {
@@ -91,7 +88,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
         ]
       : []),
   ];
-  return { items, chain, owner, programs, tablespaces, recovery, freeBytes };
+  return { items, chain, owner, programs, tablespaces, recovery, freeBytes: freeOf(rooms) };
 }
 
 /** With the files of the archive that are unpacked too, because nobody will fetch them for the server. */
@@ -142,64 +139,4 @@ function seeTarget({ command, restoreCommand }: PhysicalRestore, { newest }: Cha
     });
   const where = point === undefined ? "the latest that is there" : point;
   return { message: start ? `the server recovers to ${where}` : `a server started there recovers to ${where}` };
-}
-
-/** Whether the folder can be had as the command says. Fails with SERVER_RUNNING or DIRECTORY_NOT_EMPTY. */
-async function seeDirectory({ dataDirectory, replace }: RestorePhysicalCommand): Promise<Sight> {
-  if (dataDirectory === "/" || dataDirectory.split("/").includes(".."))
-    fail("INVALID_FIELD", `${dataDirectory} cannot be a data directory`);
-  const pid = await readPidOf(dataDirectory);
-  if (pid !== undefined)
-    fail("SERVER_RUNNING", `a server runs in ${dataDirectory} as process ${pid}`, { hint: "stop it first" });
-  const found = await stat(dataDirectory).catch((error: unknown) => {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-    throw error;
-  });
-  if (!found) return { message: `${dataDirectory} will be made` };
-  if (!found.isDirectory()) fail("DIRECTORY_NOT_EMPTY", `${dataDirectory} is no folder`);
-  const names = await listContent(dataDirectory);
-  if (names.length === 0) return { message: `${dataDirectory} is empty` };
-  if (!replace) fail("DIRECTORY_NOT_EMPTY", `${dataDirectory} is not empty: it holds ${names.slice(0, 3).join(", ")}`);
-  if (found.dev !== (await stat(dirname(dataDirectory))).dev)
-    fail("NOT_SUPPORTED", `${dataDirectory} is a file system of its own and cannot be moved aside`, {
-      hint: "empty it, or restore into another folder",
-    });
-  return { message: `what is in ${dataDirectory} is moved aside` };
-}
-
-async function seeTablespace({ oid, location }: PlacedTablespace, folders: readonly string[]): Promise<Sight> {
-  if (!location.startsWith("/") || location.split("/").includes(".."))
-    fail("NOT_SUPPORTED", `the tablespace ${oid} lies in ${location}, inside the data directory`, {
-      hint: "give it a folder of its own",
-    });
-  const clash = folders.filter(
-    (folder) => `${location}/`.startsWith(`${folder}/`) || `${folder}/`.startsWith(`${location}/`),
-  );
-  if (clash.length > 1) fail("SELECTION_REFUSED", `the folder ${location} lies in another folder of the restore`);
-  const names = await listContent(location);
-  if (names.length > 0) fail("DIRECTORY_NOT_EMPTY", `the folder ${location} of the tablespace ${oid} is not empty`);
-  return { message: `it goes to ${location}` };
-}
-
-/** Free bytes of the file systems of the folders together: how a cluster spreads over its tablespaces is not known. */
-async function freeOf(folders: readonly string[]): Promise<bigint | undefined> {
-  const seen = new Set<number>();
-  let sum = 0n;
-  for (const folder of folders.filter((each) => each.startsWith("/"))) {
-    const there = await nearestFolder(folder);
-    const { dev } = await stat(there);
-    if (seen.has(dev)) continue;
-    seen.add(dev);
-    const free = await freeBytesOf(join(there, "."));
-    if (free === undefined) return undefined;
-    sum += free;
-  }
-  return sum;
-}
-
-function seeRoom(free: bigint | undefined, needed: bigint): Sight {
-  if (free === undefined) return { message: "free space cannot be seen from here" };
-  const message = `${formatSize(free)} are free, and ${formatSize(needed)} are needed`;
-  if (free < needed) fail("SPACE_MISSING", message);
-  return { message };
 }

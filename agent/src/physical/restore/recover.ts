@@ -1,21 +1,26 @@
+// One thing: the recovery of a restored server from its start to its end: who may ask it, what it says, what is enough.
 import { join } from "node:path";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RestorePhysicalResult } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
-import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
+import { RecoveryAction, RestoredServerState } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
-import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { lookUpUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
-import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import type { PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
-import { readIfThere, writeOwned } from "./settings/configuration.ts";
+import { type ExtraSettings, readIfThere, writeOwned } from "./settings/configuration.ts";
+import { type Logins, openLogin, quoteLogin, socketEndpoint } from "./settings/logins.ts";
 import { quietSettings } from "./settings/recovery-settings.ts";
+import { findInsufficient } from "./settings/required-settings.ts";
+import { awaitSealed, sealRecovery } from "./seal-recovery.ts";
 import { serverProgram } from "./server-programs.ts";
 import {
   readServerLog,
   readSetting,
   type ServerPlace,
   startServer,
+  stopServer,
   waitWhileRunning,
   whyServerEnded,
 } from "./server.ts";
@@ -25,11 +30,21 @@ export interface RecoveryToRun {
   readonly place: ServerPlace;
   readonly action: RecoveryAction;
   readonly restoreCommand: string;
+  /** Of the backup and of the target, which may be 0. */
+  readonly timelines: readonly number[];
   /** How the server says that it has come to its target, where no position tells; undefined where one does. */
   readonly stopsAt: StopNote | undefined;
   /** Position that has to be reached at least; undefined is not checked. */
   readonly expectedEnd: bigint | undefined;
+  /** Whether that is where a record ends, and nothing else tells a server where to end. */
+  readonly isEndExact: boolean;
   readonly onWait: (lsn: string) => void;
+  /** As whom it may be asked. */
+  readonly logins: Logins;
+  /** Called with settings that the server was started with too little of, while it does not run: it is started again. */
+  readonly onRaised: (raised: ExtraSettings) => Promise<void>;
+  /** Gets what is to be known of the server once it is there. */
+  readonly warnings: string[];
   /** Called once recovery has ended for good, before the server reads its configuration again. */
   readonly onRecovered: () => Promise<void>;
 }
@@ -42,11 +57,10 @@ export interface StopNote {
 }
 
 /** What the server says once recovery is over. */
-export type Recovered = Pick<RestorePhysicalResult, "endLsn" | "timeline" | "address" | "started"> &
+export type Recovered = Pick<RestorePhysicalResult, "endLsn" | "timeline" | "address" | "started" | "serverState"> &
   Partial<Pick<RestorePhysicalResult, "lastCommitTime">>;
 
 const mapName = "coppice_restore";
-const roles = ["postgres"];
 /** A whole record ends at most that far before a position inside the next one: one segment's worth is generous. */
 const recordSlack = 16n * 1024n * 1024n;
 
@@ -56,32 +70,16 @@ interface Access {
   close(connection: PostgresConnection | undefined): Promise<void>;
 }
 
-/** A restored server by its socket in that folder, as the role that the agent's user is let in as. */
-export function socketEndpoint(folder: string, port: number): ResolvedEndpoint {
-  return {
-    host: folder,
-    hostAddress: undefined,
-    port,
-    user: roles[0] ?? "",
-    maintenanceDatabase: "postgres",
-    sslMode: "disable",
-    sslRootCert: undefined,
-    sslCert: undefined,
-    sslKey: undefined,
-    passwordFor: () => undefined,
-    passwordFileProblem: undefined,
-  };
-}
-
 /**
  * Lets the agent's own user in by the socket while it recovers, whatever else the configuration asks for: a line in
  * front of pg_hba.conf, which a server reads again without a restart. Nobody else gets in by it.
  */
-async function openAccess(place: ServerPlace): Promise<Access> {
+async function openAccess(place: ServerPlace, logins: Logins): Promise<Access> {
   const { data, user, signal } = place;
   const self = await lookUpUser(process.geteuid?.() ?? 0, signal);
   const [hba, ident] = [join(data, "pg_hba.conf"), join(data, "pg_ident.conf")];
   const [oldHba, oldIdent] = [(await readIfThere(hba)) ?? "", (await readIfThere(ident)) ?? ""];
+  const roles = logins.roles.map(quoteLogin);
   await writeOwned(hba, `local all ${roles.join(",")} peer map=${mapName}\n${oldHba}`, user);
   await writeOwned(ident, `${roles.map((role) => `${mapName} ${self.name} ${role}\n`).join("")}${oldIdent}`, user);
   const folders = (await readSetting(place, "unix_socket_directories")).split(",").map((each) => each.trim());
@@ -90,7 +88,7 @@ async function openAccess(place: ServerPlace): Promise<Access> {
     return fail("SERVER_NOT_STARTED", `the server in ${data} listens on no socket that it could be asked by`, {
       hint: "restore without --start, and start it by hand",
     });
-  const endpoint = socketEndpoint(host, Number(await readSetting(place, "port")));
+  const endpoint = socketEndpoint(host, Number(await readSetting(place, "port")), logins);
   return {
     endpoint,
     async close(connection) {
@@ -118,21 +116,26 @@ const sight = `select pg_is_in_recovery() as in_recovery,
 
 /** Why it cannot be asked yet: it is still starting, or it is not consistent. */
 function isNotYet(error: unknown): boolean {
-  return isFailure(error) && error.reason !== "ROLE_MISSING" && error.reason !== "LOGIN_REFUSED";
+  return isFailure(error) && error.reason !== "LOGIN_REFUSED";
 }
 
 /** Fails with RECOVERY_TARGET_UNREACHABLE or SERVER_NOT_STARTED, saying what the server said. */
-async function failEnded({ data }: ServerPlace): Promise<never> {
-  const log = await readServerLog(data);
+async function failEnded(place: ServerPlace, how = "ended while it recovered"): Promise<never> {
+  const { data } = place;
+  const log = await readServerLog(place);
   const why = whyServerEnded(log);
   if (log.includes("recovery ended before configured recovery target was reached"))
     fail("RECOVERY_TARGET_UNREACHABLE", `recovery came to the end of the WAL before its target: ${why}`);
-  return fail("SERVER_NOT_STARTED", `the server in ${data} ended while it recovered: ${why}`);
+  return fail("SERVER_NOT_STARTED", `the server in ${data} ${how}: ${why}`);
 }
 
-function requireReached(end: string, expected: bigint | undefined): void {
-  if (expected === undefined || parseLsn(end) + recordSlack >= expected) return;
-  fail("RECOVERY_TARGET_UNREACHABLE", `recovery ended at ${end}, before what the plan had promised`);
+function requireReached(end: string, { expectedEnd, isEndExact }: RecoveryToRun): void {
+  if (expectedEnd === undefined || parseLsn(end) + (isEndExact ? 0n : recordSlack) >= expectedEnd) return;
+  fail(
+    "RECOVERY_TARGET_UNREACHABLE",
+    `recovery ended at ${end}, before ${formatLsn(expectedEnd)}, which the plan had promised`,
+    { hint: "the WAL between is missing or damaged: `coppice wal verify CLUSTER`; or choose a target before it" },
+  );
 }
 
 /** By SHOW, because what the configuration's files say and what a server acts by may differ. */
@@ -140,15 +143,30 @@ async function requireQuiet(connection: PostgresConnection, restoreCommand: stri
   const wanted = [...quietSettings, ["restore_command", restoreCommand] as const];
   for (const [name, value] of wanted) {
     const { shown } = await connection.queryOne<{ shown: string }>("select current_setting($1) as shown", [name]);
-    // An archive_command that is not in use is shown as such.
-    if (shown !== value && !(name === "archive_command" && shown === "(disabled)"))
-      fail("SERVER_NOT_STARTED", `the restored server has another ${name} than it was given`);
+    requireShown(name, value, shown);
   }
 }
 
+/** Subscriptions of the source do not run: the living server may use their slots, and what the copy took it would not get. */
+async function findSubscriptions(connection: PostgresConnection): Promise<string[]> {
+  const { count } = await connection.queryOne<{ count: number }>(
+    "select count(*)::int as count from pg_subscription where subenabled",
+  );
+  if (count === 0) return [];
+  return [
+    `${count} enabled subscription${count === 1 ? "" : "s"} ${count === 1 ? "does" : "do"} not run, because max_logical_replication_workers is 0: once nothing else uses ${count === 1 ? "its slot" : "their slots"}, ALTER SYSTEM RESET max_logical_replication_workers and a restart; else DROP SUBSCRIPTION, with ALTER SUBSCRIPTION … SET (slot_name = NONE) before it`,
+  ];
+}
+
+function requireShown(name: string, value: string, shown: string): void {
+  // An archive_command that is not in use is shown as such.
+  if (shown !== value && !(name === "archive_command" && shown === "(disabled)"))
+    fail("SERVER_NOT_STARTED", `the restored server has another ${name} than it was given`);
+}
+
 /** A transaction or a restore point is at no position that was known beforehand: the server's log tells. */
-async function requireStopped({ data }: ServerPlace, stopsAt: StopNote | undefined): Promise<void> {
-  if (!stopsAt || stopsAt.line.test(await readServerLog(data))) return;
+async function requireStopped(place: ServerPlace, stopsAt: StopNote | undefined): Promise<void> {
+  if (!stopsAt || stopsAt.line.test(await readServerLog(place))) return;
   fail(
     "RECOVERY_TARGET_UNREACHABLE",
     `recovery is over, and the server did not say that it stopped at ${stopsAt.what}`,
@@ -160,30 +178,36 @@ async function requireStopped({ data }: ServerPlace, stopsAt: StopNote | undefin
  * RECOVERY_TARGET_UNREACHABLE, which say what the server said; then it may still run.
  */
 export async function recover(request: RecoveryToRun): Promise<Recovered> {
-  const { place, action, restoreCommand, stopsAt, expectedEnd, onWait, onRecovered } = request;
-  const access = await openAccess(place);
-  await startServer(place);
+  const { place, action, restoreCommand, stopsAt, onWait, onRecovered, warnings, logins, onRaised } = request;
+  const access = await openAccess(place, logins);
   const { endpoint } = access;
   const address = `${endpoint.host}:${endpoint.port}`;
   // One for all looks: a server that has two cores for its recovery would spend much of them on logins.
   let connection: PostgresConnection | undefined;
   await using _last = { [Symbol.asyncDispose]: async () => await connection?.[Symbol.asyncDispose]() };
-  const ended = await waitWhileRunning(place, async (): Promise<Recovered | undefined> => {
+  const look = async (): Promise<Recovered | "paused by itself" | undefined> => {
     try {
-      connection ??= await openConnection(endpoint, { signal: place.signal, connectTimeoutMs: 5000 });
+      connection ??= (await openLogin(endpoint, logins, place.signal)).connection;
       const seen = await connection.queryOne<Seen>(sight);
       if (seen.lsn !== null) onWait(seen.lsn);
+      // Of a server that has less than the one that wrote the WAL that is its own doing, also where it is to pause later.
+      if (seen.paused && (action !== RecoveryAction.PAUSE || (await findInsufficient(place)).length > 0))
+        return "paused by itself";
       if (seen.in_recovery && !(action === RecoveryAction.PAUSE && seen.paused)) return undefined;
       if (action === RecoveryAction.PAUSE && !seen.in_recovery)
         fail("RECOVERY_TARGET_UNREACHABLE", "the server has ended recovery instead of pausing at its target");
       await requireQuiet(connection, restoreCommand);
       const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
-      requireReached(endLsn, expectedEnd);
+      requireReached(endLsn, request);
       await requireStopped(place, stopsAt);
+      warnings.push(...(await findSubscriptions(connection)));
       if (!seen.in_recovery) await onRecovered();
+      else await sealRecovery(place, request, []);
       await access.close(connection);
+      if (seen.in_recovery) await awaitSealed(connection, place.signal);
       return {
         started: true,
+        serverState: seen.in_recovery ? RestoredServerState.PAUSED : RestoredServerState.RUNNING,
         endLsn,
         timeline: seen.timeline,
         address,
@@ -197,16 +221,30 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       connection = undefined;
       return undefined;
     }
-  });
-  if (ended) return ended;
+  };
+  for (;;) {
+    await startServer(place);
+    const ended = await waitWhileRunning(place, look);
+    if (ended !== undefined && ended !== "paused by itself") return ended;
+    await connection?.[Symbol.asyncDispose]();
+    connection = undefined;
+    const raised = await findInsufficient(place);
+    if (raised.length === 0 && ended) await failEnded(place, "paused instead of going on with its recovery");
+    if (raised.length === 0) break;
+    await stopServer(place);
+    await onRaised(raised);
+  }
   if (action !== RecoveryAction.SHUTDOWN) return await failEnded(place);
-  const log = await readServerLog(place.data);
+  const log = await readServerLog(place);
   if (!log.includes("shutdown at recovery target")) return await failEnded(place);
   await access.close(undefined);
+  for (const [name, value] of quietSettings) requireShown(name, value, await readSetting(place, name));
   const { endLsn, timeline } = await readControl(place);
-  requireReached(endLsn, expectedEnd);
+  requireReached(endLsn, request);
   await requireStopped(place, stopsAt);
-  return { started: true, endLsn, timeline, address: "" };
+  // When it is started again, it would only shut down there once more.
+  await sealRecovery(place, request, [["recovery_target_action", "promote"]]);
+  return { started: true, serverState: RestoredServerState.SHUT_DOWN, endLsn, timeline, address: "" };
 }
 
 async function readControl({

@@ -1,5 +1,6 @@
+import { randomUUID } from "node:crypto";
 import { rm, stat } from "node:fs/promises";
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalResult,
   RestorePhysicalResultSchema,
@@ -9,18 +10,23 @@ import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
-import { writeConfiguration, writeRecovered, writeRecovery } from "./settings/configuration.ts";
+import { appendSettings, writeConfiguration, writeRecovered, writeRecovery } from "./settings/configuration.ts";
+import { openDirectoryLock } from "./directory/lock.ts";
+import { isOwnPlace } from "./directory/ownership.ts";
+import { takeBack } from "./directory/take-back.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
 import { recover } from "./recover.ts";
 import { recoverySettings, stopNote } from "./settings/recovery-settings.ts";
-import { type ServerPlace, stopServer } from "./server.ts";
+import { removeServerTraces, type ServerPlace, stopServer } from "./server.ts";
 import { serverProgram, type ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
+import { loginsOf } from "./settings/logins.ts";
+import { findRequired } from "./settings/required-settings.ts";
 import { scratchSettings, writeScratchAccess } from "./settings/scratch-settings.ts";
-import { putIntoPlace } from "./place.ts";
-import { forgetRecovered, settlePhysical } from "./settle.ts";
+import { putIntoPlace } from "./directory/place.ts";
+import { settleUnlocked } from "./settle.ts";
 import { stageBackup } from "./stage-backup.ts";
-import { dataStaging, listContent, makeOwned, type Marker, readMarker, takeBack, writeMarker } from "./staging.ts";
+import { dataStaging, listContent, makeOwned, type Marker, readMarker, writeMarker } from "./staging.ts";
 
 /** A physical restore that is carried out. */
 export interface RestoreToDo extends PhysicalRestore {
@@ -49,14 +55,14 @@ function keptName(dataDirectory: string, now: Date): string {
   return `${dataDirectory}.before-${now.toISOString().replaceAll(/[-:]|\.\d+/g, "")}`;
 }
 
-/** Stops what runs and takes everything back; says what it could not. */
+/** Stops what runs and takes everything back; says what it could not. What others have put there is left alone. */
 async function undo(restore: RestoreToDo, { staging, ground }: { staging: string; ground: Ready }): Promise<void> {
   try {
     const marker = await readMarker(staging);
-    if (marker?.state === "placing")
+    if (marker?.state === "placing" && (await isOwnPlace(marker)))
       await stopServer({ data: marker.dataDirectory, programs: ground.programs, user: ground.owner });
-    if (marker) await takeBack(staging, marker);
-    else await rm(staging, { recursive: true, force: true });
+    if (!marker) return await rm(staging, { recursive: true, force: true });
+    for (const left of (await takeBack(staging, marker)).left) restore.onLeaving(left);
   } catch (error) {
     const why = error instanceof Error ? error.message : "";
     restore.onLeaving(`what was restored into ${restore.command.dataDirectory}, and ${staging}: ${why}`);
@@ -67,15 +73,15 @@ async function undo(restore: RestoreToDo, { staging, ground }: { staging: string
  * Restores a data directory as the command says. Everything is made beside its place, compared with PostgreSQL's own
  * manifest and synced, and then moved there. When it fails or is cancelled, at any step, the server that was started is
  * stopped, what was made is removed and what was there before is put back: a half of a cluster, or one that is not where
- * it was to recover to, is never left for somebody to use. Fails as inspectRestore's items and stageBackup do, with
- * SERVER_NOT_STARTED or RECOVERY_TARGET_UNREACHABLE.
+ * it was to recover to, is never left for somebody to use. Fails as inspectRestore's items, stageBackup and putIntoPlace
+ * do, with RESTORE_RUNNING, SERVER_NOT_STARTED or RECOVERY_TARGET_UNREACHABLE.
  */
 export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhysicalResult> {
   const { command, operationId, signal, onProgress, log } = restore;
-  const recovered = await forgetRecovered(command.dataDirectory, operationId);
-  if (recovered !== undefined) log(recovered);
-  const earlier = await settlePhysical({ command, operationId, noted: undefined, signal });
+  await using _lock = await openDirectoryLock(command.dataDirectory);
+  const earlier = await settleUnlocked({ command, operationId, noted: undefined, signal });
   for (const removed of earlier.removed) log(`removed of an earlier run: ${removed}`);
+  for (const left of earlier.left) log(`left of an earlier run: ${left}`);
   const ground = requireReady(await inspectRestore(restore));
   const { chain, owner, programs, tablespaces, recovery } = ground;
   const { dataDirectory } = command;
@@ -89,6 +95,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     madeFolder: !isThere,
     keptAs: isKept ? keptName(dataDirectory, new Date()) : "",
     state: "unpacking",
+    token: randomUUID(),
+    placement: "whole",
+    entries: [],
   };
   const work = create(WorkDoneSchema, { totalBytes: chain.storedBytes });
   const say = (phase: string, item: string) => {
@@ -112,12 +121,17 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       unpacking,
       onPhase: say,
     });
+    await removeServerTraces(staged.data);
     const warnings = await writeConfiguration(chain.newest, { data: staged.data, staging, unpacking });
-    const stagedPlace: ServerPlace = { data: staged.data, programs, user: owner, signal };
-    const extra = restore.scratch
-      ? scratchSettings(restore.scratch, chain.major)
-      : await findExtraSettings(stagedPlace, command.port, warnings);
-    if (restore.scratch) await writeScratchAccess(staged.data, owner, signal);
+    const stagedPlace: ServerPlace = { data: staged.data, programs, user: owner, signal, earlierLogs: new Map() };
+    const logins = loginsOf(chain.newest.content);
+    const extra = [
+      ...(await findRequired(stagedPlace, chain.links, warnings)),
+      ...(restore.scratch
+        ? scratchSettings(restore.scratch, chain.major)
+        : await findExtraSettings(stagedPlace, command.port, warnings)),
+    ];
+    if (restore.scratch) await writeScratchAccess(staged.data, { user: owner, logins, signal });
     await writeRecovery(staged.data, { recovery, extra, user: owner });
     say("syncing", "");
     const sync = {
@@ -126,9 +140,6 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       user: owner,
     };
     await runProgram(sync, { signal });
-    say("moving into place", dataDirectory);
-    await putIntoPlace(staged, { owner, tablespaces, marker, staging });
-
     const result: MessageInitShape<typeof RestorePhysicalResultSchema> = {
       dataDirectory,
       bytesRead: work.doneBytes,
@@ -138,25 +149,44 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       warnings,
       timeline: chain.newest.content.timeline,
     };
+    say("moving into place", dataDirectory);
+    const isAllButPlacing = command.start
+      ? {}
+      : { result: toJsonString(RestorePhysicalResultSchema, create(RestorePhysicalResultSchema, result)) };
+    const placed = await putIntoPlace(staged, {
+      owner,
+      tablespaces,
+      marker: { ...marker, ...isAllButPlacing },
+      staging,
+    });
     if (command.start) {
       say("recovering", "");
-      const place: ServerPlace = { data: dataDirectory, programs, user: owner, signal };
+      const place: ServerPlace = { data: dataDirectory, programs, user: owner, signal, earlierLogs: new Map() };
       const restoreCommand = recoverySettings(recovery).find(([name]) => name === "restore_command")?.[1] ?? "";
       const recovered = await recover({
         place,
         action: recovery.target.action,
         restoreCommand,
+        timelines: [recovery.backupTimeline, recovery.target.timeline],
         stopsAt: stopNote(recovery.target),
+        isEndExact: recovery.restoreCommand !== undefined && recovery.target.point.case === undefined,
         expectedEnd: command.expectedEndLsn === "" ? undefined : parseLsn(command.expectedEndLsn),
         onWait: (lsn) => say("recovering", lsn),
+        warnings,
+        logins,
+        onRaised: async (raised) => {
+          extra.push(...raised);
+          warnings.push(...raised.map(([name, value]) => `${name} was raised to ${value}, as the WAL asks for it`));
+          await appendSettings(dataDirectory, raised, owner);
+        },
         onRecovered: () => writeRecovered(dataDirectory, { extra, user: owner }),
       });
       Object.assign(result, recovered);
     }
     const restored = create(RestorePhysicalResultSchema, result);
     await restore.onRestored(restored);
-    await writeMarker(staging, { ...marker, state: "done" });
-    await takeBack(staging, { ...marker, state: "done" });
+    await writeMarker(staging, { ...placed, state: "done" });
+    await takeBack(staging, { ...placed, state: "done" });
     for (const warning of warnings) log(`warning: ${warning}`);
     return restored;
   } catch (error) {

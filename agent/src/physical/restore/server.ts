@@ -1,11 +1,11 @@
-import { open, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
 import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
 import { type ServerPrograms, serverProgram } from "./server-programs.ts";
-import { readPidOf } from "./staging.ts";
+import { readPidOf } from "./directory/running-server.ts";
 
 /** A data directory, and how its server is run. */
 export interface ServerPlace {
@@ -13,6 +13,8 @@ export interface ServerPlace {
   readonly programs: ServerPrograms;
   readonly user: OsUser;
   readonly signal: AbortSignal;
+  /** Sizes of log files when the server was started: what was in them then is another server's. Path to bytes. */
+  readonly earlierLogs: Map<string, number>;
 }
 
 const logName = "restore.log";
@@ -37,21 +39,23 @@ export async function readSetting({ data, programs, user, signal }: ServerPlace,
  * Starts the server, detached from this process; that it recovers is not waited for. One that ended at once has said why
  * in its log. Fails with SERVER_NOT_STARTED when it did not even get that far.
  */
-export async function startServer({ data, programs, user, signal }: ServerPlace): Promise<void> {
+export async function startServer(place: ServerPlace): Promise<void> {
+  const { data, programs, user, signal } = place;
   const log = join(data, logName);
+  await noteLogs(place);
   // Not without waiting: the end of pg_ctl is that of its process group, which the server leaves a moment later.
   const args = ["start", "--wait", "--timeout=1", "--silent", `--pgdata=${data}`, `--log=${log}`];
   try {
     await runProgram({ file: serverProgram(programs, "pg_ctl"), args, user }, { signal });
   } catch (error) {
     if (!isFailure(error, "PROGRAM_FAILED")) throw error;
-    if ((await readTail(log)) !== "" || (await readPidOf(data)) !== undefined) return;
+    if ((await readTail(log, place.earlierLogs)) !== "" || (await readPidOf(data)) !== undefined) return;
     fail("SERVER_NOT_STARTED", `the server in ${data} could not be started: ${error.message}`, { cause: error });
   }
 }
 
 /** Stops the server of a data directory where one runs, also after an abort; its files are about to go. */
-export async function stopServer(place: Omit<ServerPlace, "signal">): Promise<void> {
+export async function stopServer(place: Omit<ServerPlace, "signal" | "earlierLogs">): Promise<void> {
   if ((await readPidOf(place.data)) === undefined) return;
   const { data, programs, user } = place;
   const signal = AbortSignal.timeout(stopMs);
@@ -59,11 +63,45 @@ export async function stopServer(place: Omit<ServerPlace, "signal">): Promise<vo
   await runProgram({ file: serverProgram(programs, "pg_ctl"), args, user }, { signal });
 }
 
-async function readTail(file: string): Promise<string> {
+/** Has the server of a data directory read its files again, where one runs here. */
+export async function reloadServer(data: string): Promise<void> {
+  const pid = await readPidOf(data);
+  if (pid !== undefined) process.kill(pid, "SIGHUP");
+}
+
+/** Files that a server leaves in its data directory and that come with a backup of it: nothing in them is of its copy. */
+const traces = [
+  logName,
+  "current_logfiles",
+  "postmaster.opts",
+  "postmaster.pid",
+  "postgresql.auto.conf.before-restore",
+];
+
+/** Removes from a data directory that was unpacked what the source's server, or its own restore, has said of itself. */
+export async function removeServerTraces(data: string): Promise<void> {
+  for (const name of traces) await rm(join(data, name), { force: true });
+}
+
+/** Notes how long the files are that the server may go on writing: its source's logs, by the day of the week for one. */
+async function noteLogs(place: ServerPlace): Promise<void> {
+  const { data, earlierLogs } = place;
+  earlierLogs.clear();
+  await rm(join(data, "current_logfiles"), { force: true });
+  const folder = resolve(data, await readSetting(place, "log_directory"));
+  const names = await readdir(folder).catch(() => []);
+  for (const file of [join(data, logName), ...names.map((name) => join(folder, name))]) {
+    const found = await stat(file).catch(() => undefined);
+    if (found?.isFile()) earlierLogs.set(file, found.size);
+  }
+}
+
+async function readTail(file: string, earlierLogs: ServerPlace["earlierLogs"]): Promise<string> {
   try {
     await using handle = await open(file);
     const { size } = await handle.stat();
-    const buffer = Buffer.alloc(Math.min(size, tailBytes));
+    const earlier = earlierLogs.get(file) ?? 0;
+    const buffer = Buffer.alloc(Math.min(Math.max(size - earlier, 0), tailBytes));
     await handle.read(buffer, 0, buffer.length, size - buffer.length);
     return buffer.toString("utf8");
   } catch (error) {
@@ -72,12 +110,12 @@ async function readTail(file: string): Promise<string> {
   }
 }
 
-/** The end of what the server has logged, wherever its configuration sends that. */
-export async function readServerLog(data: string): Promise<string> {
-  const first = await readTail(join(data, logName));
+/** The end of what the server has logged since it was started, wherever its configuration sends that. */
+export async function readServerLog({ data, earlierLogs }: ServerPlace): Promise<string> {
+  const first = await readTail(join(data, logName), earlierLogs);
   const current = await readFile(join(data, "current_logfiles"), "utf8").catch(() => "");
   const path = /^stderr (.+)$/m.exec(current)?.[1];
-  return path === undefined ? first : first + (await readTail(path.startsWith("/") ? path : join(data, path)));
+  return path === undefined ? first : first + (await readTail(resolve(data, path), earlierLogs));
 }
 
 /** The lines in which a server says why it ended, for a message. */

@@ -1,14 +1,22 @@
 import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type {
-  RestorePhysicalCommand,
-  RestorePhysicalResult,
+import { fromJsonString } from "@bufbuild/protobuf";
+import {
+  type RestorePhysicalCommand,
+  type RestorePhysicalResult,
+  RestorePhysicalResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
-import { chooseOwner } from "./owner.ts";
-import { stopServer } from "./server.ts";
-import { findServerPrograms } from "./server-programs.ts";
+import { syncFolder } from "../../journal/durable-file.ts";
 import { readMajor } from "../../postgres/control-data.ts";
-import { dataStaging, type Marker, readMarker, readPidOf, takeBack } from "./staging.ts";
+import { closeAccess } from "./access.ts";
+import { openDirectoryLock } from "./directory/lock.ts";
+import { isOwnPlace, isWholeInPlace } from "./directory/ownership.ts";
+import { readPidOf } from "./directory/running-server.ts";
+import { type TakenBack, takeBack } from "./directory/take-back.ts";
+import { chooseOwner } from "./owner.ts";
+import { reloadServer, stopServer } from "./server.ts";
+import { findServerPrograms } from "./server-programs.ts";
+import { dataStaging, type Marker, readMarker } from "./staging.ts";
 
 /** A restore whose answer was lost. */
 export interface LostRestore {
@@ -17,6 +25,11 @@ export interface LostRestore {
   /** The result that it noted; undefined when it did not get that far. */
   readonly noted: RestorePhysicalResult | undefined;
   readonly signal: AbortSignal;
+}
+
+/** How a restore ended, what was removed, and what stays where it is though it was not answered for. */
+export interface Settled extends TakenBack {
+  readonly outcome: RestorePhysicalResult | undefined;
 }
 
 /** Stops the server that runs in a data directory, where one does. Fails where its programs are not here any more. */
@@ -29,43 +42,56 @@ export async function stopServerIn(dataDirectory: string, signal: AbortSignal): 
 }
 
 /**
- * How a restore ended whose answer was lost, by what it noted and what lies there: with a result it stays; without one
- * its server is stopped and all of it is taken back. Gives the result and what was removed.
+ * How a restore ended whose answer was lost, by what it noted and what lies there: with a result it stays; so does what
+ * has recovered by itself since, because somebody may use it; anything else of it is stopped and taken back. What others
+ * have put into its place is neither. Fails with RESTORE_RUNNING where it still works.
  */
-export async function settlePhysical({
-  command: { dataDirectory },
-  operationId,
-  noted,
-  signal,
-}: LostRestore): Promise<{ outcome: RestorePhysicalResult | undefined; removed: string[] }> {
+export async function settlePhysical(lost: LostRestore): Promise<Settled> {
+  await using _lock = await openDirectoryLock(lost.command.dataDirectory);
+  return await settleUnlocked(lost);
+}
+
+/** As settlePhysical, of somebody who holds the directory's lock. */
+export async function settleUnlocked({ command, operationId, noted, signal }: LostRestore): Promise<Settled> {
+  const { dataDirectory } = command;
   const staging = await dataStaging(dataDirectory, operationId);
   const marker = await readMarker(staging);
   if (!marker) {
     const isThere = (await stat(staging).catch(() => undefined)) !== undefined;
     await rm(staging, { recursive: true, force: true });
-    return { outcome: noted, removed: isThere && !noted ? [`the staging folder ${staging}`] : [] };
+    return { outcome: noted, removed: isThere && !noted ? [`the staging folder ${staging}`] : [], left: [] };
   }
-  const ended: Marker = noted ? { ...marker, state: "done" } : marker;
-  if (ended.state === "placing" && (marker.keptAs === "" || (await isMoved(marker))))
-    await stopServerIn(dataDirectory, signal);
-  return { outcome: noted, removed: await takeBack(staging, ended) };
+  if (noted) return { outcome: noted, ...(await takeBack(staging, { ...marker, state: "done" })) };
+  if (marker.state === "placing" && (await isWholeInPlace(marker))) {
+    if (marker.result !== undefined) return await keepPlaced(staging, marker, marker.result);
+    if (await hasRecovered(dataDirectory)) return await keepRecovered(staging, marker, signal);
+  }
+  if (marker.state === "placing" && (await isOwnPlace(marker))) await stopServerIn(dataDirectory, signal);
+  return { outcome: undefined, ...(await takeBack(staging, marker)) };
 }
 
-async function isMoved({ keptAs }: Marker): Promise<boolean> {
-  return (await stat(keptAs).catch(() => undefined)) !== undefined;
+/** Nothing was left to do but to make the last rename last. */
+async function keepPlaced(staging: string, marker: Marker, result: string): Promise<Settled> {
+  await syncFolder(join(marker.dataDirectory, "global"));
+  await syncFolder(marker.dataDirectory);
+  const taken = await takeBack(staging, { ...marker, state: "done" });
+  return { outcome: fromJsonString(RestorePhysicalResultSchema, result), ...taken };
 }
 
-/**
- * Of an earlier run that was cut off after its server had come to the end of recovery, somebody may use the result since:
- * it is left as it is, and only forgotten. Gives what to tell people of it; undefined when there is none.
- */
-export async function forgetRecovered(dataDirectory: string, operationId: string): Promise<string | undefined> {
-  const staging = await dataStaging(dataDirectory, operationId);
-  const marker = await readMarker(staging);
-  const isThere = async (name: string) => (await stat(join(dataDirectory, name)).catch(() => undefined)) !== undefined;
-  if (marker?.state !== "placing" || !(await isThere("global/pg_control")) || (await isThere("recovery.signal")))
-    return undefined;
-  await takeBack(staging, { ...marker, state: "done" });
-  const kept = marker.keptAs === "" ? "" : `; what was there before is kept as ${marker.keptAs}`;
-  return `the cluster in ${dataDirectory} has recovered since an earlier run was cut off, and is left as it is${kept}`;
+async function hasRecovered(dataDirectory: string): Promise<boolean> {
+  return (await stat(join(dataDirectory, "recovery.signal")).catch(ignoreMissing)) === undefined;
+}
+
+/** The agent's own way in goes, the rest stays as it is. */
+async function keepRecovered(staging: string, marker: Marker, signal: AbortSignal): Promise<Settled> {
+  const { dataDirectory, keptAs } = marker;
+  if (await closeAccess(dataDirectory, await chooseOwner(dataDirectory, signal))) await reloadServer(dataDirectory);
+  const { removed, left } = await takeBack(staging, { ...marker, state: "done" });
+  const kept = keptAs === "" ? "" : `; what was there before is kept as ${keptAs}`;
+  const recovered = `${dataDirectory}: its server came to the end of recovery after the restore was cut off, and somebody may use it, so it is left as it is; whether that end is the target was not checked${kept}`;
+  return { outcome: undefined, removed, left: [...left, recovered] };
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }

@@ -5,7 +5,7 @@ import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
 import { archivedWalStreams } from "../../repository/manifest-objects.ts";
 import type { Chain, ChainLink } from "./chain.ts";
-import type { PlacedTablespace } from "./inspect.ts";
+import type { PlacedTablespace } from "./directory/see-directory.ts";
 import { type ServerPrograms, serverProgram } from "./server-programs.ts";
 import { makeOwned, stagingIn } from "./staging.ts";
 import { surveyTree, type Tree, unpackFile, unpackTar, type Unpacking } from "./unpack.ts";

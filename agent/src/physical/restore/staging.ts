@@ -1,7 +1,8 @@
-import { chown, mkdir, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { chown, mkdir, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { OsUser } from "../../host/os-user.ts";
-import { replaceFile, syncFolder } from "../../journal/durable-file.ts";
+import { replaceFile } from "../../journal/durable-file.ts";
+import type { MovedEntry } from "./directory/ownership.ts";
 import { readIfThere } from "./settings/configuration.ts";
 
 /** What is known of a restore that has begun, durably. */
@@ -16,6 +17,14 @@ export interface Marker {
   readonly keptAs: string;
   /** `unpacking`: nothing outside of staging folders was touched. `placing`: it may have been. `done`: it stays. */
   readonly state: "unpacking" | "placing" | "done";
+  /** By which the data directory is known as this restore's. */
+  readonly token: string;
+  /** Whether the data directory comes to its place by one rename, or each of its entries by one. */
+  readonly placement: "whole" | "entries";
+  /** What is moved by renames of its own. */
+  readonly entries: readonly MovedEntry[];
+  /** The result, where nothing but placing is left to do: JSON. */
+  readonly result?: string;
 }
 
 const prefix = ".coppice-restore-";
@@ -72,54 +81,6 @@ export async function listContent(folder: string): Promise<string[]> {
   return (await listIfThere(folder)).filter((name) => !isStagingName(name));
 }
 
-async function removeContent(folder: string): Promise<void> {
-  const names = await listContent(folder);
-  // First what a server needs to start.
-  await rm(join(folder, "global", "pg_control"), { force: true });
-  for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
-}
-
-/** Moves everything of a folder into another of the same file system. */
-export async function moveContent(from: string, to: string): Promise<void> {
-  for (const name of await readdir(from)) await rename(join(from, name), join(to, name));
-  await syncFolder(to);
-}
-
-/**
- * Takes back whatever a restore has done that did not come to its end: its files go, the former ones come back. Of one
- * that is done only the staging folder goes. The server must not run any more. Gives what was removed, for people.
- */
-export async function takeBack(staging: string, marker: Marker): Promise<string[]> {
-  const { dataDirectory, tablespaces, keptAs, madeFolder, operationId, state } = marker;
-  const removed: string[] = [];
-  if (state === "placing") {
-    const wasMoved = keptAs === "" || (await stat(keptAs).catch(() => undefined)) !== undefined;
-    // With its former content still in its place it was not touched yet.
-    if (wasMoved) {
-      await removeContent(dataDirectory);
-      for (const tablespace of tablespaces) await removeContent(tablespace);
-      removed.push(`what was restored into ${dataDirectory}`);
-      if (keptAs !== "" || madeFolder) await rmdir(dataDirectory).catch(ignoreMissing);
-      if (keptAs !== "") await rename(keptAs, dataDirectory);
-      await syncFolder(dirname(dataDirectory));
-    }
-  }
-  if (state !== "done") removed.push(`the staging folder ${staging}`);
-  for (const tablespace of tablespaces) await rm(stagingIn(tablespace, operationId), { recursive: true, force: true });
-  await rm(staging, { recursive: true, force: true });
-  return removed;
-}
-
 function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
-}
-
-/** The process of a server that runs in a data directory. A file that a crash has left names none, or another program. */
-export async function readPidOf(dataDirectory: string): Promise<number | undefined> {
-  const pid = Number((await readIfThere(join(dataDirectory, "postmaster.pid")))?.split("\n")[0]);
-  if (!Number.isInteger(pid) || pid <= 0) return undefined;
-  const name = (await readIfThere(`/proc/${pid}/comm`).catch(() => undefined))?.trim();
-  if (name !== "postgres" && name !== "postmaster") return undefined;
-  const state = (await readIfThere(`/proc/${pid}/stat`).catch(() => undefined))?.split(") ").at(-1)?.[0];
-  return state === undefined || state === "Z" ? undefined : pid;
 }

@@ -10,6 +10,7 @@ import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
 import { openChain } from "../../host/chain.ts";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { decodePrograms } from "../../pipeline/stages.ts";
+import type { EndRecord } from "../../postgres/wal/end-record.ts";
 import { archivedWalStreams } from "../../repository/manifest-objects.ts";
 import type { CheckContent } from "../../repository/verify.ts";
 import { readTar, type TarEntry, type TarSink } from "../tar/read.ts";
@@ -93,6 +94,12 @@ function placeOf(physical: PhysicalContent, stream: StoredStream): string | unde
   return tablespace && `pg_tblspc/${tablespace.oid}/`;
 }
 
+/** The record that its WAL ends with; a standby writes none. */
+function endRecordOf({ fromStandby, restorePoint, startLsn }: PhysicalContent): EndRecord | undefined {
+  if (restorePoint !== "") return { is: "restorePoint", name: restorePoint };
+  return fromStandby ? undefined : { is: "backupEnd", startLsn: parseLsn(startLsn) };
+}
+
 /** What a physical backup is looked into with. */
 export interface PhysicalCheckOptions {
   /** An identity file, where the backup is encrypted. */
@@ -120,7 +127,8 @@ export function openPhysicalCheck(
   const { startLsn, stopLsn, timeline, walSegmentBytes } = physical;
   const { systemIdentifier } = manifest;
   const endsRecord = !physical.fromStandby;
-  const expectedWal = { systemIdentifier, startLsn, stopLsn, timeline, walSegmentBytes, endsRecord };
+  const endRecord = endRecordOf(physical);
+  const expectedWal = { systemIdentifier, startLsn, stopLsn, timeline, walSegmentBytes, endsRecord, endRecord };
   let archivedCheck = archived.size > 0 ? openWalContentCheck(expectedWal) : undefined;
 
   async function decode(stream: StoredStream, input: Readable, read: (plain: Plain) => Promise<void>): Promise<void> {

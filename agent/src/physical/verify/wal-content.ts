@@ -2,6 +2,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { parseWalFile, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import { openRecordCheck } from "../../postgres/wal/check-records.ts";
+import { type EndRecord, isEndRecord } from "../../postgres/wal/end-record.ts";
 import type { TarEntry, TarSink } from "../tar/read.ts";
 
 /** The WAL that has to be there. */
@@ -13,6 +14,8 @@ export interface ExpectedWal {
   readonly walSegmentBytes: bigint;
   /** Whether a record is known to end at stop. */
   readonly endsRecord: boolean;
+  /** That record, where it is known which. */
+  readonly endRecord?: EndRecord | undefined;
 }
 
 /** A check of WAL that comes file by file. */
@@ -60,6 +63,9 @@ export function openWalContentCheck(wal: ExpectedWal): WalContentCheck {
     finish() {
       if (next < endLsn) wrong(`it ends at ${formatLsn(next)} instead of ${wal.stopLsn}`);
       records.finish(endLsn, { atRecord: wal.endsRecord });
+      const { last } = records;
+      if (wal.endRecord && !(last?.endLsn === endLsn && isEndRecord(last, wal.endRecord)))
+        wrong(`it does not end with what the server has written at ${wal.stopLsn}`);
     },
   };
 }

@@ -5,6 +5,7 @@ import { formatAddress } from "../endpoint.ts";
 import { quoteIdentifier } from "../quote.ts";
 import { openReplication } from "../replication/open-replication.ts";
 import { findArchiver } from "./archiver.ts";
+import { incrementalDefect } from "./incremental-defects.ts";
 import { type Item, mendable, mendableByRestart, ok, warning } from "./item.ts";
 import { readServerSettings, type ServerSettings } from "./server-settings.ts";
 import { judgeWalRoom, seeWalRoom } from "./wal-room.ts";
@@ -103,9 +104,17 @@ function checkSlotLimit({ slotLimitBytes, maxWalBytes }: ServerSettings): Item[]
   return [mendable("slot-limit", message, { statements })];
 }
 
+function checkSlotTimeout({ endsIdleSlots }: ServerSettings): Item[] {
+  if (!endsIdleSlots) return [];
+  const message =
+    "idle_replication_slot_timeout is set: while an agent is away for longer, its slot is given up, and a gap may follow";
+  const statements = ["ALTER SYSTEM SET idle_replication_slot_timeout = 0;", reload];
+  return [mendable("slot-timeout", message, { statements })];
+}
+
 function checkData(
-  { dataChecksums, summarizesWal, walLevel }: ServerSettings,
-  { dataDirectory }: ClusterFacts,
+  { dataChecksums, logsHints, summarizesWal, walLevel }: ServerSettings,
+  { dataDirectory, serverVersionNum: versionNum }: ClusterFacts,
 ): Item[] {
   const items: Item[] = [];
   if (!dataChecksums)
@@ -123,6 +132,16 @@ function checkData(
         statements: ["ALTER SYSTEM SET summarize_wal = on;", reload],
       }),
     );
+  const defect = summarizesWal === undefined ? undefined : incrementalDefect({ versionNum, logsHints });
+  if (defect) {
+    const message = `${defect.version} ${defect.does}: each becomes a full one`;
+    const { statements, mend } = defect;
+    items.push(
+      statements.length > 0
+        ? mendableByRestart("incrementals", message, [...statements])
+        : warning("incrementals", message, mend),
+    );
+  }
   return items;
 }
 
@@ -159,7 +178,7 @@ export async function checkPhysical(
         `${role} may replicate; ${maxSenders - usedSenders} WAL senders and ${maxSlots - usedSlots} slots are free`,
       ),
     );
-  items.push(...checkData(settings, facts), ...checkSlotLimit(settings));
+  items.push(...checkData(settings, facts), ...checkSlotLimit(settings), ...checkSlotTimeout(settings));
   if (facts.isLocal && facts.dataDirectory) {
     const room = await seeWalRoom(facts.dataDirectory);
     items.push(judgeWalRoom({ ...room, maxWalBytes, slotLimitBytes }));

@@ -11,10 +11,14 @@ export interface ServerSettings {
   readonly idleSlots: readonly string[];
   readonly slotNames: readonly string[];
   readonly dataChecksums: boolean;
+  /** Whether changes of hint bits are written to WAL: by checksums, or by wal_log_hints. */
+  readonly logsHints: boolean;
   /** Undefined where the server cannot summarize WAL. */
   readonly summarizesWal: boolean | undefined;
   /** Undefined: no limit. */
   readonly slotLimitBytes: bigint | undefined;
+  /** Slots that nobody uses for a time are given up. */
+  readonly endsIdleSlots: boolean;
   readonly maxWalBytes: bigint;
   readonly archiveMode: string;
   readonly archiveCommand: string;
@@ -38,12 +42,14 @@ const names = [
   "archive_library",
   "archive_mode",
   "data_checksums",
+  "idle_replication_slot_timeout",
   "max_replication_slots",
   "max_slot_wal_keep_size",
   "max_wal_senders",
   "max_wal_size",
   "summarize_wal",
   "wal_level",
+  "wal_log_hints",
 ];
 
 /** Reads them; any role may. Fails like a query. */
@@ -70,8 +76,10 @@ export async function readServerSettings(connection: PostgresConnection): Promis
     idleSlots: usage.idle,
     slotNames: usage.slots,
     dataChecksums: text("data_checksums") === "on",
+    logsHints: text("data_checksums") === "on" || text("wal_log_hints") === "on",
     summarizesWal: summarizes === undefined ? undefined : summarizes === "on",
     slotLimitBytes: slotLimit < 0n ? undefined : slotLimit * mebibyte,
+    endsIdleSlots: Number(text("idle_replication_slot_timeout") || 0) > 0,
     maxWalBytes: BigInt(text("max_wal_size") || 0) * mebibyte,
     archiveMode: text("archive_mode"),
     archiveCommand: text("archive_command"),

@@ -72,8 +72,11 @@ async function look(connection: PostgresConnection): Promise<Unreadable[]> {
  */
 export async function listUnreadable(connection: PostgresConnection, signal: AbortSignal): Promise<Unreadable[]> {
   const { endpoint } = connection;
+  // What a restore works in, or has left for a decision, is in no dump, and may be closed; its oid is none that a server
+  // counts up to.
   const databases = await connection.query<{ name: string }>(
-    "select datname as name from pg_database where datallowconn and datname <> 'template0' order by 1",
+    `select datname as name from pg_database where datallowconn and datname <> 'template0'
+       and not (datname ~ '^coppice_restore_' and oid::bigint >= ${2 ** 30}) order by 1`,
   );
   const found: Unreadable[] = [];
   for (const { name: database } of databases) {

@@ -25,6 +25,11 @@ export interface BaseBackupOptions {
    * the stored objects; the manifest's are there to find what was unpacked wrongly, or written badly by a disk.
    */
   readonly manifestChecksums?: "SHA256" | "CRC32C";
+  /**
+   * After how much silence between its first byte and its last the server counts as hung; its wal_sender_timeout, and two
+   * minutes at least, when left out.
+   */
+  readonly silenceMs?: number;
 }
 
 /** A string of the replication grammar, which knows no backslashes. */

@@ -112,7 +112,13 @@ export function toChecksumFailure(result: BaseBackupResult, endpoint: ResolvedEn
   );
 }
 
-function toBackupFailure(error: DatabaseError, endpoint: ResolvedEndpoint, options: BaseBackupOptions): Failure {
+/** What the server refused; once it has begun to send, its errors are of the backup, not of how it was asked for. */
+function toBackupFailure(
+  error: DatabaseError,
+  endpoint: ResolvedEndpoint,
+  { options, hasBegun }: { readonly options: BaseBackupOptions; readonly hasBegun: boolean },
+): Failure {
+  if (hasBegun) return toReplicationFailure(error, endpoint, "backup");
   if (options.serverCompression && isCompressionRefusal(error))
     return new Failure(
       "SERVER_COMPRESSION_MISSING",
@@ -129,7 +135,7 @@ function toBackupFailure(error: DatabaseError, endpoint: ResolvedEndpoint, optio
 export async function runBaseBackup(
   line: Line,
   endpoint: ResolvedEndpoint,
-  options: BaseBackupOptions,
+  { silenceMs, ...options }: BaseBackupOptions & { readonly silenceMs: number },
   sink: BaseBackupSink,
 ): Promise<BaseBackupResult> {
   const checksums = watchChecksums();
@@ -170,6 +176,15 @@ export async function runBaseBackup(
     }
   };
 
+  // Before it begins the server may be silent for as long as a checkpoint takes, and says how far it is ever after.
+  const watch = setInterval(
+    () => {
+      if (results.length < 2 || line.isHeld() || performance.now() - line.lastHeardMs() <= silenceMs) return;
+      const text = `the server at ${formatAddress(endpoint)} fell silent in the middle of the backup, for ${silenceMs} ms`;
+      line.cut(new Failure("CLUSTER_UNREACHABLE", text));
+    },
+    Math.ceil(silenceMs / 10),
+  );
   try {
     const { error } = await line.run(baseBackupStatement(options), {
       onNotice: (text) => checksums.onNotice(text),
@@ -189,7 +204,9 @@ export async function runBaseBackup(
     });
     const stop = results[2]?.[0];
     if (!stop || (error && error.code !== dataCorrupted))
-      throw error ? toBackupFailure(error, endpoint, options) : new Error("the backup ended without its stop position");
+      throw error
+        ? toBackupFailure(error, endpoint, { options, hasBegun: results.length > 0 })
+        : new Error("the backup ended without its stop position");
     await consumers;
     return {
       stopLsn: parseLsn(textOf(stop, "recptr")),
@@ -202,5 +219,7 @@ export async function runBaseBackup(
     // Consumers end by the streams' errors; the reason that counts is the one that came first.
     await consumers.catch(() => {});
     throw error;
+  } finally {
+    clearInterval(watch);
   }
 }

@@ -49,7 +49,8 @@ export interface ReplicationConnection extends AsyncDisposable {
   dropSlot(name: string): Promise<void>;
   /**
    * Takes a base backup. Fails with SERVER_COMPRESSION_MISSING (nothing was sent, ask again without), INCREMENTAL_REFUSED
-   * (nothing was sent, take a full one), or what the sink rejected with. Pages that fail their checksums are a result.
+   * (nothing was sent, take a full one), CLUSTER_UNREACHABLE also for a server that falls silent in the middle, or what
+   * the sink rejected with. Pages that fail their checksums are a result.
    */
   baseBackup(options: BaseBackupOptions, sink: BaseBackupSink): Promise<BaseBackupResult>;
   /** Sends a parent's manifest for an incremental backup, from 17 on. Fails with INCREMENTAL_REFUSED. */
@@ -64,6 +65,8 @@ export interface ReplicationConnection extends AsyncDisposable {
 
 const longestIntervalMs = 10_000;
 const defaultSilenceMs = 60_000;
+/** A server that reads a slow disk may be silent for longer than one that has nothing to say. */
+const leastBackupSilenceMs = 120_000;
 
 /**
  * Opens a physical replication connection as the endpoint says. Fails as `openConnection` does, and with
@@ -122,7 +125,11 @@ export async function openReplication(
     createSlot: (name, slotOptions) => createSlot(ask, name, slotOptions),
     readSlot: (name) => readSlot(ask, name),
     dropSlot: (name) => dropSlot(ask, name),
-    baseBackup: (backup, sink) => runBaseBackup(line, endpoint, backup, sink),
+    async baseBackup(backup, sink) {
+      const timeoutMs = backup.silenceMs === undefined ? parseSettingMs(await show("wal_sender_timeout")) : 0;
+      const silenceMs = backup.silenceMs ?? Math.max(timeoutMs, leastBackupSilenceMs);
+      return await runBaseBackup(line, endpoint, { ...backup, silenceMs }, sink);
+    },
     async uploadManifest(source) {
       const error = await runUploadManifest(line, source);
       if (error) throw toReplicationFailure(error, endpoint, "manifest");

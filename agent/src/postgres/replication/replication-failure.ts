@@ -69,7 +69,7 @@ function slotInvalidated(error: DatabaseError, slot: string): [Reason, string, s
   return [
     "SLOT_INVALIDATED",
     said(error),
-    `the slot ${slot} is made anew by itself; take a full backup at once, and raise max_slot_wal_keep_size so that it lasts longer`,
+    `the slot ${slot} is made anew by itself; where WAL is gone by then, take a full backup at once; raise max_slot_wal_keep_size, and from 18 on set idle_replication_slot_timeout to 0, so that a slot lasts longer`,
   ];
 }
 

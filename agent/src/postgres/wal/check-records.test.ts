@@ -1,8 +1,9 @@
 import { isFailure } from "@coppice/proto/kit/failure";
 import { expect, test } from "vitest";
 import { openRandom } from "../../../../tests/support/ledger/random.ts";
+import { openWalWriter } from "../../../../tests/support/wal/wal-writer.ts";
 import { openRecordCheck } from "./check-records.ts";
-import { crc32c } from "./crc32c.ts";
+import { isEndRecord } from "./end-record.ts";
 
 const segmentBytes = 1n << 20n;
 const page = 8192;
@@ -10,78 +11,7 @@ const systemIdentifier = "7312345678901234567";
 const baseLsn = 5n * segmentBytes;
 const wal = { systemIdentifier, timeline: 3, segmentBytes };
 
-/** WAL as a server writes it, from the beginning of a segment on. */
-function openWriter(magic = 0xd118) {
-  const bytes = Buffer.alloc(4 * Number(segmentBytes));
-  let at = 0;
-  let previous = 0n;
-  let records = 0n;
-  let flags = 0;
-
-  function header(restBytes: number): void {
-    const isFirst = at % Number(segmentBytes) === 0;
-    bytes.writeUInt16LE(magic, at);
-    bytes.writeUInt16LE((restBytes > 0 ? 1 : 0) | (isFirst ? 2 : 0) | flags, at + 2);
-    flags = 0;
-    bytes.writeUInt32LE(wal.timeline, at + 4);
-    bytes.writeBigUInt64LE(baseLsn + BigInt(at), at + 8);
-    bytes.writeUInt32LE(restBytes, at + 16);
-    if (isFirst) {
-      bytes.writeBigUInt64LE(BigInt(systemIdentifier), at + 24);
-      bytes.writeUInt32LE(Number(segmentBytes), at + 32);
-      bytes.writeUInt32LE(page, at + 36);
-    }
-    at += isFirst ? 40 : 24;
-  }
-
-  function add(dataBytes: number, { info = 0, rmid = 10, written = Infinity } = {}): number {
-    const record = Buffer.alloc(24 + dataBytes);
-    for (let index = 24; index < record.length; index++) record[index] = (index * 7 + at) & 0xff;
-    record.writeUInt32LE(record.length, 0);
-    record.writeBigUInt64LE(previous, 8);
-    record.writeUInt8(info, 16);
-    record.writeUInt8(rmid, 17);
-    record.writeUInt32LE(crc32c(record.subarray(0, 20), crc32c(record.subarray(24))), 20);
-    if (at % page === 0) header(0);
-    const start = at;
-    for (let done = 0; done < record.length && at - start < written;) {
-      if (at % page === 0) header(record.length - done);
-      const piece = record.subarray(done, done + page - (at % page));
-      piece.copy(bytes, at);
-      at += piece.length;
-      done += piece.length;
-    }
-    at = Math.ceil(at / 8) * 8;
-    if (written !== Infinity) return start;
-    previous = baseLsn + BigInt(start);
-    records += 1n;
-    return start;
-  }
-
-  return {
-    bytes,
-    add,
-    get at() {
-      return at;
-    },
-    get records() {
-      return records;
-    },
-    /** Ends the segment; what is behind it is whatever was there. */
-    switchSegment() {
-      add(0, { rmid: 0, info: 0x40 });
-      const end = Math.ceil(at / Number(segmentBytes)) * Number(segmentBytes);
-      const rest = Math.ceil(at / page) * page;
-      bytes.fill(0xee, at, Math.min(rest, end));
-      at = end;
-    },
-    /** A record that the server died in. */
-    abandon() {
-      add(3 * page, { written: 1 });
-      flags = 8;
-    },
-  };
-}
+const openWriter = (magic = 0xd118) => openWalWriter({ ...wal, baseLsn, magic });
 
 function check(
   bytes: Buffer,
@@ -210,4 +140,28 @@ test("a record that is not the next one of its server is told, though its own ch
   const copy = Buffer.from(other.bytes.subarray(third, third + 124));
   copy.copy(writer.bytes, second);
   expect(() => check(writer.bytes, { to: writer.at })).toThrow("follows a record at");
+});
+
+test("what a backup or a restore point ends with is known by its record, which is the last one", () => {
+  const last = (write: (writer: ReturnType<typeof openWriter>) => void) => {
+    const writer = openWriter();
+    for (let index = 0; index < 9; index++) writer.add(1000);
+    write(writer);
+    const opened = openRecordCheck(wal);
+    const endLsn = baseLsn + BigInt(writer.at);
+    opened.take(writer.bytes.subarray(0, 2 * page), { lsn: baseLsn, endLsn });
+    expect(opened.last?.endLsn).toBe(endLsn);
+    if (!opened.last) throw new Error("no record was found");
+    return opened.last;
+  };
+  const ended = last((writer) => writer.endBackup(0x500028n));
+  expect(isEndRecord(ended, { is: "backupEnd", startLsn: 0x500028n })).toBe(true);
+  expect(isEndRecord(ended, { is: "backupEnd", startLsn: 0x500030n })).toBe(false);
+  expect(isEndRecord(ended, { is: "restorePoint", name: "x" })).toBe(false);
+  const marked = last((writer) => writer.markPoint("coppice_bkp_1"));
+  expect(isEndRecord(marked, { is: "restorePoint", name: "coppice_bkp_1" })).toBe(true);
+  expect(isEndRecord(marked, { is: "restorePoint", name: "coppice_bkp" })).toBe(false);
+  expect(isEndRecord(marked, { is: "backupEnd", startLsn: 0n })).toBe(false);
+  const other = last((writer) => writer.add(200));
+  expect(isEndRecord(other, { is: "backupEnd", startLsn: 0n })).toBe(false);
 });

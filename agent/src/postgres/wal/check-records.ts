@@ -12,10 +12,22 @@ export interface WalToCheck {
   readonly segmentBytes: bigint;
 }
 
+/** A record that was found to be whole. */
+export interface FoundRecord {
+  /** First position after it and what aligns the next one. */
+  readonly endLsn: bigint;
+  /** Its beginning: header and, as far as `headBytes` goes, content. */
+  readonly head: Buffer;
+}
+
 /** A check of WAL that is given in order. */
 export interface RecordCheck {
   /** How many records were found to be whole. */
   readonly records: bigint;
+  /** The last one of them. */
+  readonly last: FoundRecord | undefined;
+  /** Where the last whole record ends, as a server says that it has replayed it; undefined before the first. */
+  readonly lastEndLsn: bigint | undefined;
   /**
    * Takes the next bytes; the first ones begin a segment. What lies at or behind `endLsn` is not looked at. Fails with
    * CONTENT_UNREADABLE at the first thing that is wrong, and is of no use then.
@@ -36,6 +48,8 @@ const pageMagics: readonly number[] = [0xd110, 0xd113, 0xd116, 0xd118];
 /** xl_tot_len, xl_xid, xl_prev, xl_info, xl_rmid, two of nothing, xl_crc. */
 const recordHeaderBytes = 24;
 const checksumAt = 20;
+/** What is kept of a record: as much as a restore point's name takes. */
+const headBytes = 98;
 /** XLogRecordMaxSize is less. */
 const mostRecordBytes = 1 << 30;
 const switchRecord = { rmid: 0, info: 0x40 };
@@ -45,7 +59,7 @@ interface OpenRecord {
   readonly startLsn: bigint | undefined;
   readonly totalBytes: number;
   doneBytes: number;
-  readonly header: Buffer;
+  readonly head: Buffer;
   /** Of what follows the header. */
   checksum: number;
 }
@@ -71,6 +85,8 @@ export function openRecordCheck({ systemIdentifier, timeline, segmentBytes }: Wa
   let previous: bigint | undefined;
   let isUnused = false;
   let records = 0n;
+  let last: FoundRecord | undefined;
+  let lastEndLsn: bigint | undefined;
 
   /** Checks a page's header, and gives where its content begins. */
   function readHeader(page: Buffer, lsn: bigint): number {
@@ -103,7 +119,7 @@ export function openRecordCheck({ systemIdentifier, timeline, segmentBytes }: Wa
     const restBytes = page.readUInt32LE(16);
     if (flags & pageFlags.isContinuation) {
       if (isBeginning)
-        record = { startLsn: undefined, totalBytes: restBytes, doneBytes: 0, header: Buffer.alloc(0), checksum: 0 };
+        record = { startLsn: undefined, totalBytes: restBytes, doneBytes: 0, head: Buffer.alloc(0), checksum: 0 };
       if (!record) wrong(lsn, "goes on with a record that has not begun");
       if (record.totalBytes - record.doneBytes !== restBytes)
         wrong(lsn, `goes on with ${restBytes} bytes of a record that lacks ${record.totalBytes - record.doneBytes}`);
@@ -121,17 +137,19 @@ export function openRecordCheck({ systemIdentifier, timeline, segmentBytes }: Wa
   function readRecord(page: Buffer, at: number, lsn: bigint): number {
     record ??= beginRecord(page, at, lsn);
     if (!record) return pageBytes;
-    const { totalBytes, header, startLsn } = record;
-    const piece = page.subarray(at, at + totalBytes - record.doneBytes);
-    const ofHeader =
-      startLsn === undefined ? 0 : Math.min(piece.length, Math.max(0, recordHeaderBytes - record.doneBytes));
-    piece.copy(header, record.doneBytes, 0, ofHeader);
+    const { totalBytes, head, startLsn, doneBytes } = record;
+    const piece = page.subarray(at, at + totalBytes - doneBytes);
+    const ofHeader = startLsn === undefined ? 0 : Math.min(piece.length, Math.max(0, recordHeaderBytes - doneBytes));
+    if (doneBytes < head.length) piece.copy(head, doneBytes);
     if (startLsn !== undefined) record.checksum = crc32c(piece.subarray(ofHeader), record.checksum);
     record.doneBytes += piece.length;
     if (record.doneBytes < totalBytes) return pageBytes;
     const ended = record;
     record = undefined;
-    return endRecord(ended) ? pageBytes : align(at + piece.length);
+    const next = align(at + piece.length);
+    const isSwitch = endRecord(ended, lsn + BigInt(next));
+    lastEndLsn = isSwitch ? lsn - (lsn % segmentBytes) + segmentBytes : lsn + BigInt(next);
+    return isSwitch ? pageBytes : next;
   }
 
   function beginRecord(page: Buffer, at: number, lsn: bigint): OpenRecord | undefined {
@@ -151,21 +169,28 @@ export function openRecordCheck({ systemIdentifier, timeline, segmentBytes }: Wa
       }
       wrong(startLsn, totalBytes === 0 ? "holds no record" : `begins a record of ${totalBytes} bytes`);
     }
-    return { startLsn, totalBytes, doneBytes: 0, header: Buffer.alloc(recordHeaderBytes), checksum: 0 };
+    return {
+      startLsn,
+      totalBytes,
+      doneBytes: 0,
+      head: Buffer.allocUnsafe(Math.min(totalBytes, headBytes)),
+      checksum: 0,
+    };
   }
 
   /** Checks a record that is there whole; gives whether it leaves the rest of its segment unused. */
-  function endRecord({ startLsn, header, checksum, totalBytes }: OpenRecord): boolean {
+  function endRecord({ startLsn, head, checksum, totalBytes }: OpenRecord, endLsn: bigint): boolean {
     if (startLsn === undefined) return false;
     // The header's own part comes last, and its checksum is not in it.
-    if (crc32c(header.subarray(0, checksumAt), checksum) !== header.readUInt32LE(checksumAt))
+    if (crc32c(head.subarray(0, checksumAt), checksum) !== head.readUInt32LE(checksumAt))
       wrong(startLsn, `begins a record of ${totalBytes} bytes that has another checksum than it says`);
-    const before = header.readBigUInt64LE(8);
+    const before = head.readBigUInt64LE(8);
     if (previous !== undefined && before !== previous)
       wrong(startLsn, `follows a record at ${formatLsn(before)}, and the one before it is at ${formatLsn(previous)}`);
     previous = startLsn;
     records += 1n;
-    const isSwitch = header.readUInt8(17) === switchRecord.rmid && (header.readUInt8(16) & 0xf0) === switchRecord.info;
+    last = { endLsn, head };
+    const isSwitch = head.readUInt8(17) === switchRecord.rmid && (head.readUInt8(16) & 0xf0) === switchRecord.info;
     if (isSwitch) isUnused = true;
     return isSwitch;
   }
@@ -173,6 +198,12 @@ export function openRecordCheck({ systemIdentifier, timeline, segmentBytes }: Wa
   return {
     get records() {
       return records;
+    },
+    get last() {
+      return last;
+    },
+    get lastEndLsn() {
+      return lastEndLsn;
     },
     take(bytes, { lsn, endLsn }) {
       const whole = held.length === 0 ? bytes : Buffer.concat([held, bytes]);

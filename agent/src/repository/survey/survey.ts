@@ -54,6 +54,7 @@ export async function surveyRepository(storage: Storage, signal: AbortSignal): P
       case "wal":
       case "walAnchor":
       case "walClaim":
+      case "walGrant":
         // What is stored of WAL is committed by itself: nothing of it is ever leavings.
         break;
       case "foreign": {

@@ -51,7 +51,14 @@ export async function openS3(
 
   return {
     name: bucket.name,
-    capabilities: { putIfAbsent: conditionalPut, freeBytes: false, countsDeleted: false, keepsDigests: true },
+    capabilities: {
+      putIfAbsent: conditionalPut,
+      freeBytes: false,
+      countsDeleted: false,
+      keepsDigests: true,
+      // Content-MD5 of each body, and of each part of one.
+      comparesPuts: true,
+    },
     put: (key, body, options) => putObject(putter, key, body, options),
     get: (key, { signal: by, range }) => getObject(bucket, key, range, by),
     async stat(key, by) {

@@ -47,7 +47,7 @@ async function writeAndPublish(
   const place = await reach(signal);
   const { session, root } = place;
   const folders = names.slice(0, -1);
-  // What of ours has to go if it fails.
+  // What of ours has to go if it fails; never what has its name, which others may rely on from then on.
   const made = new Set<string>();
   using late = delaySignal(signal, abortedGraceMs);
   try {
@@ -65,7 +65,7 @@ async function writeAndPublish(
     await closeHandle(session, handle, signal);
     signal.throwIfAborted();
     const target = posix.join(posix.dirname(temporary), names.at(-1) ?? "");
-    await publish(place, { temporary, target, key, ifAbsent, made }, late.signal);
+    await publish(place, { temporary, target, key, folders, ifAbsent, made }, late.signal);
     await syncNearestSftpFolder(place, folders, late.signal);
     return { sizeBytes };
   } catch (error) {
@@ -123,8 +123,9 @@ interface Publication {
   readonly temporary: string;
   readonly target: string;
   readonly key: string;
+  readonly folders: readonly string[];
   readonly ifAbsent: boolean;
-  /** Kept up to date with what is there by us. */
+  /** Kept up to date with what there is of ours that has no name of its own yet. */
   readonly made: Set<string>;
 }
 
@@ -142,7 +143,6 @@ async function publish(place: SftpPlace, publication: Publication, signal: Abort
   if (ifAbsent && session.extensions.has("hardlink@openssh.com")) {
     // Unlike a rename it never replaces what is there.
     await take(() => linkFile(session, temporary, target, signal));
-    made.add(target);
     await removeFileAt(session, temporary, signal);
     made.delete(temporary);
   } else if (!ifAbsent && session.extensions.has("posix-rename@openssh.com")) {
@@ -152,7 +152,7 @@ async function publish(place: SftpPlace, publication: Publication, signal: Abort
     // SFTP's own rename must not replace anything, but servers differ in how sure that is: hence the look before, and
     // no claim of putIfAbsent.
     const there = await lookAt(session, target, signal);
-    if (there) throw taken(place, publication, undefined);
+    if (there) throw await taken(place, publication, { cause: undefined, signal });
     await take(() => renameFile(session, temporary, target, signal));
     made.clear();
   }
@@ -168,14 +168,23 @@ async function explainTaken(
   if (!(error instanceof SftpStatus)) return error;
   const there = await lookAt(place.session, publication.target, signal);
   if (!there) return error;
-  if (publication.ifAbsent) return taken(place, publication, error);
+  if (publication.ifAbsent) return await taken(place, publication, { cause: error, signal });
   if (!isDirectory(there)) return error;
   const text = `repository ${place.root.name}: ${publication.key} is a folder`;
   return new Failure("OBJECT_KEY_REFUSED", text, { cause: error });
 }
 
-function taken({ root }: SftpPlace, { key, ifAbsent }: Publication, cause: unknown): Failure {
-  if (ifAbsent) return new Failure("OBJECT_EXISTS", `repository ${root.name}: ${key} exists already`, { cause });
+/** Who is told that it is there may rely on it, and who has put it there may not have come to the fsync. */
+async function taken(
+  place: SftpPlace,
+  { key, ifAbsent, folders }: Publication,
+  { cause, signal }: { readonly cause: unknown; readonly signal: AbortSignal },
+): Promise<Failure> {
+  const { root } = place;
+  if (ifAbsent) {
+    await syncNearestSftpFolder(place, folders, signal);
+    return new Failure("OBJECT_EXISTS", `repository ${root.name}: ${key} exists already`, { cause });
+  }
   return new Failure("REPOSITORY_NOT_WRITABLE", `repository ${root.name}: the server cannot replace ${key} at once`, {
     cause,
     hint: "use an SFTP server that knows posix-rename@openssh.com, such as OpenSSH's own",

@@ -68,6 +68,7 @@ export function makeSftpStorage(parts: SftpStorageParts): Omit<Storage, typeof S
       freeBytes: extensions.has("statvfs@openssh.com"),
       countsDeleted: true,
       keepsDigests: false,
+      comparesPuts: false,
     },
     put: (key, body, options) =>
       putBySftp({ operationId, key, body, options, reach: (signal) => placeFor("write", signal) }),

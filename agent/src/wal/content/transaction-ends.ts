@@ -11,6 +11,8 @@ export interface TransactionEnd {
 export interface TransactionReader {
   /** Takes the next bytes of a segment; `lsn` is the position of the first one. */
   take(bytes: Buffer, lsn: bigint): void;
+  /** No end behind this position was passed over; undefined until a record's beginning was come by. */
+  readonly fromLsn: bigint | undefined;
 }
 
 const pageBytes = 8192;
@@ -62,6 +64,7 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
   let held = Buffer.alloc(0);
   let record: OpenRecord | undefined;
   let isOver = false;
+  let fromLsn: bigint | undefined;
 
   function readPage(page: Buffer, pageLsn: bigint): void {
     if (pageLsn % segmentBytes === 0n) isOver = false;
@@ -73,9 +76,12 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
     if (!(info & isContinuation)) record = undefined;
     else if (!record || record.totalBytes - record.doneBytes !== restBytes) {
       record = undefined;
+      fromLsn = undefined;
       if (restBytes > pageBytes - at) return;
       at = align(at + restBytes);
+      fromLsn = pageLsn + BigInt(at);
     }
+    fromLsn ??= pageLsn;
     while (at < pageBytes) at = readRecord(page, at, pageLsn);
   }
 
@@ -87,6 +93,14 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
         finish();
         return pageBytes;
       }
+      // Nearly all records lie within their page: nothing is kept of those.
+      if (totalBytes <= pageBytes - at) {
+        const next = align(at + totalBytes);
+        const rmid = page[at + 17] ?? 0;
+        return rmid > transaction.rmid
+          ? next
+          : endRecord(page.subarray(at, at + Math.min(headBytes, totalBytes)), pageLsn + BigInt(at), pageLsn, next);
+      }
       const head = Buffer.alloc(Math.min(headBytes, totalBytes));
       record = { startLsn: pageLsn + BigInt(at), totalBytes, head, doneBytes: 0 };
     }
@@ -95,11 +109,15 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
     if (doneBytes < head.length) page.copy(head, doneBytes, at, at + bytes);
     record.doneBytes += bytes;
     if (record.doneBytes < totalBytes) return pageBytes;
-    const next = align(at + bytes);
     record = undefined;
+    return endRecord(head, startLsn, pageLsn, align(at + bytes));
+  }
+
+  /** Looks at a record that is whole; gives where the next one begins. */
+  function endRecord(head: Buffer, startLsn: bigint, pageLsn: bigint, next: number): number {
     const timeUs = timeOf(head);
     if (timeUs !== undefined) onEnd({ startLsn, endLsn: pageLsn + BigInt(next), timeUs });
-    if (head.readUInt8(17) !== xlog.rmid || (head.readUInt8(16) & 0xf0) !== xlog.switch) return next;
+    if (head[17] !== xlog.rmid || ((head[16] ?? 0) & 0xf0) !== xlog.switch) return next;
     finish();
     return pageBytes;
   }
@@ -110,6 +128,9 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
   }
 
   return {
+    get fromLsn() {
+      return fromLsn;
+    },
     take(bytes, lsn) {
       const before = held.length;
       const whole = before === 0 ? bytes : Buffer.concat([held, bytes]);

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, rm, stat } from "node:fs/promises";
+import { chown, mkdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
+import type { OsUser } from "../../host/os-user.ts";
 import type { Storage } from "../../storage/storage.ts";
 import type { WalToFetch } from "./fetch-wal.ts";
 import { openFetchServer } from "./serve-fetch.ts";
@@ -15,18 +16,21 @@ export interface Replay extends AsyncDisposable {
 const waitMs = 300_000;
 
 /**
- * Hands out the WAL that a restore replays, over a socket in a folder whose name nobody can guess, as long as it is open.
- * `workFolder` is one that the server's user can pass through. Fails with PROGRAM_MISSING without coppice-wal, or as the
- * storage does.
+ * Hands out the WAL that a restore replays, over a socket in a folder that nobody but the server's user enters, as long as
+ * it is open: the WAL in it is no longer encrypted. `workFolder` is one that this user can pass through. Fails with
+ * PROGRAM_MISSING without coppice-wal, or as the storage does.
  */
 export async function openReplay({
   storage,
   workFolder,
+  user,
   wal,
   onServed,
 }: {
   readonly storage: Storage;
   readonly workFolder: string;
+  /** The server's; undefined where none is to ask. */
+  readonly user: OsUser | undefined;
   readonly wal: Omit<WalToFetch, "name">;
   readonly onServed: (name: string) => void;
 }): Promise<Replay> {
@@ -34,10 +38,10 @@ export async function openReplay({
   const folder = join(workFolder, `w-${randomUUID().replaceAll("-", "")}`);
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rm(folder, { recursive: true, force: true }));
-  // The server's user has to pass through.
-  await mkdir(folder, { mode: 0o711 });
+  await mkdir(folder, { mode: 0o700 });
+  if (user && process.geteuid?.() === 0) await chown(folder, user.uid, user.gid);
   const socketPath = join(folder, "s");
-  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, wal, onServed }));
+  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, onServed }));
   const resources = stack.move();
   return {
     restoreCommand: `${[shim, "fetch", socketPath].map(quoteWord).join(" ")} %f %p`,

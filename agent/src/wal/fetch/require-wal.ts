@@ -1,4 +1,5 @@
 import { fail } from "@coppice/proto/kit/failure";
+import type { PathPiece } from "@coppice/proto/kit/recovery/timeline-path";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
@@ -11,8 +12,8 @@ export interface RequiredWal {
   readonly fromLsn: bigint;
   readonly endLsn: bigint;
   readonly segmentBytes: bigint;
-  /** It may be on any of these. */
-  readonly timelines: readonly number[];
+  /** Where recovery goes: what lies on another timeline is of no use to it. */
+  readonly path: readonly PathPiece[];
   readonly signal: AbortSignal;
 }
 
@@ -32,11 +33,20 @@ export async function requireWal(storage: Storage, wal: RequiredWal): Promise<vo
   }
 }
 
+/** Timelines of the path whose file of that segment a server would read, the one that it tries first in front. */
+export function timelinesOf(path: readonly PathPiece[], startLsn: bigint, segmentBytes: bigint): number[] {
+  return path
+    .filter((piece) => segmentStart(piece.startLsn, segmentBytes) <= startLsn)
+    .filter(({ endLsn }) => endLsn === undefined || startLsn < endLsn)
+    .map(({ timeline }) => timeline)
+    .toReversed();
+}
+
 /** How far a segment is there, on the timeline that has most of it. */
 async function reachOf(storage: Storage, wal: RequiredWal, startLsn: bigint): Promise<bigint> {
-  const { place, segmentBytes, timelines, signal } = wal;
+  const { place, segmentBytes, path, signal } = wal;
   let reached = startLsn;
-  for (const timeline of timelines) {
+  for (const timeline of timelinesOf(path, startLsn, segmentBytes)) {
     const name = segmentName(timeline, startLsn, segmentBytes);
     const { isWhole, part } = await findSegment(storage, walKey(place, name), signal);
     if (isWhole) return startLsn + segmentBytes;

@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { chmod, rm } from "node:fs/promises";
+import { chmod, chown, rm } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import { Failure, toFailure } from "@coppice/proto/kit/failure";
+import type { OsUser } from "../../host/os-user.ts";
 import { isWalName } from "../../repository/layout.ts";
 import { openPrefetch, type PrefetchOptions } from "./prefetch.ts";
 
@@ -9,17 +10,23 @@ import { openPrefetch, type PrefetchOptions } from "./prefetch.ts";
 export interface ServeOptions extends PrefetchOptions {
   /** Path of the Unix socket; at most 107 bytes, in a folder that only the server's user may enter besides us. */
   readonly socketPath: string;
+  /** The server's, who alone may ask and read; undefined where it is ours. */
+  readonly user?: OsUser | undefined;
   /** Called with each file that was handed out. */
   readonly onServed?: (name: string) => void;
 }
 
 /**
  * Hands out files of an archive over a Unix socket until it is disposed: GET /NAME is answered with the path of the file,
- * which anybody who knows it may read until the next one is asked for; 404 when the archive surely has none, else 503
+ * which the server's user may read until the next one is asked for; 404 when the archive surely has none, else 503
  * with a line of text. `coppice-wal fetch` asks it. Fails with DATA_FOLDER_UNUSABLE.
  */
 export async function openFetchServer(options: ServeOptions): Promise<AsyncDisposable> {
-  const { socketPath, wal, onServed } = options;
+  const { socketPath, user, wal, onServed } = options;
+  const give = async (path: string) => {
+    if (user && process.geteuid?.() === 0) await chown(path, user.uid, user.gid);
+    await chmod(path, 0o600);
+  };
   const prefetch = openPrefetch(options);
   let given: string | undefined;
   async function answer(name: string, response: ServerResponse): Promise<void> {
@@ -29,7 +36,7 @@ export async function openFetchServer(options: ServeOptions): Promise<AsyncDispo
     if (given !== undefined) await rm(given, { force: true });
     given = path;
     // By its path, because through a socket 16 MiB take twice the time of a copy, which recovery waits for.
-    await chmod(path, 0o644);
+    await give(path);
     response.writeHead(200).end(`${path}\n`);
     onServed?.(name);
   }
@@ -41,8 +48,7 @@ export async function openFetchServer(options: ServeOptions): Promise<AsyncDispo
   try {
     server.listen(socketPath);
     await once(server, "listening", { signal: wal.signal });
-    // The folder says who gets here.
-    await chmod(socketPath, 0o666);
+    await give(socketPath);
   } catch (cause) {
     server.close();
     wal.signal.throwIfAborted();

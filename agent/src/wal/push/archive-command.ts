@@ -1,5 +1,8 @@
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
+import { replaceFile } from "../../journal/durable-file.ts";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import { quoteIdentifier, quoteLiteral } from "../../postgres/quote.ts";
 import { quoteWord } from "../fetch/open-replay.ts";
@@ -7,6 +10,7 @@ import type { ArchiverState } from "./archiver-state.ts";
 
 /** Commands that archive nothing: nobody loses anything when they are replaced. */
 const idle = ["", "(disabled)", "true", "/bin/true", ":", "exit 0"];
+const timeoutStatement = "ALTER SYSTEM SET archive_timeout = ";
 const reload = "SELECT pg_reload_conf();";
 const waitMs = 10_000;
 const lookEveryMs = 50;
@@ -30,7 +34,7 @@ export function archiveStatements(
   if (command !== wanted.command) live.push(setSetting("archive_command", quoteLiteral(wanted.command)));
   if (library !== "") live.push("ALTER SYSTEM SET archive_library = '';");
   if (timeoutSeconds === 0 || timeoutSeconds > wanted.maxAgeSeconds)
-    live.push(setSetting("archive_timeout", `'${wanted.maxAgeSeconds}s'`));
+    live.push(`${timeoutStatement}'${wanted.maxAgeSeconds}s';`);
   if (live.length > 0) live.push(reload);
   return { live, restart: mode === "off" ? [setSetting("archive_mode", "on")] : [] };
 }
@@ -52,22 +56,70 @@ export async function applyCommand(
     fail("ARCHIVE_COMMAND_TAKEN", "the server archives by a command or a library of somebody else already", {
       hint: `when that is no longer wanted: ${live.join(" ")}`,
     });
+  const isTimed = live.some((statement) => statement.startsWith(timeoutStatement));
+  if (isTimed) await noteTimeout(connection, state, wanted);
   await run(connection, live);
   // With archive_mode off nothing can be read back before the restart.
   if (state.mode !== "off") await readBack(connection, (command) => command === wanted.command);
 }
 
+/** An archive_timeout that was set here. */
+interface TimeoutNote {
+  readonly setSeconds: number;
+  readonly beforeSeconds: number;
+  /** It was ALTER SYSTEM's before, too. */
+  readonly wasAltered: boolean;
+}
+
+/** Beside the socket's folder, which goes with it. */
+const notePath = (socket: string) => `${dirname(socket)}.timeout`;
+
+async function readNote(socket: string): Promise<TimeoutNote | undefined> {
+  try {
+    const [setSeconds = 0, beforeSeconds = 0, altered] = (await readFile(notePath(socket), "utf8"))
+      .split(" ")
+      .map(Number);
+    return { setSeconds, beforeSeconds, wasAltered: altered === 1 };
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Notes what archive_timeout was before it was set here for the first time. */
+async function noteTimeout(
+  connection: PostgresConnection,
+  { timeoutSeconds }: ArchiverState,
+  { socket, maxAgeSeconds }: { readonly socket: string; readonly maxAgeSeconds: number },
+): Promise<void> {
+  const known = await readNote(socket);
+  const [altered] = await connection.query(
+    "select from pg_settings where name = 'archive_timeout' and sourcefile like '%/postgresql.auto.conf'",
+  );
+  const before =
+    known?.setSeconds === timeoutSeconds ? known : { beforeSeconds: timeoutSeconds, wasAltered: altered !== undefined };
+  await mkdir(dirname(notePath(socket)), { recursive: true, mode: 0o711 });
+  await replaceFile(notePath(socket), `${maxAgeSeconds} ${before.beforeSeconds} ${Number(before.wasAltered)}`);
+}
+
 /**
  * Has the server hand nothing to the socket any more. Where it would keep all its WAL then, because archive_mode is on and
- * nothing archives, it throws away what it would keep. Gives whether there was anything to do. Fails like applyCommand.
+ * nothing archives, it throws away what it would keep. archive_timeout becomes what it was, unless it is somebody else's.
+ * Gives whether there was anything to do. Fails like applyCommand.
  */
 export async function releaseCommand(
   connection: PostgresConnection,
-  { command, mode }: Pick<ArchiverState, "command" | "mode">,
+  { command, mode, timeoutSeconds }: Pick<ArchiverState, "command" | "mode" | "timeoutSeconds">,
   socket: string,
 ): Promise<boolean> {
   if (!isOwnCommand(command, socket)) return false;
-  await run(connection, ["ALTER SYSTEM RESET archive_command;", "ALTER SYSTEM RESET archive_timeout;", reload]);
+  const note = await readNote(socket);
+  const timeout =
+    note?.setSeconds !== timeoutSeconds
+      ? []
+      : [note.wasAltered ? `${timeoutStatement}'${note.beforeSeconds}s';` : "ALTER SYSTEM RESET archive_timeout;"];
+  await run(connection, ["ALTER SYSTEM RESET archive_command;", ...timeout, reload]);
+  await rm(notePath(socket), { force: true });
   if (mode === "off") return true;
   const left = await readBack(connection, (now) => !isOwnCommand(now, socket));
   if (left.trim() !== "") return true;

@@ -1,6 +1,6 @@
 // Archiving of one cluster by its archive_command, from its beginning to its end: long because it is where server, socket,
 // repository, index and ledger meet; each of them is a file of its own.
-import { mkdir, realpath, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { backoffMs } from "@coppice/proto/kit/backoff";
@@ -11,27 +11,33 @@ import { historyName } from "@coppice/proto/kit/wal/segment";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import { openReplication } from "../../postgres/replication/open-replication.ts";
 import { resolveEndpoint } from "../../postgres/endpoint.ts";
-import { isShared, requireSharedMark } from "../../repository/shared-mark.ts";
-import { storageAccess } from "../../repository/storage-access.ts";
-import { openStorage } from "../../storage/open.ts";
 import { findShim } from "../fetch/open-replay.ts";
 import { type ArchiveOptions, runArchive, type RunningArchive } from "../receive/archive.ts";
 import { openAnchorShelf } from "../anchors/anchor-shelf.ts";
 import { type Anchor, openLedger } from "../receive/ledger.ts";
 import { slotOf } from "../receive/slot-name.ts";
 import { watchServer } from "../receive/watch-server.ts";
+import { openPress } from "../press/press.ts";
 import { openArchiveIndex } from "../store/archive-index.ts";
-import type { WalExtent } from "../store/extent.ts";
-import { listExtents } from "../store/list-extents.ts";
+import { requireNotBehind } from "../set-back/require-not-behind.ts";
+import { noteNewSetBack } from "../set-back/set-back-mark.ts";
+import { watchWalEnd } from "../set-back/watch-wal-end.ts";
+import { lastOf, type WalExtent } from "../store/extent.ts";
+import { findStored } from "../store/find-stored.ts";
+import { guardStorage, openGrantCheck, requireGrantedTimeline } from "../store/grant.ts";
+import { findArchived, listBeyond, type Listed } from "../store/list-extents.ts";
+import { openArchiveTarget } from "../store/open-target.ts";
+import { walEncoding } from "../store/wal-codec.ts";
 import { formatCommand, releaseCommand } from "./archive-command.ts";
 import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
 import { archiverMessage, type Refusal } from "./archiver-message.ts";
-import { dropIdleSlot, followStored, waitForHandOver } from "./hand-over.ts";
-import { holdStorage } from "./held-storage.ts";
-import { type LookAhead, openLookAhead } from "./look-ahead.ts";
+import { type SeenServer, seeServer } from "./check-offered.ts";
+import { dropIdleSlot, isHandedOver, waitForHandOver } from "./hand-over.ts";
+import { type HeldStorage, holdStorage } from "./held-storage.ts";
+import { inOrder, type LookAhead, openLookAhead } from "./look-ahead.ts";
 import { type Offer, openPushSocket, pushSocketPath } from "./push-socket.ts";
 import { pgWalPath, storeOffered, type StoredFile } from "./store-offered.ts";
-import { supervise } from "./supervise.ts";
+import { type Seen, supervise } from "./supervise.ts";
 
 /** What archiving by archive_command is run with. */
 export interface PushOptions extends ArchiveOptions {
@@ -40,7 +46,6 @@ export interface PushOptions extends ArchiveOptions {
 }
 
 const defaultMaxAgeMs = 60_000;
-const defaultLevel = 3;
 const backoff = { baseMs: 200, capMs: 5_000 };
 /**
  * A server that is told no asks again at once three times, and then after a minute; one that shuts down waits for all
@@ -49,14 +54,6 @@ const backoff = { baseMs: 200, capMs: 5_000 };
 const patienceMs = 20_000;
 const lookEveryMs = 100;
 const withdrawMs = 30_000;
-
-/** The server, once it was seen. */
-interface SeenServer {
-  readonly state: ArchiverState;
-  /** Names of its data directory, links resolved and not. */
-  readonly directories: readonly string[];
-  readonly owner: { readonly uid: number; readonly gid: number };
-}
 
 /** Takes files once the stream that was before it has come to its end. */
 interface Taking {
@@ -74,6 +71,7 @@ export function runPush(options: PushOptions): RunningArchive {
   const { systemIdentifier, settings, repository } = archive;
   const ledger = openLedger({
     clusterId: archive.clusterId,
+    clusterName: archive.clusterName,
     repositoryId: repository?.repositoryId ?? "",
     systemIdentifier,
   });
@@ -84,7 +82,7 @@ export function runPush(options: PushOptions): RunningArchive {
   const slot = slotOf(archive);
   const socket = pushSocketPath(socketFolder);
   const maxAgeMs = settings?.maxAge ? durationMs(settings.maxAge) : defaultMaxAgeMs;
-  const encoding = { level: settings?.compressionLevel || defaultLevel, recipients: repository?.recipients ?? [] };
+  const encoding = walEncoding(archive);
   const seen = Promise.withResolvers<SeenServer>();
   let server: SeenServer | undefined;
   let command = "";
@@ -93,10 +91,15 @@ export function runPush(options: PushOptions): RunningArchive {
   let taking: Taking | undefined;
   let isCommandSet = false;
   let commandSince: { readonly insertLsn: bigint; readonly segmentBytes: bigint } | undefined;
+  let slotLsn: bigint | undefined;
+  const handOver = { since: () => commandSince, slotLsn: () => slotLsn };
   let newest: WalExtent | undefined;
+  /** The newest one of the look before: what the server says was asked later. */
+  let lookedAt: WalExtent | undefined;
   let refusal: Refusal | undefined;
   let serverTrouble: Failure | undefined;
   let storeTrouble: Failure | undefined;
+  const requireNotSetBack = watchWalEnd();
 
   function tell(): void {
     ledger.stand({
@@ -107,28 +110,25 @@ export function runPush(options: PushOptions): RunningArchive {
 
   async function onLook(
     state: ArchiverState,
-    { hasSlot, isCommandSet: isSet }: { readonly hasSlot: boolean; readonly isCommandSet: boolean },
+    { hasSlot, slotLsn: heldLsn, isCommandSet: isSet }: Seen,
     connection: PostgresConnection,
   ): Promise<void> {
-    const { timeline, insertLsn, segmentBytes, dataDirectory } = state;
-    if (dataDirectory === "")
-      fail(
-        "PRIVILEGE_MISSING",
-        "the role may not see where the server's data directory is, which tells it from a clone",
-        {
-          hint: "as a superuser: GRANT pg_read_all_settings TO the role that the cluster is protected with",
-        },
-      );
+    const { timeline, insertLsn, flushedLsn, segmentBytes } = state;
+    if (timeline !== undefined) requireGrantedTimeline(archive, timeline);
+    if (timeline !== undefined && flushedLsn !== undefined) requireNotSetBack({ timeline, lsn: flushedLsn });
     const isFirst = server === undefined;
-    server = { state, ...(await seeDirectory(dataDirectory)) };
+    server = await seeServer(state);
     isCommandSet = isSet;
+    slotLsn = heldLsn;
     if (isSet && insertLsn !== undefined) commandSince ??= { insertLsn, segmentBytes };
     ledger.stand({ segmentBytes, ...(timeline === undefined ? {} : { timeline }) });
     if (hasSlot && isFirst) stream = startStream();
-    if (hasSlot && taking) await dropIdleSlot(connection, slot);
+    if (hasSlot && taking && (heldLsn === undefined || isHandedOver(handOver))) await dropIdleSlot(connection, slot);
     seen.resolve(server);
     if (taking && timeline !== undefined) await keepHistory(timeline);
     tell();
+    requireNotBehind({ timeline, lsn: insertLsn }, lookedAt);
+    lookedAt = newest;
   }
 
   let ending = new AbortController();
@@ -155,11 +155,12 @@ export function runPush(options: PushOptions): RunningArchive {
     }
   }
 
-  function note({ run, history }: StoredFile): void {
+  function note({ run, history, commits }: StoredFile): void {
     if (history) {
       kept.add(history.timeline);
       ledger.addHistory(history.timeline, history.content);
     }
+    for (const one of commits) ledger.addCommits(one);
     if (run.endLsn > run.startLsn) stand(run);
   }
   /** What is offered once more, or is left of a timeline before, does not set it back. */
@@ -220,6 +221,7 @@ export function runPush(options: PushOptions): RunningArchive {
             },
             `${name} is not stored: ${failure.message}`,
           );
+        await noteNewSetBack(folder, { before: storeTrouble, now: failure, log });
         storeTrouble = failure;
         tell();
         const pauseMs = backoffMs(attempt, backoff);
@@ -244,24 +246,29 @@ export function runPush(options: PushOptions): RunningArchive {
       }),
     );
     if (stream) {
-      await waitForHandOver({ since: () => commandSince, storedLsn: followStored(stream), signal });
+      await waitForHandOver({ ...handOver, signal });
       ending.abort();
       await stream.ended;
     }
     const { state, owner } = first;
     const index = stack.use(await openArchiveIndex(join(folder, "index")));
-    const storage = stack.use(holdStorage(() => openTarget(options)));
+    const storage = stack.use(holdStorage(() => openArchiveTarget(archive, options)));
     const { segmentBytes, dataDirectory } = state;
-    if (index.extents.length === 0)
-      await storage
-        .use((opened) => listExtents(opened, { place: archive, segmentBytes, signal }))
-        .then((found) => index.addFound(found));
-    for (const extent of index.extents) stand(extent);
-    const storing = { storage, index, place: archive, server: { systemIdentifier, segmentBytes }, encoding, signal };
+    const listed = { place: archive, segmentBytes, signal };
+    const isFirst = index.isNew && archive.nothingArchived;
+    const list = () => storage.use((opened) => findArchived(opened, { ...listed, isFirst }));
+    await findStored(index, { folder, grant: archive.grant, list });
+    await requireArchivedServer(storage, index.extents, listed);
+    const statusFolder = join(dataDirectory, "pg_wal", "archive_status");
+    for (const extent of await inOrder(index.extents, { statusFolder, segmentBytes })) stand(extent);
+    const press = stack.use(openPress());
+    const grant = openGrantCheck(archive);
+    const expected = { systemIdentifier, segmentBytes };
+    const storing = { press, storage, grant, index, place: archive, server: expected, encoding, signal };
     const pathOf = (name: string) => pgWalPath(dataDirectory, name);
     const storeAt = (path: string, name: string, uid: number | undefined) => storeOffered({ path, name, uid }, storing);
     const ahead = openLookAhead({
-      statusFolder: join(dataDirectory, "pg_wal", "archive_status"),
+      statusFolder,
       store: (name) => storeAt(pathOf(name), name, owner.uid),
       pathOf,
       signal,
@@ -273,13 +280,22 @@ export function runPush(options: PushOptions): RunningArchive {
     tell();
     log.info({ cluster: archive.clusterName, socket }, "WAL is taken from the server's archive_command");
     const anchors = openAnchorShelf(log);
-    const kept = { use: storage.use.bind(storage), reach: () => index.extents.at(-1)?.endLsn };
-    stack.use(anchors.keepIn(kept, archive, signal));
+    const kept = guardStorage(storage, grant, signal);
+    stack.use(anchors.keepIn({ ...kept, reach: () => index.extents.at(-1)?.endLsn }, archive, signal));
     const onAnchor = (anchor: Anchor) => {
       ledger.addAnchor(anchor);
       anchors.offer(anchor);
     };
     await watchServer({ endpoint, slot: "", ledger, onAnchor, log, systemIdentifier }, signal);
+  }
+
+  /** With a machine that was set back the index was, too: the repository is asked, and then the server. */
+  async function requireArchivedServer(storage: HeldStorage, known: readonly WalExtent[], listed: Listed) {
+    const last = lastOf(known, server?.state.timeline ?? 0);
+    const beyond = last && (await storage.use((opened) => listBeyond(opened, last, listed)));
+    await using connection = await openConnection(await endpoint(), { signal });
+    const { timeline, insertLsn: lsn } = await readArchiverState(connection);
+    requireNotBehind({ timeline, lsn }, beyond?.at(-1) ?? last);
   }
 
   async function keepArchiving(): Promise<void> {
@@ -288,7 +304,9 @@ export function runPush(options: PushOptions): RunningArchive {
         await archiveByCommand();
       } catch (error) {
         if (signal.aborted) return;
+        const before = storeTrouble;
         storeTrouble = toFailure(error);
+        await noteNewSetBack(folder, { before, now: storeTrouble, log });
         log.warn(
           {
             cluster: archive.clusterName,
@@ -304,6 +322,7 @@ export function runPush(options: PushOptions): RunningArchive {
   }
 
   function onTrouble(trouble: Failure | undefined): void {
+    if (trouble) void noteNewSetBack(folder, { before: serverTrouble, now: trouble, log });
     serverTrouble = trouble;
     tell();
   }
@@ -348,33 +367,6 @@ export function runPush(options: PushOptions): RunningArchive {
       if (state.systemIdentifier === systemIdentifier) await releaseCommand(connection, state, socket);
     },
   };
-}
-
-async function openTarget(options: ArchiveOptions) {
-  const { archive, signal } = options;
-  const target = archive.repository ?? fail("INVALID_FIELD", "the archive has no repository");
-  const location = target.location ?? fail("INVALID_FIELD", "the archive's repository has no location");
-  const storage = await openStorage(location, storageAccess(target, { ...options, operationId: archive.clusterId }));
-  try {
-    if (isShared(target)) await requireSharedMark(storage, target, signal);
-    return storage;
-  } catch (error) {
-    await storage[Symbol.asyncDispose]();
-    throw error;
-  }
-}
-
-/** The server's data directory by each of its names, and whose it is. */
-async function seeDirectory(dataDirectory: string): Promise<Omit<SeenServer, "state">> {
-  try {
-    const { uid, gid } = await stat(dataDirectory);
-    return { directories: [dataDirectory, await realpath(dataDirectory)], owner: { uid, gid } };
-  } catch (cause) {
-    throw new Failure("WAL_FILE_UNREADABLE", `the agent does not see ${dataDirectory} on its host`, {
-      hint: "archive_command hands WAL to an agent on the server's own host: run it there, or archive with `--mode stream`",
-      cause,
-    });
-  }
 }
 
 function troubleOf({ mode }: ArchiverState): Failure | undefined {

@@ -11,6 +11,8 @@ export interface ArchiverState {
   /** Of WAL that is being written, and where that ends; undefined on a standby. */
   readonly timeline: number | undefined;
   readonly insertLsn: bigint | undefined;
+  /** Where what is durable of it ends; undefined on a standby. */
+  readonly flushedLsn: bigint | undefined;
   /** off, on or always. */
   readonly mode: string;
   readonly library: string;
@@ -63,8 +65,8 @@ export async function readArchiverState(connection: PostgresConnection): Promise
     from pg_stat_archiver`);
   const end = row.in_recovery
     ? undefined
-    : await connection.queryOne<{ lsn: string; timeline: number }>(`
-        select lsn::text as lsn, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int as timeline
+    : await connection.queryOne<{ lsn: string; flushed: string; timeline: number }>(`
+        select lsn::text as lsn, pg_current_wal_flush_lsn()::text as flushed, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int as timeline
         from (select pg_current_wal_insert_lsn() as lsn) as now`);
   const us = (text: string | null) => (text === null ? undefined : BigInt(text));
   return {
@@ -74,6 +76,7 @@ export async function readArchiverState(connection: PostgresConnection): Promise
     inRecovery: row.in_recovery,
     timeline: end?.timeline,
     insertLsn: end && parseLsn(end.lsn),
+    flushedLsn: end && parseLsn(end.flushed),
     mode: row.mode,
     library: row.library ?? "",
     // With archive_mode off the server shows nothing else.

@@ -1,7 +1,9 @@
-import { fail } from "@coppice/proto/kit/failure";
+import { realpath, stat } from "node:fs/promises";
+import { Failure, fail } from "@coppice/proto/kit/failure";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { parseWalFile, type WalFile } from "@coppice/proto/kit/wal/segment";
 import { checkSegmentHeader } from "../store/segment-header.ts";
+import type { ArchiverState } from "./archiver-state.ts";
 import type { OfferedFile } from "./offered-file.ts";
 
 /** The server that may offer files. */
@@ -38,4 +40,37 @@ export function checkOffered(
       break;
   }
   return parsed;
+}
+
+/** The server, once it was seen. */
+export interface SeenServer {
+  readonly state: ArchiverState;
+  /** Names of its data directory, links resolved and not. */
+  readonly directories: readonly string[];
+  readonly owner: { readonly uid: number; readonly gid: number };
+}
+
+/**
+ * A server by what it says of itself, its data directory by each of its names, and whose that is. Fails with
+ * PRIVILEGE_MISSING, WAL_FILE_UNREADABLE.
+ */
+export async function seeServer(state: ArchiverState): Promise<SeenServer> {
+  const { dataDirectory } = state;
+  if (dataDirectory === "")
+    fail(
+      "PRIVILEGE_MISSING",
+      "the role may not see where the server's data directory is, which tells it from a clone",
+      {
+        hint: "as a superuser: GRANT pg_read_all_settings TO the role that the cluster is protected with",
+      },
+    );
+  try {
+    const { uid, gid } = await stat(dataDirectory);
+    return { state, directories: [dataDirectory, await realpath(dataDirectory)], owner: { uid, gid } };
+  } catch (cause) {
+    throw new Failure("WAL_FILE_UNREADABLE", `the agent does not see ${dataDirectory} on its host`, {
+      hint: "archive_command hands WAL to an agent on the server's own host: run it there, or archive with `--mode stream`",
+      cause,
+    });
+  }
 }

@@ -1,10 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { sleep } from "@coppice/proto/kit/sleep";
-import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "../../postgres/connect.ts";
-import type { RunningArchive } from "../receive/archive.ts";
 
 const lookEveryMs = 200;
 const looks = 25;
@@ -13,8 +11,8 @@ const looks = 25;
 export interface HandOver {
   /** Undefined until the server archives by its archive_command. */
   readonly since: () => { readonly insertLsn: bigint; readonly segmentBytes: bigint } | undefined;
-  /** How far the stream has stored. */
-  readonly storedLsn: () => bigint;
+  /** From where on the stream's slot keeps WAL: everything before it is stored, without a hole. */
+  readonly slotLsn: () => bigint | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -22,26 +20,15 @@ export interface HandOver {
  * Lets a stream run until everything that was full before archive_command came into force is stored: what is full later
  * the server offers by itself. Then there is no hole between the two. Rejects with the signal's reason.
  */
-export async function waitForHandOver({ since, storedLsn, signal }: HandOver): Promise<void> {
-  for (;;) {
-    const begin = since();
-    if (begin && storedLsn() >= segmentStart(begin.insertLsn, begin.segmentBytes)) return;
-    await sleep(lookEveryMs, signal);
-  }
+export async function waitForHandOver({ signal, ...handOver }: HandOver): Promise<void> {
+  while (!isHandedOver(handOver)) await sleep(lookEveryMs, signal);
 }
 
-/** Gives how far a running archive has stored, by what it tells; nothing that it has to tell gets lost. */
-export function followStored(archive: RunningArchive): () => bigint {
-  let reached = 0n;
-  return () => {
-    const report = archive.report();
-    archive.repeat();
-    for (const end of [report?.storedLsn ?? "", ...(report?.stored ?? []).map(({ endLsn }) => endLsn)]) {
-      const lsn = end === "" ? 0n : parseLsn(end);
-      if (lsn > reached) reached = lsn;
-    }
-    return reached;
-  };
+/** Whether nothing that the slot keeps is needed any more. */
+export function isHandedOver({ since, slotLsn }: Omit<HandOver, "signal">): boolean {
+  const begin = since();
+  const reached = slotLsn();
+  return begin !== undefined && reached !== undefined && reached >= segmentStart(begin.insertLsn, begin.segmentBytes);
 }
 
 /**

@@ -1,4 +1,7 @@
 import { readdir } from "node:fs/promises";
+import { isFailure } from "@coppice/proto/kit/failure";
+import { parseWalFile } from "@coppice/proto/kit/wal/segment";
+import { beforeMissing, type WalExtent } from "../store/extent.ts";
 import { identityAt } from "./offered-file.ts";
 import type { StoredFile } from "./store-offered.ts";
 
@@ -20,6 +23,27 @@ export interface LookAhead {
   settled(): Promise<void>;
 }
 
+/**
+ * What counts as archived of what is: not what was stored ahead of a file that still waits and is not. It is asked for yet,
+ * and counts then; to leave the hole before it to be told would call that a gap.
+ */
+export async function inOrder(
+  extents: readonly WalExtent[],
+  { statusFolder, segmentBytes }: { readonly statusFolder: string; readonly segmentBytes: bigint },
+): Promise<WalExtent[]> {
+  const waiting = (await listWaiting(statusFolder)).flatMap((name) => {
+    const file = parseWalFile(name, segmentBytes);
+    return file?.kind === "segment" ? { ...file, endLsn: file.startLsn + segmentBytes } : [];
+  });
+  return beforeMissing(extents, waiting);
+}
+
+/** Segments that a server has marked to be archived, in order; none where its marks may not be read. */
+async function listWaiting(statusFolder: string): Promise<string[]> {
+  const marks = await readdir(statusFolder).catch(() => []);
+  return marks.flatMap((mark) => /^([0-9A-F]{24})\.ready$/.exec(mark)?.[1] ?? []).toSorted();
+}
+
 /** Stored and not asked for yet, or on their way. */
 const mostAhead = 8;
 const atOnce = 3;
@@ -31,6 +55,7 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
   let waiting: string[] = [];
   let newest = "";
   let isListing = false;
+  let isStuck = false;
 
   function begin(name: string): Promise<StoredFile> {
     const storing = store(name);
@@ -57,13 +82,12 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
   async function list(): Promise<void> {
     if (isListing || waiting.length > 0) return;
     isListing = true;
-    const marks = await readdir(statusFolder).catch(() => []);
+    const names = await listWaiting(statusFolder);
     isListing = false;
-    const names = marks.flatMap((mark) => /^([0-9A-F]{24})\.ready$/.exec(mark)?.[1] ?? []);
     const ready = new Set(names);
     // What waits no more was given to somebody else.
     for (const name of begun.keys()) if (!ready.has(name)) begun.delete(name);
-    waiting = names.filter((name) => name > newest && !begun.has(name)).toSorted();
+    waiting = names.filter((name) => name > newest && !begun.has(name));
   }
   async function isUnchanged({ name, identity }: StoredFile): Promise<boolean> {
     return (await identityAt(pathOf(name))) === identity;
@@ -74,10 +98,18 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
       if (/^[0-9A-F]{24}$/.test(name)) newest = name;
       const ahead = begun.get(name);
       begun.delete(name);
-      // What comes next is stored beside this one.
-      void list().then(advance);
+      // What comes next is stored beside this one; not behind one of which somebody has stored other bytes.
+      if (!isStuck) void list().then(advance);
       const early = await ahead?.catch(() => undefined);
-      return early && (await isUnchanged(early)) ? early : await begin(name);
+      try {
+        const stored = early && (await isUnchanged(early)) ? early : await begin(name);
+        isStuck = false;
+        return stored;
+      } catch (error) {
+        isStuck = isFailure(error, "WAL_CONFLICT");
+        if (isStuck) waiting = [];
+        throw error;
+      }
     },
     async settled() {
       while (running.size > 0) await Promise.all(running);

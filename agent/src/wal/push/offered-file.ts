@@ -3,7 +3,10 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { Failure, fail } from "@coppice/proto/kit/failure";
+import { type CommitRun, readCommits, type SegmentPlace } from "../content/commit-times.ts";
+import type { Press } from "../press/press.ts";
 import { segmentHeaderBytes } from "../store/segment-header.ts";
+import { compressWal, readableOf } from "../store/wal-codec.ts";
 
 /** A file that a server offers, open and read once. */
 export interface OfferedFile extends AsyncDisposable {
@@ -15,47 +18,97 @@ export interface OfferedFile extends AsyncDisposable {
   readonly text: string;
   /** The same text of the same file means that nothing was written into it meanwhile. */
   readonly identity: string;
-  /** Its bytes, once more. */
-  readonly read: () => Readable;
+  /** Of a segment, when transactions in it ended. */
+  readonly commits: readonly CommitRun[];
+  /** Its bytes, compressed by zstd; called once. */
+  readonly compressed: (level: number) => Promise<Readable>;
 }
 
 const chunkBytes = 1 << 20;
 const mostTextBytes = 64 << 10;
+/** Segments of the usual sizes are read once and held, larger ones are read twice. */
+const mostHeldBytes = 64 << 20;
 
 /**
  * Opens a file and reads it. Links are not followed, and one of another owner than `uid` is refused: whoever offers it
  * must not get at what only this process may read. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE.
  */
-export async function openOffered(path: string, { uid }: { readonly uid: number | undefined }): Promise<OfferedFile> {
+export async function openOffered(
+  path: string,
+  {
+    uid,
+    press,
+    segment,
+  }: { readonly uid: number | undefined; readonly press: Press; readonly segment: SegmentPlace | undefined },
+): Promise<OfferedFile> {
   const file = await openPlain(path);
   try {
     const found = await file.stat({ bigint: true });
     if (!found.isFile()) fail("WAL_FOREIGN", `${path} is not a plain file`);
     if (uid !== undefined && found.uid !== BigInt(uid))
       fail("WAL_FOREIGN", `${path} does not belong to the server's user`);
-    const hash = createHash("sha256");
-    const buffer = Buffer.allocUnsafe(chunkBytes);
-    let start = Buffer.alloc(0);
-    let sizeBytes = 0;
-    for (let bytesRead = 1; bytesRead > 0; sizeBytes += bytesRead) {
-      ({ bytesRead } = await file.read(buffer, 0, chunkBytes, sizeBytes));
-      const chunk = buffer.subarray(0, bytesRead);
-      hash.update(chunk);
-      if (start.length < mostTextBytes) start = Buffer.concat([start, chunk.subarray(0, mostTextBytes)]);
-    }
+    const { sizeBytes, sha256, start, commits, compressed, release } =
+      found.size <= mostHeldBytes
+        ? await hold(file, { expectedBytes: Number(found.size), segment }, press)
+        : await pass(file, segment);
     return {
       sizeBytes,
-      sha256: hash.digest("hex"),
+      sha256,
       header: start.subarray(0, segmentHeaderBytes),
       text: sizeBytes <= mostTextBytes ? start.toString("utf8") : "",
       identity: identityOf(found),
-      read: () => Readable.from(chunksOf(file), { objectMode: false, highWaterMark: chunkBytes }),
-      [Symbol.asyncDispose]: () => file.close(),
+      commits,
+      compressed,
+      async [Symbol.asyncDispose]() {
+        await release();
+        await file.close();
+      },
     };
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+interface ReadFile extends Pick<OfferedFile, "sizeBytes" | "sha256" | "commits" | "compressed"> {
+  /** Its first bytes. */
+  readonly start: Buffer;
+  readonly release: () => Promise<void>;
+}
+
+async function hold(
+  file: FileHandle,
+  wanted: { readonly expectedBytes: number; readonly segment: SegmentPlace | undefined },
+  press: Press,
+): Promise<ReadFile> {
+  const pressed = await press.read(file, wanted);
+  return {
+    ...pressed,
+    compressed: async (level) => readableOf(await pressed.compress(level)),
+    release: async () => await pressed[Symbol.asyncDispose](),
+  };
+}
+
+async function pass(file: FileHandle, segment: SegmentPlace | undefined): Promise<ReadFile> {
+  const hash = createHash("sha256");
+  const reading = readCommits(segment);
+  let start = Buffer.alloc(0);
+  let sizeBytes = 0;
+  for await (const chunk of chunksOf(file)) {
+    hash.update(chunk);
+    reading.take(chunk, sizeBytes);
+    sizeBytes += chunk.length;
+    if (start.length < mostTextBytes) start = Buffer.concat([start, chunk.subarray(0, mostTextBytes)]);
+  }
+  const read = () => Readable.from(chunksOf(file), { objectMode: false, highWaterMark: chunkBytes });
+  return {
+    sizeBytes,
+    sha256: hash.digest("hex"),
+    start,
+    commits: reading.commits(),
+    compressed: async (level) => compressWal(read(), level),
+    release: async () => {},
+  };
 }
 
 /** The identity of what lies at a path now. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE. */

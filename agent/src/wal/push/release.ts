@@ -1,5 +1,6 @@
 import { toFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Logger } from "pino";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import { resolveEndpoint } from "../../postgres/endpoint.ts";
@@ -11,13 +12,21 @@ import { pushSocketPath } from "./push-socket.ts";
 
 const everyMs = 1000;
 
+/** What is released when. */
+export interface ReleaseOptions {
+  readonly socketFolder: string;
+  /** From where on the stream needs the server's WAL; undefined while it receives none. */
+  readonly heldFrom: () => bigint | undefined;
+  readonly log: Logger;
+}
+
 /**
- * Has a server that archived by its archive_command do so no more, once the stream that took over holds its WAL by its
- * slot: what is not archived until then stays in pg_wal. What fails is tried again until the signal aborts.
+ * Has a server that archived by its archive_command do so no more, once the stream that took over holds by its slot what
+ * is not archived: until then that stays in pg_wal. What fails is tried again until the signal aborts.
  */
 export async function releaseAfterStream(
   { archive, secret, clientFiles, signal }: Pick<ArchiveOptions, "archive" | "secret" | "clientFiles" | "signal">,
-  { socketFolder, log }: { readonly socketFolder: string; readonly log: Logger },
+  { socketFolder, heldFrom, log }: ReleaseOptions,
 ): Promise<void> {
   const socket = pushSocketPath(socketFolder);
   while (!signal.aborted) {
@@ -28,7 +37,7 @@ export async function releaseAfterStream(
       for (;;) {
         const state = await readArchiverState(connection);
         if (state.systemIdentifier !== archive.systemIdentifier || !isOwnCommand(state.command, socket)) return;
-        if (await isStreamed(connection, slotOf(archive))) {
+        if (await isStreamed(connection, slotOf(archive), heldFrom)) {
           await releaseCommand(connection, state, socket);
           log.info({ cluster: archive.clusterName }, "the server's archive_command hands out no WAL any more");
           return;
@@ -43,7 +52,14 @@ export async function releaseAfterStream(
   }
 }
 
-async function isStreamed(connection: PostgresConnection, slot: string): Promise<boolean> {
-  const text = "select from pg_replication_slots where slot_name = $1 and active and restart_lsn is not null";
-  return (await connection.query(text, [slot])).length > 0;
+/** Whether the slot keeps everything that is not stored: while it is new it begins behind what waits in pg_wal. */
+async function isStreamed(
+  connection: PostgresConnection,
+  slot: string,
+  heldFrom: () => bigint | undefined,
+): Promise<boolean> {
+  const text = "select restart_lsn::text as lsn from pg_replication_slots where slot_name = $1 and active";
+  const [held] = await connection.query<{ lsn: string | null }>(text, [slot]);
+  const fromLsn = heldFrom();
+  return typeof held?.lsn === "string" && fromLsn !== undefined && parseLsn(held.lsn) <= fromLsn;
 }

@@ -17,11 +17,16 @@ export function runWalArchive(options: ArchiveOptions, dataDirectory: string): R
   const socketFolder = join(dataDirectory, "push", archive.clusterId);
   if (archive.settings?.mode === WalMode.PUSH) return runPush({ ...options, socketFolder });
   const running = runArchive(options);
-  const releasing = releaseAfterStream(options, { socketFolder, log });
+  const releasing = releaseAfterStream(options, {
+    socketFolder,
+    heldFrom: () => running.heldFrom?.(),
+    log,
+  });
   return {
     ...running,
     ended: Promise.all([running.ended, releasing]).then(() => undefined),
-    async withdraw() {
+    async withdraw(slot) {
+      if (slot === "kept") return;
       const password = options.secret(archive.connection?.passwordSecret ?? "");
       const endpoint = await resolveEndpoint(archive.connection?.endpoint, password, options.clientFiles);
       await using connection = await openConnection(endpoint, { signal: AbortSignal.timeout(withdrawMs) });

@@ -1,5 +1,6 @@
 import { type Failure, fail, toFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Logger } from "pino";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
@@ -25,8 +26,9 @@ export interface SuperviseOptions {
 
 /** What was seen besides. */
 export interface Seen {
-  /** Whether a slot of that name is there. */
+  /** Whether a slot of that name is there, and from where on it keeps WAL; undefined where it keeps none. */
   readonly hasSlot: boolean;
+  readonly slotLsn: bigint | undefined;
   /** Whether the server hands its WAL to the socket, as it says itself. */
   readonly isCommandSet: boolean;
 }
@@ -97,9 +99,14 @@ async function look(connection: PostgresConnection, options: SuperviseOptions, d
   }
   // What is told of the server comes with what stands in the way.
   if (refusal) options.onTrouble(refusal);
-  const slots = await connection.query("select from pg_replication_slots where slot_name = $1", [slot]);
+  const slots = await connection.query<{ lsn: string | null }>(
+    "select restart_lsn::text as lsn from pg_replication_slots where slot_name = $1",
+    [slot],
+  );
+  const lsn = slots[0]?.lsn ?? undefined;
   const isCommandSet = state.mode !== "off" && state.command === command;
-  await options.onLook(state, { hasSlot: slots.length > 0, isCommandSet }, connection);
+  const seen = { hasSlot: slots.length > 0, slotLsn: lsn === undefined ? undefined : parseLsn(lsn), isCommandSet };
+  await options.onLook(state, seen, connection);
   if (refusal) throw refusal;
   if (isCommandSet) await done.maxAge.look(connection, state);
   return isCommandSet && slots.length === 0;

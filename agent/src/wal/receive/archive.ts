@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
-import { type Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
+import { Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
 import { type Ancestor, parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
@@ -14,22 +14,23 @@ import { historyName, partialName, segmentName, segmentStart } from "@coppice/pr
 import type { Logger } from "pino";
 import type { ByteBudget } from "../../budget.ts";
 import { type ClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
-import {
-  openReplication,
-  type ReplicationConnection,
-  type SystemIdentity,
-} from "../../postgres/replication/open-replication.ts";
-import { isShared, requireSharedMark } from "../../repository/shared-mark.ts";
-import { storageAccess } from "../../repository/storage-access.ts";
-import { openStorage } from "../../storage/open.ts";
+import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { type AnchorShelf, openAnchorShelf } from "../anchors/anchor-shelf.ts";
 import { type ArchiveIndex, openArchiveIndex } from "../store/archive-index.ts";
-import { listExtents } from "../store/list-extents.ts";
+import { requireNotBehind } from "../set-back/require-not-behind.ts";
+import { noteNewSetBack } from "../set-back/set-back-mark.ts";
+import { isPartOfWhole } from "../store/check-whole.ts";
+import { lastOf } from "../store/extent.ts";
+import { findStored } from "../store/find-stored.ts";
+import { type GrantCheck, guardStorage, openGrantCheck, requireGrantedTimeline } from "../store/grant.ts";
+import { findArchived, listBeyond } from "../store/list-extents.ts";
+import { openArchiveTarget } from "../store/open-target.ts";
 import { checkSegmentHeader } from "../store/segment-header.ts";
 import { storeWal } from "../store/store-wal.ts";
-import { readableOf } from "../store/wal-codec.ts";
+import { compressWal, readableOf, walEncoding } from "../store/wal-codec.ts";
 import { type ArchivedStart, chooseStart, type StreamStart } from "./choose-start.ts";
+import { ensureSlot, renewSlot } from "./ensure-slot.ts";
 import { type Anchor, type Ledger, openLedger } from "./ledger.ts";
 import { type ReceivedWal, receiveTimeline } from "./receive.ts";
 import { parseSizeSetting } from "./size-setting.ts";
@@ -56,15 +57,26 @@ export interface RunningArchive {
   report(): WalReport | undefined;
   acknowledge(number: bigint): void;
   repeat(): void;
-  /** Has the server give nothing to it any more, once it has ended for good; at most for half a minute. */
-  withdraw?(): Promise<void>;
+  /**
+   * Everything before it is stored, or not to be had, and the server keeps the rest as long as its slot is not beyond it;
+   * undefined while nothing is received.
+   */
+  heldFrom?(): bigint | undefined;
+  /**
+   * Has the server give nothing to it any more, once it has ended for good; at most for half a minute. The slot is kept
+   * where another agent goes on with it.
+   */
+  withdraw?(slot: "dropped" | "kept"): Promise<void>;
   /** Settles when it has ended after an abort. */
   readonly ended: Promise<void>;
 }
 
 const backoff = { baseMs: 500, capMs: 30_000 };
 const defaultMaxAgeMs = 60_000;
-const defaultLevel = 3;
+/** While it is not known whose they are: an hour's. */
+const mostUnproven = 360;
+const otherServer = ["WAL_FOREIGN", "WAL_CONFLICT"];
+const unheld = { goneLsn: undefined, heldLsn: undefined };
 const untroubled = { streamTrouble: undefined, storeTrouble: undefined };
 
 /**
@@ -75,6 +87,7 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
   const { archive, signal, log } = options;
   const ledger = openLedger({
     clusterId: archive.clusterId,
+    clusterName: archive.clusterName,
     repositoryId: archive.repository?.repositoryId ?? "",
     systemIdentifier: archive.systemIdentifier,
   });
@@ -84,10 +97,22 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
   };
   const slot = slotOf(archive);
   const anchors = openAnchorShelf(log);
-  const turn: Turn = { ...options, ledger, anchors, slot, endpoint, isFallingBack: false, ...untroubled };
+  const turn: Turn = {
+    ...options,
+    ledger,
+    grant: openGrantCheck(archive),
+    anchors,
+    slot,
+    endpoint,
+    isSlotNew: false,
+    isOwn: false,
+    unproven: [],
+    ...unheld,
+    ...untroubled,
+  };
   const onAnchor = (anchor: Anchor) => {
-    ledger.addAnchor(anchor);
-    turn.anchors.offer(anchor);
+    turn.unproven = [...turn.unproven, anchor].slice(-mostUnproven);
+    if (turn.isOwn) tellAnchors(turn);
   };
   const { systemIdentifier } = archive;
   const watching = watchServer({ endpoint, slot, ledger, onAnchor, log, systemIdentifier }, signal);
@@ -95,17 +120,26 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
     report: () => ledger.report(),
     acknowledge: (number) => ledger.acknowledge(number),
     repeat: () => ledger.repeat(),
+    heldFrom: () => turn.heldLsn,
     ended: Promise.all([keepArchiving(turn), watching]).then(() => undefined),
   };
 }
 
 interface Turn extends ArchiveOptions {
   readonly ledger: Ledger;
+  readonly grant: GrantCheck;
   readonly anchors: AnchorShelf;
   readonly slot: string;
   readonly endpoint: () => ReturnType<typeof resolveEndpoint>;
-  /** What follows the archive's end is gone from the server: go on with what its slot still has. */
-  isFallingBack: boolean;
+  /** The slot was made here, and nothing is stored since. */
+  isSlotNew: boolean;
+  /** What begins there is gone from the server: go on behind it, in the end with what its slot still has. */
+  goneLsn: bigint | undefined;
+  /** See RunningArchive.heldFrom. */
+  heldLsn: bigint | undefined;
+  /** The server has proved to be the one that is archived: until then its time may be that of a copy. */
+  isOwn: boolean;
+  unproven: readonly Anchor[];
   streamTrouble: Failure | undefined;
   storeTrouble: Failure | undefined;
 }
@@ -115,10 +149,20 @@ function tell(turn: Turn, trouble: Partial<Pick<Turn, "streamTrouble" | "storeTr
   turn.ledger.stand({ trouble: turn.storeTrouble ?? turn.streamTrouble });
 }
 
+function tellAnchors(turn: Turn): void {
+  turn.isOwn = true;
+  for (const anchor of turn.unproven) {
+    turn.ledger.addAnchor(anchor);
+    turn.anchors.offer(anchor);
+  }
+  turn.unproven = [];
+}
+
 async function keepArchiving(turn: Turn): Promise<void> {
   const { signal, ledger, log, archive, folder } = turn;
   for (let attempt = 0; !signal.aborted; attempt++) {
     const startedMs = performance.now();
+    const { goneLsn } = turn;
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       await using index = await openArchiveIndex(join(folder, "index"));
@@ -127,15 +171,19 @@ async function keepArchiving(turn: Turn): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       const failure = toFailure(toSpoolFailure(error, folder));
-      turn.isFallingBack = isFailure(error, "WAL_REMOVED");
-      tell(turn, { streamTrouble: failure });
+      turn.isOwn = false;
+      if (otherServer.includes(failure.reason)) turn.unproven = [];
+      await noteNewSetBack(folder, { before: turn.streamTrouble, now: failure, log });
+      if (failure.reason !== "WAL_NOT_READY") tell(turn, { streamTrouble: failure });
       const cause = failure.reason === "INTERNAL" ? { err: error } : {};
       log.warn(
         { cluster: archive.clusterName, reason: failure.reason, ...cause },
         `WAL is not archived: ${failure.message}`,
       );
     }
-    if (performance.now() - startedMs > backoff.capMs) attempt = 0;
+    turn.heldLsn = undefined;
+    // What is gone is known after a moment: then it goes on behind it, while the server keeps the rest.
+    if (turn.goneLsn !== goneLsn || performance.now() - startedMs > backoff.capMs) attempt = 0;
     await sleep(backoffMs(attempt, backoff), signal).catch(() => undefined);
   }
 }
@@ -143,13 +191,11 @@ async function keepArchiving(turn: Turn): Promise<void> {
 /** One connection's worth of archiving; ends only by failing. */
 async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
   const { archive, signal, ledger, slot, log } = turn;
-  const target = archive.repository ?? fail("INVALID_FIELD", "the archive has no repository");
-  const location = target.location ?? fail("INVALID_FIELD", "the archive's repository has no location");
-  const access = storageAccess(target, { ...turn, operationId: archive.clusterId });
-  await using storage = await openStorage(location, access);
-  if (isShared(target)) await requireSharedMark(storage, target, signal);
+  await using storage = await openArchiveTarget(archive, turn);
+  await turn.grant.require(storage, signal);
   let reach: bigint | undefined;
-  await using _anchors = turn.anchors.keepIn({ use: (work) => work(storage), reach: () => reach }, archive, signal);
+  const kept = guardStorage({ use: (work) => work(storage) }, turn.grant, signal);
+  await using _anchors = turn.anchors.keepIn({ ...kept, reach: () => reach }, archive, signal);
   await using replication = await openReplication(await turn.endpoint(), { signal });
   const identity = await replication.identify();
   if (identity.systemIdentifier !== archive.systemIdentifier)
@@ -157,22 +203,37 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       "WAL_FOREIGN",
       `the server has system identifier ${identity.systemIdentifier}, and WAL of ${archive.systemIdentifier} is archived here`,
     );
+  requireGrantedTimeline(archive, identity.timeline);
   const segmentBytes = BigInt(parseSizeSetting(await replication.show("wal_segment_size")));
   ledger.stand({ timeline: identity.timeline, segmentBytes, serverLsn: identity.lsn });
-  if (index.extents.length === 0) {
-    await index.addFound(await listExtents(storage, { place: archive, segmentBytes, signal }));
+  const listed = { place: archive, segmentBytes, signal };
+  const isFirst = index.isNew && archive.nothingArchived;
+  const list = () => findArchived(storage, { ...listed, isFirst });
+  if (await findStored(index, { folder: turn.folder, grant: archive.grant, list }))
     for (const extent of index.extents) ledger.addRun(extent);
-  }
-  await requireNotSetBack(replication, identity, index);
-  const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes });
+  const last = lastOf(index.extents, identity.timeline);
+  // With a machine that was set back the index was, too. What is there and not in it comes again, and is compared then.
+  const beyond = last && (await listBeyond(storage, last, listed));
+  // A standby comes to it again, when it was started anew.
+  if ((await replication.show("in_hot_standby")) !== "on") requireNotBehind(identity, beyond?.at(-1) ?? last);
+  const conflicts = new Set<bigint>();
+  const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes, conflicts });
   const former = await storeHistory(replication, identity.timeline, { turn, storage, index });
-  const held = await ensureSlot(replication, turn);
+  let held: StreamStart | undefined = await ensureSlot(replication, turn);
   const { timeline: present } = identity;
-  const known = turn.isFallingBack
-    ? undefined
-    : chooseStart(index.extents, { timeline: present, former, segmentBytes, heldLsn: held.lsn });
+  const { isSlotNew, goneLsn } = turn;
+  const known = chooseStart(index.extents, {
+    timeline: present,
+    former,
+    segmentBytes,
+    heldLsn: held.lsn,
+    isSlotNew,
+    goneLsn,
+  });
+  if (known === undefined && goneLsn !== undefined && held.lsn <= goneLsn) held = await renewSlot(replication, turn);
   let archived = known && archivedAt(index, known, segmentBytes);
   let start: StreamStart = known ?? { ...held, lsn: segmentStart(held.lsn, segmentBytes) };
+  let reachedLsn = start.lsn;
   const spool = join(turn.folder, "spool");
   await rm(spool, { recursive: true, force: true });
   await mkdir(spool, { mode: 0o700 });
@@ -181,11 +242,15 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
     const { timeline, lsn } = start;
     log.info({ cluster: archive.clusterName, timeline, lsn: formatLsn(lsn) }, "WAL is received");
     ledger.stand({ timeline });
-    if (!archived) reach = lsn;
+    if (!archived) {
+      reach = lsn;
+      tellAnchors(turn);
+    }
     const next = await receiveTimeline(replication, {
       slot,
       timeline,
       startLsn: lsn,
+      heldLsn: held?.lsn,
       segmentBytes,
       folder: spool,
       maxAgeMs: settings?.maxAge ? durationMs(settings.maxAge) : defaultMaxAgeMs,
@@ -193,40 +258,37 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       signal,
       store,
       onReceived: (receivedLsn) => ledger.stand({ receivedLsn }),
+      onHeld: () => (turn.heldLsn = lsn),
       onStored: (storedLsn) => {
-        turn.isFallingBack = false;
+        Object.assign(turn, { goneLsn: undefined, heldLsn: storedLsn, isSlotNew: false });
         archived = undefined;
         reach = storedLsn;
+        reachedLsn = storedLsn;
+        tellAnchors(turn);
         ledger.stand({ storedLsn });
         tell(turn, untroubled);
       },
       onKeepalive: ({ serverLsn, serverTime }) => {
         ledger.stand({ serverLsn, serverTime });
         // A gap stays declared until there is WAL behind it, and another server until it has proved to be none.
-        if (!turn.isFallingBack && !archived && turn.streamTrouble) tell(turn, { streamTrouble: undefined });
+        if (turn.goneLsn === undefined && !archived && turn.streamTrouble) tell(turn, { streamTrouble: undefined });
       },
+    }).catch(async (error: unknown) => {
+      // One that kept nothing for too long is of no use: the next one begins where the archive ends.
+      if (isFailure(error, "SLOT_INVALIDATED")) await replication.dropSlot(slot);
+      if (isFailure(error, "WAL_REMOVED")) {
+        turn.goneLsn = reachedLsn;
+        // It would only have been compared: that is no gap.
+        if (known && reachedLsn < segmentStart(known.archivedLsn, segmentBytes))
+          throw new Failure("WAL_NOT_READY", error.message, { cause: error });
+      }
+      throw error;
     });
     await storeHistory(replication, next.nextTimeline, { turn, storage, index });
     archived = undefined;
+    held = undefined;
     start = { timeline: next.nextTimeline, lsn: segmentStart(next.nextLsn, segmentBytes) };
   }
-}
-
-/**
- * A server whose WAL ends before what is archived of it did not write that: it would write other WAL to the same
- * positions. A standby comes to it again, when it was started anew. Fails with WAL_FOREIGN.
- */
-async function requireNotSetBack(
-  replication: ReplicationConnection,
-  { timeline, lsn }: SystemIdentity,
-  index: ArchiveIndex,
-): Promise<void> {
-  const last = index.extents.findLast((extent) => extent.timeline === timeline);
-  if (last === undefined || last.endLsn <= lsn || (await replication.show("in_hot_standby")) === "on") return;
-  const [is, was] = [formatLsn(lsn), formatLsn(last.endLsn)];
-  fail("WAL_FOREIGN", `the server's timeline ${timeline} ends at ${is}, and is archived up to ${was}`, {
-    hint: "it is a copy of the server that was archived, or was set back: archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote()",
-  });
 }
 
 /** What the last that is archived has to be when it comes once more; undefined where that is not known here. */
@@ -236,20 +298,6 @@ function archivedAt(index: ArchiveIndex, { timeline, lsn, archivedLsn }: Archive
   const name = isWhole ? segmentName(timeline, lsn, segmentBytes) : partialName(timeline, archivedLsn, segmentBytes);
   const sha256 = index.digestOf(name);
   return sha256 === undefined ? undefined : { endLsn: archivedLsn, sha256 };
-}
-
-/** Where the slot holds the server's WAL; one that is missing is made, one that was given up made anew. */
-async function ensureSlot(replication: ReplicationConnection, { slot, log }: Turn): Promise<StreamStart> {
-  let held = await replication.readSlot(slot);
-  if (held && held.restartLsn === undefined) {
-    log.warn({ slot }, "the slot was given up by the server and is made anew");
-    await replication.dropSlot(slot);
-    held = undefined;
-  }
-  held ??= await replication.createSlot(slot, { temporary: false, reserveWal: true });
-  const { restartLsn, restartTimeline } = held;
-  if (restartLsn === undefined) return fail("SLOT_INVALIDATED", `the slot ${slot} keeps no WAL`);
-  return { lsn: restartLsn, timeline: restartTimeline ?? (await replication.identify()).timeline };
 }
 
 interface Stores {
@@ -266,14 +314,15 @@ async function storeHistory(
 ): Promise<readonly Ancestor[]> {
   if (timeline === 1) return [];
   const { content } = await replication.timelineHistory(timeline);
+  const { level, recipients } = walEncoding(turn.archive);
   const name = historyName(timeline);
   const sha256 = createHash("sha256").update(content).digest("hex");
   await storeWal(storage, {
     place: turn.archive,
     name,
-    read: () => readableOf(content),
+    compressed: () => compressWal(readableOf(content), level),
     sha256,
-    encoding: encodingOf(turn),
+    recipients,
     known: (known) => index.digestOf(known),
     signal: turn.signal,
   });
@@ -284,36 +333,55 @@ async function storeHistory(
   return parseTimelineHistory(timeline, text).ancestors;
 }
 
-function encodingOf({ archive: { settings, repository } }: Turn) {
-  return { level: settings?.compressionLevel || defaultLevel, recipients: repository?.recipients ?? [] };
-}
-
-/** Stores what was received; whatever stands in the way is reported and tried again until the signal aborts. */
+/**
+ * Stores what was received; whatever stands in the way is reported and tried again until the signal aborts. Behind a
+ * segment of which somebody has stored other bytes nothing is stored: it goes on from what is not there.
+ */
 async function storeUntilDone(
   wal: ReceivedWal,
-  { turn, storage, index, segmentBytes }: Stores & { readonly segmentBytes: bigint },
+  {
+    turn,
+    storage,
+    index,
+    segmentBytes,
+    conflicts,
+  }: Stores & { readonly segmentBytes: bigint; readonly conflicts: Set<bigint> },
 ): Promise<void> {
   const { archive, signal, log } = turn;
   const { systemIdentifier } = archive;
+  const { level, recipients } = walEncoding(archive);
+  const { startLsn } = wal.run;
   for (let attempt = 0; ; attempt++) {
+    while ([...conflicts].some((lsn) => lsn < startLsn)) await sleep(backoff.baseMs, signal);
     try {
       checkSegmentHeader(wal.header, { ...wal.run, systemIdentifier, segmentBytes });
+      await turn.grant.require(storage, signal);
+      const isPart = wal.run.endLsn < startLsn + segmentBytes;
+      const part = { ...wal, place: archive, segmentBytes, index, signal };
+      if (isPart && (await isPartOfWhole(storage, part))) {
+        await index.addFound([wal.run]);
+        return turn.ledger.addRun(wal.run);
+      }
       await storeWal(storage, {
         place: archive,
         name: wal.name,
-        read: wal.read,
+        compressed: () => compressWal(wal.read(), level),
         sha256: wal.sha256,
-        encoding: encodingOf(turn),
+        recipients,
         known: (name) => index.digestOf(name),
         signal,
       });
       await index.add(wal);
+      conflicts.delete(startLsn);
       turn.ledger.addRun(wal.run);
+      for (const commits of wal.commits) turn.ledger.addCommits(commits);
       if (attempt > 0) tell(turn, { storeTrouble: undefined });
       return;
     } catch (error) {
       signal.throwIfAborted();
       const trouble = toFailure(toSpoolFailure(error, turn.folder));
+      if (trouble.reason === "WAL_CONFLICT") conflicts.add(startLsn);
+      await noteNewSetBack(turn.folder, { before: turn.storeTrouble, now: trouble, log });
       tell(turn, { storeTrouble: trouble });
       if (attempt === 0)
         log.warn(

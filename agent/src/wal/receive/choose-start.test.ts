@@ -43,6 +43,24 @@ test("what is archived last comes once more where the slot begins elsewhere, bef
   expect(choose([extent(1, "0/1000000", "0/3000028")], 1, "0/1800000")).toEqual(at(1, "0/3000000", "0/3000028"));
 });
 
+test("where the slot is new it begins at a hole near the end, and behind what the server has no more", () => {
+  const holed = [extent(1, "0/1000000", "0/2000000"), extent(1, "0/5000000", "0/6000000")];
+  const behind = (gone: string | undefined) =>
+    chooseStart(holed, {
+      timeline: 1,
+      former: [],
+      segmentBytes,
+      heldLsn: parseLsn("0/9000000"),
+      isSlotNew: true,
+      goneLsn: gone === undefined ? undefined : parseLsn(gone),
+    });
+  expect(behind(undefined)).toEqual(at(1, "0/1000000", "0/2000000"));
+  expect(behind("0/1000000")).toEqual(at(1, "0/2000000"));
+  expect(behind("0/2000000")).toEqual(at(1, "0/5000000", "0/6000000"));
+  expect(behind("0/5000000")).toEqual(at(1, "0/6000000"));
+  expect(behind("0/6000000")).toBeUndefined();
+});
+
 test("a timeline that was left is archived to where it was left, then the next one from its first segment", () => {
   const former = [{ timeline: 1, endLsn: parseLsn("0/3000100"), reason: "" }];
   expect(choose([extent(1, "0/1000000", "0/2000000")], 2, "0/2000000", former)).toEqual(at(1, "0/2000000"));

@@ -22,25 +22,37 @@ export interface StartOptions {
   readonly segmentBytes: bigint;
   /** The slot keeps everything from there on. */
   readonly heldLsn: bigint;
+  /** Nobody has relied on the slot yet: what was archived by another way before may have a hole at its end. */
+  readonly isSlotNew?: boolean;
+  /** The server has no WAL any more that begins there. */
+  readonly goneLsn?: bigint | undefined;
 }
+
+/** Segments that a queue is stored ahead of its order, and then some. */
+const mostAhead = 16n;
 
 /**
  * Where what is archived goes on along the server's own timelines, at the beginning of a segment; undefined when nothing
  * of them is archived that the slot's position follows. Several segments are stored at once, so behind a hole there may
  * be more: what the slot still holds is not left out. A slot that does not begin right there may be another server's: then what
- * was archived last comes once more, to be compared.
+ * was archived last comes once more, to be compared, where the server still has it. Where the slot is new, what the server
+ * handed out by itself before may be in its queue yet: then it begins at a hole near the end.
  */
 export function chooseStart(
   extents: readonly WalExtent[],
-  { timeline, former, segmentBytes, heldLsn }: StartOptions,
+  { timeline, former, segmentBytes, heldLsn, isSlotNew = false, goneLsn }: StartOptions,
 ): ArchivedStart | undefined {
   const path = timelinePath([{ timeline, ancestors: former }], timeline);
   const own = { repository: "", systemIdentifier: "" };
   const known = { systemIdentifier: "", segmentBytes, extents: extents.map((extent) => ({ ...extent, ...own })) };
-  const archivedLsn = coverage(known, path, "").findLast(({ startLsn }) => startLsn <= heldLsn)?.endLsn;
-  if (archivedLsn === undefined) return undefined;
-  const lsn = heldLsn === archivedLsn ? archivedLsn : archivedLsn - 1n;
-  const piece = pieceAt(path, lsn);
-  if (piece === undefined) return undefined;
-  return { timeline: piece.timeline, lsn: segmentStart(lsn, segmentBytes), archivedLsn };
+  const stretches = coverage(known, path, "").filter(({ startLsn }) => startLsn <= heldLsn);
+  const near = (stretches.at(-1)?.endLsn ?? 0n) - mostAhead * segmentBytes;
+  const ends = isSlotNew ? stretches.filter(({ endLsn }) => endLsn >= near) : stretches.slice(-1);
+  const starts = ends.flatMap(({ endLsn: archivedLsn }) =>
+    (heldLsn === archivedLsn ? [archivedLsn] : [archivedLsn - 1n, archivedLsn]).map((within) => {
+      const lsn = segmentStart(within, segmentBytes);
+      return { timeline: pieceAt(path, within)?.timeline ?? 0, lsn, archivedLsn };
+    }),
+  );
+  return starts.find(({ timeline: found, lsn }) => found > 0 && (goneLsn === undefined || lsn > goneLsn));
 }

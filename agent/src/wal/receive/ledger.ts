@@ -1,9 +1,13 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type WalReport, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import type { WalSlotSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import type { Failure } from "@coppice/proto/kit/failure";
 import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
+import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import type { CommitRun } from "../content/commit-times.ts";
 import type { WalExtent } from "../store/extent.ts";
+import { openRate } from "./rate.ts";
 
 /** A time of the server's clock and the end of its WAL then. */
 export interface Anchor {
@@ -22,6 +26,7 @@ export interface Standing {
   readonly serverLsn: bigint;
   readonly serverTime: Date;
   readonly slotStatus: string;
+  readonly slot: MessageInitShape<typeof WalSlotSchema>;
   readonly trouble: Failure | undefined;
 }
 
@@ -31,6 +36,8 @@ export interface Ledger {
   addRun(run: WalExtent): void;
   addAnchor(anchor: Anchor): void;
   addHistory(timeline: number, content: string): void;
+  /** A run with the beginning of an earlier one is the same, as it has become. */
+  addCommits(run: CommitRun): void;
   /** Everything that is not acknowledged; undefined when nothing has changed since the last one. */
   report(): WalReport | undefined;
   /** Forgets what reports up to the number held. */
@@ -44,10 +51,14 @@ type Tagged<T> = T & { number?: bigint };
 /** Ten seconds apart that is a day; with nobody to tell, older ones get sparse. */
 const mostAnchors = 8640;
 const anchorsPerReport = 1000;
+/** One a segment; with nobody to tell, the oldest are forgotten. */
+const mostCommits = 10_000;
+const commitsPerReport = 1000;
 
 /** An empty ledger of one cluster's archive. */
 export function openLedger(identity: {
   readonly clusterId: string;
+  readonly clusterName?: string;
   readonly repositoryId: string;
   readonly systemIdentifier: string;
 }): Ledger {
@@ -56,8 +67,11 @@ export function openLedger(identity: {
   let anchors: Tagged<Anchor>[] = [];
   let lastAnchor: Anchor | undefined;
   let histories: Tagged<{ readonly timeline: number; readonly content: string }>[] = [];
+  let commits: Tagged<CommitRun>[] = [];
   let number = 0n;
   let isChanged = true;
+  const written = openRate();
+  const kept = openRate();
   const tag = <T extends object>(items: readonly Tagged<T>[]) => {
     for (const item of items) item.number ??= number;
     return items;
@@ -67,6 +81,8 @@ export function openLedger(identity: {
   return {
     stand(changes) {
       standing = { ...standing, ...changes };
+      if (changes.serverLsn !== undefined) written.note(changes.serverLsn, performance.now());
+      if (changes.storedLsn !== undefined) kept.note(changes.storedLsn, performance.now());
       isChanged = true;
     },
     addRun(run) {
@@ -89,14 +105,22 @@ export function openLedger(identity: {
       if (!histories.some((one) => one.timeline === timeline)) histories.push({ timeline, content });
       isChanged = true;
     },
+    addCommits(run) {
+      const isSame = (one: Tagged<CommitRun>) =>
+        one.number === undefined && one.timeline === run.timeline && one.startLsn === run.startLsn;
+      commits = [...commits.filter((one) => !isSame(one)), { ...run }].slice(-mostCommits);
+      isChanged = true;
+    },
     report() {
       if (!isChanged) return undefined;
       // An archive that was changed has another ledger: what is acknowledged late to the one before is nothing to it.
       const now = BigInt(Math.round(performance.now() * 1000));
       number = now > number ? now : number + 1n;
       const told = anchors.slice(0, anchorsPerReport);
-      isChanged = told.length < anchors.length;
-      const { serverTime, trouble } = standing;
+      const toldCommits = commits.slice(0, commitsPerReport);
+      isChanged = told.length < anchors.length || toldCommits.length < commits.length;
+      const { serverTime, trouble, slot } = standing;
+      const [writtenRate, storedRate] = [written, kept].map((rate) => rate.perSecond(performance.now()));
       const init: MessageInitShape<typeof WalReportSchema> = {
         ...identity,
         number,
@@ -117,7 +141,16 @@ export function openLedger(identity: {
           lsn: formatLsn(anchor.lsn),
         })),
         histories: tag(histories).map(({ timeline, content }) => ({ timeline, content })),
+        commits: tag(toldCommits).map(({ timeline, startLsn, endLsn, times }) => ({
+          timeline,
+          startLsn: formatLsn(startLsn),
+          endLsn: formatLsn(endLsn),
+          ...(times && { earliestTime: timestampOf(times.earliestUs), latestTime: timestampOf(times.latestUs) }),
+        })),
       };
+      if (slot) init.slot = slot;
+      if (writtenRate !== undefined) init.writtenBytesPerSecond = writtenRate;
+      if (storedRate !== undefined) init.storedBytesPerSecond = storedRate;
       if (serverTime) {
         const ms = serverTime.getTime();
         init.serverTime = { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
@@ -136,6 +169,7 @@ export function openLedger(identity: {
       runs = runs.filter(isOpen);
       anchors = anchors.filter(isOpen);
       histories = histories.filter(isOpen);
+      commits = commits.filter(isOpen);
     },
     repeat() {
       isChanged = true;

@@ -5,6 +5,7 @@ import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { partialName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { ReplicationConnection } from "../../postgres/replication/open-replication.ts";
 import type { Keepalive, TimelineSwitch, WalStream } from "../../postgres/replication/wal-stream.ts";
+import { type CommitRun, openCommitTimes } from "../content/commit-times.ts";
 import type { WalExtent } from "../store/extent.ts";
 import { openSegmentFile, type SegmentFile, type SegmentSnapshot } from "./segment-file.ts";
 import { toSpoolFailure } from "./spool-failure.ts";
@@ -13,6 +14,8 @@ import { toSpoolFailure } from "./spool-failure.ts";
 export interface ReceivedWal extends SegmentSnapshot {
   readonly name: string;
   readonly run: WalExtent;
+  /** When transactions in it ended, as far as it could be read. */
+  readonly commits: readonly CommitRun[];
 }
 
 /** How WAL of one timeline is received. */
@@ -26,6 +29,8 @@ export interface ReceiveOptions {
   readonly folder: string;
   /** After how long a segment that is not full is stored as far as it has come. */
   readonly maxAgeMs: number;
+  /** Where the slot keeps WAL from. When that lies behind the start, the server is told to keep it from the start on. */
+  readonly heldLsn?: bigint | undefined;
   /** What is archived from the start to a position, and comes again. */
   readonly archived?: { readonly endLsn: bigint; readonly sha256: string } | undefined;
   readonly signal: AbortSignal;
@@ -33,6 +38,8 @@ export interface ReceiveOptions {
   store(wal: ReceivedWal): Promise<void>;
   /** Everything before the position has come. */
   onReceived(lsn: bigint): void;
+  /** Nothing from the start on gets lost any more as long as the slot is there: the server keeps it, or was told to. */
+  onHeld(): void;
   /** Everything from the start to the position is durable in the repository. */
   onStored(lsn: bigint): void;
   onKeepalive(keepalive: Keepalive): void;
@@ -66,6 +73,15 @@ export async function receiveTimeline(
   let taking: Promise<void> | undefined;
   let pleading: { readonly lsn: bigint; readonly sinceMs: number } | undefined;
   let { archived } = options;
+  const times = openCommitTimes(timeline, segmentBytes);
+  const { heldLsn = options.startLsn } = options;
+  let isHeld = heldLsn <= options.startLsn;
+  /** By what has come of it the server still has it; a slot that is moved to what is gone would be of no use any more. */
+  function hold(): void {
+    isHeld = true;
+    stream?.reportFlush(options.startLsn);
+    options.onHeld();
+  }
 
   const onStored = (lsn: bigint) => {
     stream?.reportFlush(lsn);
@@ -81,6 +97,7 @@ export async function receiveTimeline(
       current ??= await openSegmentFile(folder, { timeline, startLsn: segmentStart(from, segmentBytes), segmentBytes });
       const room = Number(current.startLsn + segmentBytes - from);
       const piece = bytes.subarray(at, at + Math.min(room, archived ? Number(archived.endLsn - from) : room));
+      times.take(piece, from);
       await current.add(piece);
       at += piece.length;
       if (archived?.endLsn === current.endLsn) await requireSame(current, archived.sha256);
@@ -98,9 +115,10 @@ export async function receiveTimeline(
     current = undefined;
     unstoredSinceMs = undefined;
     await partial;
-    const snapshot = await takeWhole(segment);
     const { startLsn, name } = segment;
-    queue.add({ ...snapshot, name, run: { timeline, startLsn, endLsn: snapshot.endLsn } }, () =>
+    const commits = times.of(startLsn, segment.endLsn);
+    const snapshot = await takeWhole(segment);
+    queue.add({ ...snapshot, name, run: { timeline, startLsn, endLsn: snapshot.endLsn }, commits }, () =>
       snapshot[Symbol.asyncDispose](),
     );
     await queue.room(mostSpooled);
@@ -118,12 +136,14 @@ export async function receiveTimeline(
     const segment = current;
     if (!segment || segment.endLsn <= askedLsn) return;
     unstoredSinceMs = undefined;
-    const snapshot = await segment.snapshot();
     const { startLsn } = segment;
+    // Before more comes.
+    const commits = times.of(startLsn, segment.endLsn);
+    const snapshot = await segment.snapshot();
     askedLsn = snapshot.endLsn;
     const name = partialName(timeline, snapshot.endLsn, segmentBytes);
     const run = { timeline, startLsn, endLsn: snapshot.endLsn };
-    queue.add({ ...snapshot, name, run }, () => snapshot[Symbol.asyncDispose]());
+    queue.add({ ...snapshot, name, run, commits }, () => snapshot[Symbol.asyncDispose]());
   }
 
   const cutting = new AbortController();
@@ -146,9 +166,13 @@ export async function receiveTimeline(
       onData(lsn, bytes) {
         const end = lsn + BigInt(bytes.length);
         options.onReceived(end);
+        if (!isHeld) hold();
         if (end > askedLsn) unstoredSinceMs ??= performance.now();
         // The usual piece lies within the segment: no promise for each of them.
-        if (current && !archived && end < current.startLsn + segmentBytes) return current.add(bytes);
+        if (current && !archived && end < current.startLsn + segmentBytes) {
+          times.take(bytes, lsn);
+          return current.add(bytes);
+        }
         return (taking = take(lsn, bytes));
       },
       onKeepalive(keepalive) {
@@ -160,6 +184,8 @@ export async function receiveTimeline(
         void storePartial().catch(cut);
       },
     });
+    if (heldLsn <= options.startLsn) options.onHeld();
+    else if (isHeld) stream.reportFlush(options.startLsn);
     // What came while the answer was on its way.
     if (storedLsn > options.startLsn) stream.reportFlush(storedLsn);
     return await stream.ended;

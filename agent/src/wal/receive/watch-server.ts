@@ -11,6 +11,7 @@ import type { Anchor, Ledger } from "./ledger.ts";
 export interface WatchOptions {
   readonly endpoint: () => Promise<ResolvedEndpoint>;
   readonly systemIdentifier: string;
+  /** Empty where none is used. */
   readonly slot: string;
   readonly ledger: Ledger;
   readonly onAnchor: (anchor: Anchor) => void;
@@ -18,6 +19,8 @@ export interface WatchOptions {
 }
 
 const everyMs = 10_000;
+/** How soon, and how often at most, a slot is looked for again that is about to be made. */
+const soon = { everyMs: 1000, looks: 10 };
 /** How often, and at most for how long, WAL is waited for that is written and not flushed yet. */
 const flush = { lookEveryMs: 50, looks: 20 };
 
@@ -28,16 +31,18 @@ const flush = { lookEveryMs: 50, looks: 20 };
  */
 export async function watchServer(options: WatchOptions, signal: AbortSignal): Promise<void> {
   let connection: PostgresConnection | undefined;
-  while (!signal.aborted) {
+  for (let looks = 0; !signal.aborted; looks++) {
+    let isReceived = true;
     try {
       connection ??= await openConnection(await options.endpoint(), { signal });
-      await look(connection, options, signal);
+      isReceived = await look(connection, options, signal);
     } catch (error) {
       if (!signal.aborted) options.log.debug({ reason: toFailure(error).reason }, "the server's time was not read");
       await connection?.[Symbol.asyncDispose]();
       connection = undefined;
     }
-    await sleep(everyMs, signal).catch(() => undefined);
+    const isSoon = !isReceived && looks < soon.looks;
+    await sleep(isSoon ? soon.everyMs : everyMs, signal).catch(() => undefined);
   }
   await connection?.[Symbol.asyncDispose]();
 }
@@ -48,24 +53,21 @@ interface Clock {
   system_identifier: string;
 }
 
+/** Whether somebody receives by the slot, where there is to be one. */
 async function look(
   connection: PostgresConnection,
   { systemIdentifier, slot, ledger, onAnchor }: WatchOptions,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   // The clock first: then everything that was committed up to that time lies before the position.
   const clock = await connection.queryOne<Clock>(
     `select (extract(epoch from clock_timestamp()) * 1000000)::bigint::text as time_us, pg_is_in_recovery() as in_recovery,
       (select system_identifier::text from pg_control_system()) as system_identifier`,
   );
-  if (clock.system_identifier !== systemIdentifier) return;
+  if (clock.system_identifier !== systemIdentifier) return false;
   const timeUs = BigInt(clock.time_us);
-  const [held] = await connection.query<{ wal_status: string | null }>(
-    "select wal_status from pg_replication_slots where slot_name = $1",
-    [slot],
-  );
-  ledger.stand({ slotStatus: held?.wal_status ?? "" });
-  if (clock.in_recovery) return;
+  const isReceived = slot === "" || (await lookAtSlot(connection, slot, ledger));
+  if (clock.in_recovery) return isReceived;
   const now = await connection.queryOne<{ lsn: string; timeline: number; segment_bytes: string }>(
     `select lsn::text as lsn, ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int as timeline,
         (select setting from pg_settings where name = 'wal_segment_size') as segment_bytes
@@ -76,6 +78,40 @@ async function look(
   if (await isFlushed(connection, recordEnd(lsn, BigInt(now.segment_bytes)), signal))
     onAnchor({ timeline, timeUs, lsn });
   ledger.stand({ serverLsn: lsn, serverTime: new Date(Number(timeUs / 1000n)) });
+  return isReceived;
+}
+
+interface SlotRow {
+  active: boolean;
+  restart_lsn: string | null;
+  wal_status: string | null;
+  safe_wal_size: string | null;
+  kept_bytes: string | null;
+}
+
+async function lookAtSlot(connection: PostgresConnection, name: string, ledger: Ledger): Promise<boolean> {
+  const [held] = await connection.query<SlotRow>(
+    `select active, restart_lsn::text as restart_lsn, wal_status, safe_wal_size::text as safe_wal_size,
+        case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint::text end
+          as kept_bytes
+      from pg_replication_slots where slot_name = $1`,
+    [name],
+  );
+  const number = (text: string | null | undefined) => (text === null || text === undefined ? undefined : BigInt(text));
+  const [safe, kept] = [number(held?.safe_wal_size), number(held?.kept_bytes)];
+  ledger.stand({
+    slotStatus: held?.wal_status ?? "",
+    slot: {
+      name,
+      exists: held !== undefined,
+      active: held?.active ?? false,
+      restartLsn: held?.restart_lsn ?? "",
+      walStatus: held?.wal_status ?? "",
+      ...(safe === undefined ? {} : { safeWalBytes: safe }),
+      ...(kept === undefined ? {} : { keptBytes: kept < 0n ? 0n : kept }),
+    },
+  });
+  return held?.active === true;
 }
 
 /**

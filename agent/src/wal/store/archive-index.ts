@@ -5,6 +5,8 @@ import { addExtent, type WalExtent } from "./extent.ts";
 
 /** What an agent knows to have stored, on its own disk: what it answers for without asking the repository. */
 export interface ArchiveIndex extends AsyncDisposable {
+  /** Whether nothing was ever recorded in it: then what the repository holds is not known here. */
+  readonly isNew: boolean;
   /** In the order of timeline and position. */
   readonly extents: readonly WalExtent[];
   /** SHA-256 of the plain bytes stored under a name; only the newest few thousand are kept. */
@@ -16,6 +18,11 @@ export interface ArchiveIndex extends AsyncDisposable {
 }
 
 const keptDigests = 5000;
+
+interface Line {
+  readonly run: WalExtent;
+  readonly digest: { readonly name: string; readonly sha256: string } | undefined;
+}
 
 /** Opens or makes the index; a line that cannot be read makes it empty, so that the repository is asked again. */
 export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
@@ -37,15 +44,32 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
   }
   const format = ({ timeline, startLsn, endLsn }: WalExtent, rest = "") =>
     `${timeline} ${formatLsn(startLsn)} ${formatLsn(endLsn)}${rest}\n`;
-  // One line after the other: several segments are stored at once.
+  // What is added while lines are on their way to the disk goes there together.
   let turn = Promise.resolve();
-  const append = (run: WalExtent, digest?: { name: string; sha256: string }) =>
-    (turn = turn.catch(() => {}).then(() => write(run, digest)));
-  async function write(run: WalExtent, digest: { name: string; sha256: string } | undefined): Promise<void> {
-    await file.append(format(run, digest ? ` ${digest.name} ${digest.sha256}` : ""));
-    extents = addExtent(extents, run);
-    if (digest) digests.set(digest.name, digest.sha256);
-    count += 1;
+  let next: { readonly lines: Line[]; readonly written: Promise<void> } | undefined;
+  function append(line: Line): Promise<void> {
+    if (!next) {
+      const lines: Line[] = [];
+      turn = turn
+        .catch(() => {})
+        .then(() => {
+          next = undefined;
+          return write(lines);
+        });
+      next = { lines, written: turn };
+    }
+    next.lines.push(line);
+    return next.written;
+  }
+  async function write(lines: readonly Line[]): Promise<void> {
+    await file.append(
+      lines.map(({ run, digest }) => format(run, digest ? ` ${digest.name} ${digest.sha256}` : "")).join(""),
+    );
+    for (const { run, digest } of lines) {
+      extents = addExtent(extents, run);
+      if (digest) digests.set(digest.name, digest.sha256);
+    }
+    count += lines.length;
     if (count < 2 * keptDigests) return;
     for (const name of digests.keys()) {
       if (digests.size <= keptDigests) break;
@@ -62,13 +86,14 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
     count = digests.size + extents.length;
   }
   return {
+    isNew: opened.lines.length === 0,
     get extents() {
       return extents;
     },
     digestOf: (name) => digests.get(name),
-    add: ({ name, sha256, run }) => append(run, { name, sha256 }),
+    add: ({ name, sha256, run }) => append({ run, digest: { name, sha256 } }),
     async addFound(found) {
-      for (const run of found) await append(run);
+      await Promise.all(found.map((run) => append({ run, digest: undefined })));
     },
     async [Symbol.asyncDispose]() {
       await turn.catch(() => {});

@@ -19,6 +19,26 @@ export function addExtent(extents: readonly WalExtent[], run: WalExtent): WalExt
   });
 }
 
+/** The last one of a timeline. */
+export function lastOf(extents: readonly WalExtent[], timeline: number): WalExtent | undefined {
+  return extents.findLast((extent) => extent.timeline === timeline);
+}
+
+/**
+ * What is archived without what a queue was stored ahead of its order: nothing behind the first file that still waits and
+ * is not archived, in the order of timelines and positions.
+ */
+export function beforeMissing(extents: readonly WalExtent[], waiting: readonly WalExtent[]): WalExtent[] {
+  const has = ({ timeline, startLsn, endLsn }: WalExtent) =>
+    extents.some((one) => one.timeline === timeline && one.startLsn <= startLsn && endLsn <= one.endLsn);
+  const missing = waiting.find((run) => !has(run));
+  if (missing === undefined) return [...extents];
+  return extents.filter(
+    ({ timeline, startLsn }) =>
+      timeline < missing.timeline || (timeline === missing.timeline && startLsn <= missing.startLsn),
+  );
+}
+
 function isJoined(one: WalExtent, two: WalExtent): boolean {
   return one.timeline === two.timeline && one.startLsn <= two.endLsn && two.startLsn <= one.endLsn;
 }

@@ -4,18 +4,19 @@ import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { claimedDigests, claimWal } from "./claim.ts";
-import { chunkSize, decodeWal, encodeWal, toDecodeFailure, type WalEncoding } from "./wal-codec.ts";
+import { chunkSize, decodeWal, encryptWal, toDecodeFailure } from "./wal-codec.ts";
 
 /** A file of WAL to store. */
 export interface WalToStore {
   readonly place: WalPlace;
   /** As walKey takes it. */
   readonly name: string;
-  /** Its plain bytes; called once. */
-  readonly read: () => Readable;
+  /** Its bytes, compressed by zstd; called once. */
+  readonly compressed: () => Readable | Promise<Readable>;
   /** SHA-256 of its plain bytes, lower-case hexadecimal. */
   readonly sha256: string;
-  readonly encoding: WalEncoding;
+  /** age recipients; empty means not encrypted. */
+  readonly recipients: readonly string[];
   /** The digest of the plain bytes that this agent knows to have stored under the name. */
   readonly known: (name: string) => string | undefined;
   readonly signal: AbortSignal;
@@ -27,15 +28,15 @@ export interface WalToStore {
  * with WAL_CONFLICT. Other failures are the storage's.
  */
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<void> {
-  const { encoding, sha256, signal } = wal;
+  const { recipients, sha256, signal } = wal;
   const key = walKey(wal.place, wal.name);
   // What is sure by its own condition, and can be read back or has its digest beside it, needs no claim.
   const { putIfAbsent, keepsDigests } = storage.capabilities;
-  const isClaimed = !putIfAbsent || (encoding.recipients.length > 0 && !keepsDigests);
+  const isClaimed = !putIfAbsent || (recipients.length > 0 && !keepsDigests);
   const claimed = isClaimed ? claimWal(storage, wal) : Promise.resolve();
   claimed.catch(() => {});
   try {
-    const body = await encodeWal(wal.read(), encoding, signal);
+    const body = await encryptWal(await wal.compressed(), recipients, signal);
     // It is there when its body has ended: not before the claim is durable.
     await storage.put(key, isClaimed ? endAfter(body, claimed) : body, {
       signal,

@@ -14,8 +14,21 @@ export interface WalEncoding {
 
 /** Size of the buffers that are encoded and decoded into; no one else uses such a one. */
 export const chunkSize = 1 << 20;
+/** WAL compresses as well at the first level as at higher ones that take twice the time. */
+const defaultLevel = 1;
 const zstdMagic = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const ageMagic = Buffer.from("age-encryption.org/");
+
+/** How the files of an archive are stored, by its settings. */
+export function walEncoding({
+  settings,
+  repository,
+}: {
+  readonly settings?: { readonly compressionLevel: number } | undefined;
+  readonly repository?: { readonly recipients: readonly string[] } | undefined;
+}): WalEncoding {
+  return { level: settings?.compressionLevel || defaultLevel, recipients: repository?.recipients ?? [] };
+}
 
 /** Joins streams so that an error of one, also before anybody reads, is the last one's. */
 function join(source: Readable, next: NodeJS.ReadWriteStream & Readable): Readable {
@@ -23,15 +36,19 @@ function join(source: Readable, next: NodeJS.ReadWriteStream & Readable): Readab
   return next;
 }
 
-/** Compresses on a thread of its own, with a checksum of the content, and encrypts where there are recipients. */
-export async function encodeWal(
-  plain: Readable,
-  { level, recipients }: WalEncoding,
-  signal: AbortSignal,
-): Promise<Readable> {
+/** Compresses beside the event loop, with a checksum of the content. */
+export function compressWal(plain: Readable, level: number): Readable {
   const { ZSTD_c_compressionLevel, ZSTD_c_checksumFlag } = constants;
   const params = { [ZSTD_c_compressionLevel]: level, [ZSTD_c_checksumFlag]: 1 };
-  const compressed = join(plain, createZstdCompress({ chunkSize, params }));
+  return join(plain, createZstdCompress({ chunkSize, params }));
+}
+
+/** Encrypts what is compressed for the recipients; without any it stays as it is. */
+export async function encryptWal(
+  compressed: Readable,
+  recipients: readonly string[],
+  signal: AbortSignal,
+): Promise<Readable> {
   if (recipients.length === 0) return compressed;
   const programs = encodePrograms({ codec: "none", level: 0, recipients });
   return (await openChain(programs, { signal, input: compressed })).output;

@@ -7,8 +7,9 @@ import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import type { Reason } from "@coppice/proto/kit/reasons";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { historyName } from "@coppice/proto/kit/wal/segment";
 import { openRecordCheck, type RecordCheck } from "../../postgres/wal/check-records.ts";
-import type { WalPlace } from "../../repository/layout.ts";
+import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { addExtent, type WalExtent } from "../store/extent.ts";
 import { chunkSize, decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
@@ -154,6 +155,14 @@ export async function verifyWal(storage: Storage, wal: WalToVerify): Promise<Ver
     } catch (error) {
       note(error, key, undefined);
     }
+  }
+
+  const followed = new Set([...listed.segments, ...wal.expected].map(({ timeline }) => timeline));
+  for (const timeline of [...followed].filter((each) => each > 1).toSorted((one, two) => one - two)) {
+    if (listed.histories.some((history) => history.timeline === timeline)) continue;
+    const key = walKey(place, historyName(timeline));
+    const message = `${historyName(timeline)} is missing: no server goes over to timeline ${timeline} from a backup of an older one`;
+    problems.push({ key, reason: "OBJECT_MISSING", message, run: undefined });
   }
 
   for (const key of listed.others) {

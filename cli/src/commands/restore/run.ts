@@ -3,6 +3,7 @@ import type { Api } from "../../client/api.ts";
 import { confirm } from "../../input/confirm.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { RestoreRequestSchema } from "@coppice/proto/gen/coppice/control/v1/restore";
+import { isPartAtPoint } from "../../input/restore/part-flags.ts";
 import { isDataDirectory } from "../../input/restore/data-directory-flags.ts";
 import { type RestoreFlags, readRestoreRequest } from "../../input/restore/restore-flags.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
@@ -12,6 +13,7 @@ import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
 import { describeTarget } from "../../operation/physical.ts";
 import { protoJson } from "../../output/proto-json.ts";
 import type { Session } from "../../session.ts";
+import { swapOnceConfirmed } from "./decide.ts";
 
 /** What is said of a restore beside what it is. */
 export interface RestoreOptions extends OperationOptions {
@@ -35,12 +37,14 @@ export async function runRestore(
     const next = "coppice restore plan, with the same flags, looks closer";
     await session.answer({
       json: () => protoJson(OperationSchema, operation),
-      table: () => session.success(text, { next }),
+      table: () => session.success(text, { facts: warningsOf(operation).map((warning) => `! ${warning}`), next }),
       names: () => [targetOf(operation)],
     });
     return 0;
   }
-  if (flags.replace && !options.yes) {
+  // What is restored to a point waits beside until the difference has been seen.
+  const isDecidedLater = flags.replace === true && isPartAtPoint(flags);
+  if (flags.replace && !isDecidedLater && !options.yes) {
     if (session.terminal.stdinIsTty) {
       // Whoever is asked sees first what would happen.
       const plan = await showPlan(session, api, restore);
@@ -51,6 +55,7 @@ export async function runRestore(
     await confirmReplacing(session, cluster, flags);
   }
   const operation = await api.restores.createRestore({ restore, requestId: session.newRequestId() });
+  if (isDecidedLater) return await swapOnceConfirmed(session, api, operation, options);
   return await seeThrough(session, api, operation, options);
 }
 
@@ -125,6 +130,11 @@ function describeRestore({ spec, hostName }: Operation): string {
     default:
       return "it would be restored";
   }
+}
+
+function warningsOf({ spec }: Operation): readonly string[] {
+  if (spec.case === "restorePhysical") return spec.value.warnings;
+  return spec.case === "recoverPart" ? (spec.value.restore?.warnings ?? []) : [];
 }
 
 function targetOf({ spec }: Operation): string {

@@ -1,7 +1,11 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
-import { RecoveryWindowSchema, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import {
+  RecoveryWindowSchema,
+  WalArchiveSchema,
+  WalOwnershipSchema,
+} from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { expect, test } from "vitest";
 import { formatArchive } from "./describe.ts";
 
@@ -33,6 +37,17 @@ test("an archive says how far it is, what is missing, and what can be reached", 
     storedTime: before(9000),
     reportTime: before(3000),
     slotStatus: "reserved",
+    slot: {
+      name: "coppice_x",
+      exists: true,
+      active: true,
+      restartLsn: "0/5000000",
+      walStatus: "reserved",
+      safeWalBytes: 1_000_000_000n,
+      keptBytes: 16_777_216n,
+    },
+    writtenBytesPerSecond: 1_200_000n,
+    storedBytesPerSecond: 900_000n,
     trouble: { message: "the repository is away", hint: "coppice repo check main" },
     extents: [
       { ...run, startLsn: "0/1000000", endLsn: "0/2000000" },
@@ -52,11 +67,12 @@ test("an archive says how far it is, what is missing, and what can be reached", 
       "archived: stream, into main\n" +
       "by:       agent of db7\n" +
       "system:   identifier 75, timeline 1\n" +
-      "slot:     coppice_x, reserved\n" +
+      "slot:     coppice_x, active, reserved, keeps WAL from 0/5000000 (17 MB), given up after 1 GB more\n" +
       "max age:  1m\n" +
       "server:   0/6000000\n" +
       "received: 0/5800000\n" +
       "stored:   0/5000000\n" +
+      "rate:     1.2 MB/s written, 900 kB/s stored\n" +
       "behind:   17 MB; all that was committed until 9 s ago is stored, but for what is missing below\n" +
       "reported: 3 s ago\n" +
       "✗ the repository is away\n" +
@@ -68,6 +84,16 @@ test("an archive says how far it is, what is missing, and what can be reached", 
       "1         75      0/3000000  0/5000000  34 MB\n" +
       "\n" +
       "recovery can reach 2026-11-21T11:00:00Z to 2026-11-21T11:59:51Z on timeline 1\n",
+  );
+});
+
+test("a slot is named before the agent has looked at it, and said to be missing when it is", () => {
+  const base = { clusterName: "shop", repositoryName: "main", hostName: "db7", settings: { slot: "coppice_x" } };
+  const lines = (more: object) =>
+    formatArchive({ archive: create(WalArchiveSchema, { ...base, ...more }), windows: [] }, session);
+  expect(lines({})).toContain("slot:     coppice_x\n");
+  expect(lines({ settings: {}, slot: { name: "coppice_cls_1", exists: false } })).toContain(
+    "slot:     coppice_cls_1, not there\n",
   );
 });
 
@@ -104,4 +130,31 @@ test("what a server hands over, what waits and what was refused is said, and no 
       "stored:   0/5000000\n" +
       "reported: never\n",
   );
+});
+
+test("who owns the WAL is said, since when and after whom, and for whom is waited", () => {
+  const archive = create(WalArchiveSchema, {
+    clusterName: "shop",
+    repository: "rep_1",
+    repositoryName: "main",
+    hostName: "db8",
+    settings: { mode: WalMode.STREAM },
+  });
+  const held = { sinceTime: before(180_000), formerHostName: "db7", formerTimeline: 1, formerLsn: "0/5000000" };
+  const lines = (ownership: MessageInitShape<typeof WalOwnershipSchema>) =>
+    formatArchive(
+      { archive: { ...archive, ownership: create(WalOwnershipSchema, { ...held, ...ownership }) }, windows: [] },
+      session,
+    )
+      .split("\n")
+      .slice(3, -2);
+  expect(lines({})).toEqual(["owner:    db8, held for 3 min after db7, stopped at 0/5000000 of timeline 1"]);
+  expect(lines({ formerDead: true, deadHostNames: ["db7"] })).toEqual([
+    "owner:    db8, held for 3 min after db7, declared dead",
+    "dead:     db7, not heard of since",
+  ]);
+  expect(lines({ nextHost: "hst_9", nextHostName: "db9", nextTime: before(60_000) })).toEqual([
+    "owner:    moving from db8 to db9, waiting for 1 min for db8 to say that it has stopped",
+    "if dead:  coppice wal setup shop --owner-dead db8",
+  ]);
 });

@@ -37,6 +37,7 @@ export function formatArchive(
   const details = formatDetails([
     ...title,
     ["by", hostName && `agent of ${hostName}`],
+    ...describeOwnership(archive, time),
     ["system", archive.systemIdentifier && `identifier ${archive.systemIdentifier}, timeline ${archive.timeline}`],
     ...describeArchiver(archive, time),
     ["slot", slotOf(archive)],
@@ -44,6 +45,7 @@ export function formatArchive(
     ["server", archive.serverLsn],
     ["received", archive.receivedLsn],
     ["stored", archive.storedLsn],
+    ["rate", describeRate(archive)],
     ["behind", describeLag(archive, stored, time)],
     ["reported", archive.reportTime ? formatRelative(timeOf(archive.reportTime), time) : "never"],
   ]);
@@ -53,9 +55,61 @@ export function formatArchive(
   return [details + mark, formatExtents(archive.extents), formatWindows(windows)].filter(Boolean).join("\n");
 }
 
-function slotOf({ settings, slotStatus, archiver }: WalArchive): string | undefined {
-  const isUsed = archiver === undefined || archiver.isHandingOver;
-  return isUsed && settings?.slot ? `${settings.slot}${slotStatus ? `, ${slotStatus}` : ""}` : undefined;
+/** Who alone may write: since when, after whom, and to whom that moves. */
+function describeOwnership(
+  { clusterName, hostName, ownership }: WalArchive,
+  now: Date,
+): [string, string | undefined][] {
+  if (ownership === undefined) return [];
+  const { sinceTime, nextHostName, nextTime, formerHostName, formerTimeline, formerLsn, formerDead } = ownership;
+  const since = sinceTime ? ` for ${formatElapsed(elapsedSince(sinceTime, now))}` : "";
+  const at = formerLsn ? `, stopped at ${formerLsn} of timeline ${formerTimeline}` : "";
+  const after = formerHostName ? ` after ${formerHostName}${formerDead ? ", declared dead" : at}` : "";
+  const moving = nextHostName
+    ? `moving from ${hostName} to ${nextHostName}, waiting for ${formatElapsed(elapsedSince(nextTime, now))} for ${hostName} to say that it has stopped`
+    : undefined;
+  return [
+    ["owner", moving ?? `${hostName}, held${since}${after}`],
+    ["if dead", moving && `coppice wal setup ${clusterName} --owner-dead ${hostName}`],
+    [
+      "dead",
+      ownership.deadHostNames.length > 0 ? `${ownership.deadHostNames.join(", ")}, not heard of since` : undefined,
+    ],
+  ];
+}
+
+function elapsedSince(time: WalArchive["reportTime"], now: Date): number {
+  const since = timeOf(time);
+  return since === undefined ? 0 : Math.max(0, now.getTime() - since.getTime());
+}
+
+function slotOf({ settings, slot, slotStatus, archiver }: WalArchive): string | undefined {
+  if (archiver !== undefined && !archiver.isHandingOver) return undefined;
+  if (slot === undefined) return settings?.slot && [settings.slot, slotStatus].filter(Boolean).join(", ");
+  const { name, exists, active, restartLsn, walStatus, safeWalBytes, keptBytes } = slot;
+  if (!exists) return `${name}, not there`;
+  const kept = keptBytes === undefined ? "" : ` (${formatSize(keptBytes)})`;
+  return [
+    name,
+    active ? "active" : "not active",
+    walStatus,
+    restartLsn && `keeps WAL from ${restartLsn}${kept}`,
+    safeWalBytes === undefined ? "" : `given up after ${formatSize(safeWalBytes < 0n ? 0n : safeWalBytes)} more`,
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
+/** What the server writes and the repository takes in, in a second. */
+function describeRate({
+  writtenBytesPerSecond: written,
+  storedBytesPerSecond: stored,
+}: WalArchive): string | undefined {
+  const parts = [
+    written === undefined ? "" : `${formatSize(written)}/s written`,
+    stored === undefined ? "" : `${formatSize(stored)}/s stored`,
+  ];
+  return parts.filter(Boolean).join(", ") || undefined;
 }
 
 /** In mode push: what the server hands out, what waits, and what was refused. */

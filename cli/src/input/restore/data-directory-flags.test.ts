@@ -17,6 +17,7 @@ test("a place on a host makes it a restore of the whole cluster, to the latest p
   expect(request("--to", "db8:/srv/pg/", "--start", "--port", "5433", "--replace", "--backup", "bkp_1")).toEqual({
     cluster: "shop",
     backup: "bkp_1",
+    accept: [],
     replace: true,
     physical: {
       host: "db8",
@@ -39,6 +40,14 @@ test.each([
   [["--latest"], { case: undefined }],
 ])("%j is where recovery ends", (words, point) => {
   expect(request("--to", "db8:/srv/pg", ...words).physical?.target?.point).toEqual(point);
+});
+
+test("what is accepted of a plan goes with a directory and with one database at a point, and with no dump", () => {
+  const accept = ["--accept", "wal-out-of-reach", "--accept", "timeline-not-followed"];
+  const codes = ["wal-out-of-reach", "timeline-not-followed"];
+  expect(request("--to", "db8:/srv/pg", ...accept).accept).toEqual(codes);
+  expect(request("--database", "orders", "--latest", "--as", "copy", ...accept).accept).toEqual(codes);
+  expect(() => request("--database", "orders", ...accept)).toThrow("--accept is about a data directory");
 });
 
 test("what is done at the point, on which timeline, and where tablespaces go is said with it", () => {

@@ -7,7 +7,7 @@ import type { RestoreFlags } from "./restore-flags.ts";
 type Flag = keyof RestoreFlags;
 
 /** Only with a data directory. */
-const own = [...recoveryPoints, "exclusive", "timeline", "action", "start", "port", "tablespace"] as const;
+const own = [...recoveryPoints, "exclusive", "timeline", "action", "start", "port", "tablespace", "accept"] as const;
 /** Also with a data directory. */
 const shared: readonly Flag[] = ["to", "backup", "replace"];
 
@@ -46,6 +46,7 @@ export function dataDirectoryRequest(
     cluster,
     backup: flags.backup ?? "",
     replace: flags.replace ?? false,
+    accept: [...(flags.accept ?? [])],
     physical: {
       host,
       dataDirectory,

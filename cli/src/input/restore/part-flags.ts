@@ -53,6 +53,7 @@ export function partRequest(
     into: flags.into ?? false,
     jobs: flags.jobs ?? 0,
     selection,
+    accept: [...(flags.accept ?? [])],
     part: { target: recoveryTargetOf(flags, now), fileHost, file, scratch: flags.scratch ?? "" },
   };
 }

@@ -46,6 +46,7 @@ export interface RestoreFlags {
   readonly port?: number;
   readonly tablespace?: readonly string[];
   readonly scratch?: string;
+  readonly accept?: readonly string[];
 }
 
 type Takes<Value> = Value extends boolean
@@ -76,6 +77,7 @@ const value: Partial<Record<keyof RestoreFlags, string>> = {
   port: "port",
   tablespace: "old=new",
   scratch: "folder",
+  accept: "warning",
 };
 
 const table: Table = {
@@ -118,6 +120,7 @@ const table: Table = {
   port: ["number", "directory: port that the started server listens on (what its configuration says)"],
   tablespace: ["texts", "directory: folder for a tablespace, named by its folder or oid"],
   scratch: ["text", "with --database and a point: folder on that host to recover the cluster in meanwhile (/var/tmp)"],
+  accept: ["texts", "with a point: do it in spite of this warning of the plan, which refuses it otherwise"],
 };
 
 const names = Object.keys(table) as readonly (keyof RestoreFlags)[];

@@ -7,6 +7,8 @@ export interface PhysicalCopy {
   readonly id: string;
   readonly clusterId: string;
   readonly repositoryId: string;
+  /** Below the cluster's `backups/`. */
+  readonly folder: string;
   readonly state: CopyStateName;
   readonly parentId: string | null;
   readonly complete: boolean;
@@ -17,6 +19,7 @@ export interface PhysicalCopy {
   readonly startLsn: bigint;
   readonly stopLsn: bigint;
   readonly walEmbedded: boolean;
+  readonly fromStandby: boolean;
   readonly dataBytes: bigint;
   readonly storedBytes: bigint;
   readonly segmentBytes: bigint;
@@ -25,14 +28,22 @@ export interface PhysicalCopy {
   readonly restorePoint: string;
 }
 
+const physical = sql`${backup.manifest}->'physical'`;
+
+/** What a physical backup's manifest says of the WAL that it needs. */
+export const walFacts = {
+  segmentBytes: sql<bigint>`${physical}->>'walSegmentBytes'`.mapWith(BigInt),
+  isWalIncrement: sql<boolean>`coalesce(${physical}->>'method' = 'INCREMENTAL_METHOD_WAL', false)`,
+};
+
 /** Every copy of every physical backup of a cluster, oldest backup first. */
 export async function listPhysicalCopies(db: Database, clusterId: string): Promise<PhysicalCopy[]> {
-  const physical = sql`${backup.manifest}->'physical'`;
   const rows = await db
     .select({
       id: backup.id,
       clusterId: backup.clusterId,
       repositoryId: backupCopy.repositoryId,
+      folder: backupCopy.folder,
       state: backupCopy.state,
       parentId: backup.parentId,
       complete: backup.complete,
@@ -43,10 +54,10 @@ export async function listPhysicalCopies(db: Database, clusterId: string): Promi
       startLsn: backup.startLsn,
       stopLsn: backup.stopLsn,
       walEmbedded: backup.walEmbedded,
+      fromStandby: sql<boolean>`coalesce((${physical}->>'fromStandby')::boolean, false)`,
       dataBytes: backup.databaseBytes,
       storedBytes: backup.storedBytes,
-      segmentBytes: sql<string>`${physical}->>'walSegmentBytes'`.mapWith(BigInt),
-      isWalIncrement: sql<boolean>`coalesce(${physical}->>'method' = 'INCREMENTAL_METHOD_WAL', false)`,
+      ...walFacts,
       restorePoint: sql<string>`coalesce(${physical}->>'restorePoint', '')`,
     })
     .from(backup)
@@ -60,4 +71,14 @@ export async function listPhysicalCopies(db: Database, clusterId: string): Promi
     }
     return { ...row, systemIdentifier, timeline, startLsn, stopLsn, walEmbedded: walEmbedded ?? false };
   });
+}
+
+/** Names of the archive's files that backups of a cluster name as holding their WAL. */
+export async function listArchivedNames(db: Database, clusterId: string): Promise<string[]> {
+  const keys = sql<string>`jsonb_path_query(${backup.manifest}, '$.physical.archivedWal[*].objects[*].key') #>> '{}'`;
+  const rows = await db
+    .select({ key: keys })
+    .from(backup)
+    .where(and(eq(backup.clusterId, clusterId), ne(backup.kind, "DUMP")));
+  return [...new Set(rows.map(({ key }) => key.slice(key.lastIndexOf("/") + 1)))];
 }

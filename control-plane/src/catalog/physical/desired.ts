@@ -1,13 +1,20 @@
-import { and, eq, lt, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, lt, or, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { notifyAgent } from "../operations/notify.ts";
 import { host } from "../schema/host.ts";
 import { walArchive } from "../schema/wal.ts";
+import { isStray } from "./stray-archive.ts";
 
 /** Revision of what the host's agent is to carry out with or without us; undefined for a host that is gone. */
 export async function desiredRevision(db: Database, hostId: string): Promise<bigint | undefined> {
   const [row] = await db.select({ revision: host.desiredRevision }).from(host).where(eq(host.id, hostId));
   return row?.revision;
+}
+
+/** What the host's agent is to give up, and the revisions that said so. */
+export async function listEnded(db: Database, hostId: string): Promise<{ id: string; revision: bigint }[]> {
+  const [row] = await db.select({ ended: host.endedEntries }).from(host).where(eq(host.id, hostId));
+  return (row?.ended ?? []).map(({ id, revision }) => ({ id, revision: BigInt(revision) }));
 }
 
 /** Makes a new revision for the host's agent, which is told once the transaction is committed. */
@@ -29,6 +36,29 @@ export async function changeDesiredOf(
   const rows = await tx.selectDistinct({ hostId: walArchive.hostId }).from(walArchive).where(subject);
   for (const { hostId } of rows.toSorted((one, other) => (one.hostId < other.hostId ? -1 : 1))) {
     await changeDesired(tx, hostId);
+  }
+}
+
+/**
+ * Tells the agents of the hosts, and whoever archives it unasked, to give up archiving WAL of the cluster: what merely is
+ * no longer wanted of them goes on.
+ */
+export async function endDesired(
+  tx: Database,
+  { clusterId, hostIds }: { readonly clusterId: string; readonly hostIds: readonly string[] },
+): Promise<void> {
+  const rows = await tx
+    .select({ id: host.id, revision: host.desiredRevision, ended: host.endedEntries, strays: host.strayArchives })
+    .from(host)
+    .where(or(inArray(host.id, [...hostIds]), isStray(clusterId)))
+    .orderBy(asc(host.id))
+    .for("update");
+  for (const { id, revision, ended, strays } of rows) {
+    const entry = { id: clusterId, revision: String(revision + 1n) };
+    const endedEntries = [...ended.filter((one) => one.id !== clusterId), entry];
+    const strayArchives = strays.filter((one) => one.clusterId !== clusterId);
+    await tx.update(host).set({ endedEntries, strayArchives }).where(eq(host.id, id));
+    await changeDesired(tx, id);
   }
 }
 

@@ -1,5 +1,4 @@
-import type { JsonValue } from "@bufbuild/protobuf";
-import { and, asc, eq, sql } from "drizzle-orm";
+import { and, asc, eq, or, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { cluster } from "../schema/cluster.ts";
 import { repository } from "../schema/repository.ts";
@@ -19,6 +18,9 @@ export type WalPositions = Pick<
   | "slotStatus"
   | "trouble"
   | "archiver"
+  | "slot"
+  | "writtenRate"
+  | "storedRate"
 >;
 
 /** What is to be archived of a cluster; undefined when nothing is. */
@@ -32,46 +34,14 @@ export function listAllWalArchives(db: Database): Promise<WalArchiveRow[]> {
   return db.select().from(walArchive).orderBy(asc(walArchive.clusterId));
 }
 
-/** Everything that a host's agent is to archive, in order of the clusters' ids. */
+/** Everything that a host's agent archives, or is to end, in order of the clusters' ids. */
 export function listWalArchives(db: Database, hostId: string): Promise<WalArchiveRow[]> {
-  return db.select().from(walArchive).where(eq(walArchive.hostId, hostId)).orderBy(asc(walArchive.clusterId));
-}
-
-/**
- * Sets what is to be archived of a cluster. What was told of another place or server counts for nothing any more.
- */
-export async function putWalArchive(
-  tx: Database,
-  wanted: Pick<WalArchiveRow, "clusterId" | "hostId" | "repositoryId" | "systemIdentifier"> & {
-    readonly settings: JsonValue;
-  },
-): Promise<void> {
-  const { clusterId, hostId, repositoryId, systemIdentifier, settings } = wanted;
-  const present = await findWalArchive(tx, clusterId);
-  const isSame =
-    present?.hostId === hostId &&
-    present.repositoryId === repositoryId &&
-    present.systemIdentifier === systemIdentifier;
-  const nothingTold = {
-    reportTime: null,
-    timeline: null,
-    segmentBytes: null,
-    receivedLsn: null,
-    storedLsn: null,
-    serverLsn: null,
-    serverTime: null,
-    slotStatus: "",
-    trouble: null,
-  };
-  // What the server says of its archiving is an answer to what was asked for last.
-  const set = { hostId, repositoryId, systemIdentifier, settings, archiver: null, ...(isSame ? {} : nothingTold) };
-  await tx
-    .insert(walArchive)
-    .values({ clusterId, ...set })
-    .onConflictDoUpdate({
-      target: walArchive.clusterId,
-      set: { ...set, version: sql`${walArchive.version} + 1` },
-    });
+  const isDeadOwner = sql`${walArchive.deadOwners} @> ${JSON.stringify([{ hostId }])}::text::jsonb`;
+  return db
+    .select()
+    .from(walArchive)
+    .where(or(eq(walArchive.hostId, hostId), isDeadOwner))
+    .orderBy(asc(walArchive.clusterId));
 }
 
 /** Archives nothing of the cluster any more; what is stored stays. */

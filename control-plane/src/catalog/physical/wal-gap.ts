@@ -1,11 +1,14 @@
-import type { Extent } from "@coppice/proto/kit/recovery/extents";
+import { type Extent, removeRuns } from "@coppice/proto/kit/recovery/extents";
+import type { Run } from "@coppice/proto/kit/recovery/merge-runs";
 import { coverage } from "@coppice/proto/kit/recovery/reach";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { leadsThrough, timelinePath } from "@coppice/proto/kit/recovery/timeline-path";
 import type { Database } from "../catalog.ts";
 import { listPhysicalCopies } from "./copies.ts";
 import type { WalArchiveRow } from "./wal-archive.ts";
+import { toExtent } from "./wal-extent.ts";
 import { listExtents, listHistories } from "./wal-knowledge.ts";
+import { lacksWal, listLost } from "./wal-lost.ts";
 
 /** WAL that is missing in an archive, behind which no backup begins: nothing that is archived after it can be reached. */
 export interface WalGap {
@@ -13,36 +16,54 @@ export interface WalGap {
   readonly startLsn: bigint;
   /** First position after it. */
   readonly endLsn: bigint;
-  /** Whether there is a good full backup of the server at all. */
+  /** Whether there is a full backup of the server at all: somebody wants it backed up. */
   readonly isBackedUp: boolean;
 }
 
 /**
- * The last gap on the way to the archive's end that no good backup begins behind; undefined when there is none. Segments
- * are stored several at once: what comes behind the position that is stored without a hole is not known to be a gap yet.
+ * The last gap on the way to the archive's end that no good backup begins behind; undefined when there is none. What was
+ * found to be lost is a gap as what was never stored is. Segments are stored several at once: what comes behind the
+ * position that is stored without a hole is not known to be a gap yet.
  */
 export async function findWalGap(db: Database, archive: WalArchiveRow): Promise<WalGap | undefined> {
   const { clusterId, repositoryId, systemIdentifier, timeline, segmentBytes, storedLsn } = archive;
   if (timeline === null || segmentBytes === null || storedLsn === null) return undefined;
   const server = { clusterId, systemIdentifier };
-  const rows = (await listExtents(db, server)).filter((row) => row.repositoryId === repositoryId);
-  if (rows.length < 2) return undefined;
+  const lost = await listLost(db, server);
+  const extents = (await listExtents(db, server)).map(toExtent);
   const histories = (await listHistories(db, server)).map((row) => parseTimelineHistory(row.timeline, row.content));
   const path = timelinePath(histories, timeline);
-  const extents = rows.map((row): Extent => ({ ...row, repository: repositoryId }));
-  const [before, behind] = coverage({ systemIdentifier, segmentBytes, extents }, path, repositoryId).slice(-2);
-  if (before === undefined || behind === undefined || storedLsn <= behind.startLsn) return undefined;
-  const good = (await listPhysicalCopies(db, clusterId)).filter(
+  const onPath = (of: readonly Extent[]) =>
+    coverage({ systemIdentifier, segmentBytes, extents: of }, path, repositoryId);
+  const missing = missingOf(onPath(extents), onPath(removeRuns(extents, lost.map(toExtent)))).findLast(
+    ({ endLsn, isLast }) => (isLast ? storedLsn >= endLsn : storedLsn > endLsn),
+  );
+  if (missing === undefined) return undefined;
+  const whole = (await listPhysicalCopies(db, clusterId)).filter(
     (copy) => copy.systemIdentifier === systemIdentifier && copy.complete && copy.state === "STORED",
   );
-  const isBehind = good.some(
-    (copy) => copy.startLsn >= behind.startLsn && leadsThrough(path, copy.timeline, copy.startLsn),
+  const isBehind = whole.some(
+    (copy) =>
+      copy.startLsn >= missing.endLsn && leadsThrough(path, copy.timeline, copy.startLsn) && !lacksWal(copy, lost),
   );
   if (isBehind) return undefined;
-  return {
-    timeline,
-    startLsn: before.endLsn,
-    endLsn: behind.startLsn,
-    isBackedUp: good.some(({ parentId }) => parentId === null),
-  };
+  const { startLsn, endLsn } = missing;
+  return { timeline, startLsn, endLsn, isBackedUp: whole.some(({ parentId }) => parentId === null) };
+}
+
+interface Missing extends Run {
+  /** Nothing is there behind it. */
+  readonly isLast: boolean;
+}
+
+/** What is not sound between the beginning and the end of all that was stored, in order. */
+function missingOf(stored: readonly Run[], sound: readonly Run[]): Missing[] {
+  const [first] = stored;
+  const last = stored.at(-1);
+  if (first === undefined || last === undefined) return [];
+  const ends = [first.startLsn, ...sound.map(({ endLsn }) => endLsn)];
+  const starts = [...sound.map(({ startLsn }) => startLsn), last.endLsn];
+  return ends
+    .map((startLsn, index) => ({ startLsn, endLsn: starts[index] ?? startLsn, isLast: index === sound.length }))
+    .filter(({ startLsn, endLsn }) => startLsn < endLsn);
 }

@@ -1,7 +1,9 @@
 import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
+import { removeRuns } from "@coppice/proto/kit/recovery/extents";
 import { and, asc, desc, eq, inArray, lt, lte, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { walAnchor, walCommits, walExtent, walHistory } from "../schema/wal.ts";
+import { listDeleted } from "./wal-deleted.ts";
 
 /** One server of one cluster. */
 export interface WalServer {
@@ -17,8 +19,30 @@ export type WalHistoryRow = typeof walHistory.$inferSelect;
 /** Rows that go into one statement: it has a limit of parameters. */
 const atOnce = 5000;
 
-/** Runs that are stored of a cluster's WAL, of one server or of all, in order. */
-export function listExtents(
+/** Runs that were told to be stored of a cluster's WAL, of one server or of all, in order; less what was deleted since. */
+export async function listExtents(
+  db: Database,
+  of: { readonly clusterId: string; readonly systemIdentifier?: string },
+): Promise<WalExtentRow[]> {
+  const told = await listTold(db, of);
+  const deleted = await listDeleted(db, of);
+  if (deleted.length === 0) return told;
+  return removeRuns(told.map(toRun), deleted.map(toRun)).map(({ repository: repositoryId, ...run }) => ({
+    clusterId: of.clusterId,
+    repositoryId,
+    ...run,
+  }));
+}
+
+const toRun = ({ repositoryId, systemIdentifier, timeline, startLsn, endLsn }: Omit<WalExtentRow, "clusterId">) => ({
+  repository: repositoryId,
+  systemIdentifier,
+  timeline,
+  startLsn,
+  endLsn,
+});
+
+function listTold(
   db: Database,
   { clusterId, systemIdentifier }: { readonly clusterId: string; readonly systemIdentifier?: string },
 ): Promise<WalExtentRow[]> {

@@ -1,10 +1,24 @@
 import { sql } from "drizzle-orm";
-import { bigint, boolean, check, index, integer, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
+import { bigint, boolean, check, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
 import { bytea, time } from "./column-types.ts";
 import { isName, resourceColumns } from "./resource.ts";
 
 /** State of a host's agent, as HostState spells it. */
 export type HostStateName = "PENDING" | "CONNECTED" | "UNKNOWN" | "STOPPED";
+
+/** An entry of desired state that was given up; the revision is decimal. */
+export interface EndedEntryJson {
+  readonly id: string;
+  readonly revision: string;
+}
+
+/** An archive that goes on unasked; times as ISO 8601 writes them. */
+export interface StrayArchiveJson {
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly firstTime: string;
+  readonly lastTime: string;
+}
 
 /** Machines with an agent. */
 export const host = pgTable(
@@ -25,6 +39,10 @@ export const host = pgTable(
     desiredRevision: bigint({ mode: "bigint" })
       .notNull()
       .default(sql`0`),
+    /** What its agent was told, or is to be told, to give up. */
+    endedEntries: jsonb().$type<readonly EndedEntryJson[]>().notNull().default([]),
+    /** WAL that its agent archives, and that the catalog does not want. */
+    strayArchives: jsonb().$type<readonly StrayArchiveJson[]>().notNull().default([]),
   },
   (t) => [
     check("host_name_form", isName(t.name)),

@@ -16,6 +16,21 @@ const timeline = () => bigint({ mode: "number" }).notNull();
 /** Microseconds since 1970: as fine as PostgreSQL counts. */
 const microseconds = () => bigint({ mode: "bigint" });
 
+/** An owner of WAL before the present one. */
+export interface FormerOwner {
+  readonly hostId: string;
+  /** Null where it is not known how far it came. */
+  readonly timeline: number | null;
+  readonly lsn: string | null;
+  readonly isDead: boolean;
+}
+
+/** An owner that was declared dead; the number is decimal. */
+export interface DeadOwnerJson {
+  readonly hostId: string;
+  readonly endNumber: string;
+}
+
 /** WAL of clusters that is to be archived, and what its agent told last. One that is switched off has no row. */
 export const walArchive = pgTable(
   "wal_archive",
@@ -44,8 +59,37 @@ export const walArchive = pgTable(
     trouble: jsonb().$type<JsonValue>(),
     /** coppice.common.v1.WalArchiver as proto JSON; null until it was told, and in mode stream. */
     archiver: jsonb().$type<JsonValue>(),
+    /** Number of the grant by which the host's agent alone may write; it has no expiry. */
+    grantNumber: bigint({ mode: "bigint" })
+      .notNull()
+      .default(sql`0`),
+    grantTime: time().notNull().defaultNow(),
+    /** Lowest timeline that the server may be on. */
+    grantTimeline: timeline().default(0),
+    /** To whom the grant moves once its owner has acknowledged the number; null while it is held. */
+    nextHostId: text().references(() => host.id, { onDelete: "restrict" }),
+    nextRepositoryId: text().references(() => repository.id, { onDelete: "restrict" }),
+    nextSettings: jsonb().$type<JsonValue>(),
+    nextEndNumber: bigint({ mode: "bigint" }),
+    nextTime: time(),
+    /** Who owned it before, and where it stopped; null where none did. */
+    former: jsonb().$type<FormerOwner>(),
+    /** Owners that were declared dead and have not acknowledged. */
+    deadOwners: jsonb().$type<readonly DeadOwnerJson[]>().notNull().default([]),
+    /** coppice.common.v1.WalSlot as proto JSON; null until it was told, and where none is used. */
+    slot: jsonb().$type<JsonValue>(),
+    /** Bytes in a second. */
+    writtenRate: bigint({ mode: "bigint" }),
+    storedRate: bigint({ mode: "bigint" }),
   },
-  (t) => [index("wal_archive_host").on(t.hostId), index("wal_archive_repository").on(t.repositoryId)],
+  (t) => [
+    index("wal_archive_host").on(t.hostId),
+    index("wal_archive_repository").on(t.repositoryId),
+    check(
+      "wal_archive_next_whole",
+      sql`num_nonnulls(${t.nextHostId}, ${t.nextRepositoryId}, ${t.nextSettings}, ${t.nextEndNumber}, ${t.nextTime}) in (0, 5)`,
+    ),
+  ],
 );
 
 /** Runs of WAL without a hole: two of one timeline in one repository never touch. */
@@ -92,6 +136,32 @@ export const walLost = pgTable(
     }),
     check("wal_lost_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
     index("wal_lost_repository").on(t.repositoryId),
+  ],
+);
+
+/**
+ * What was deleted because nothing needs it, or is about to be: it counts for nothing, also when an agent tells of it
+ * again, until a verification finds that it is there.
+ */
+export const walDeleted = pgTable(
+  "wal_deleted",
+  {
+    clusterId: clusterId(),
+    repositoryId: text()
+      .notNull()
+      .references(() => repository.id, { onDelete: "cascade" }),
+    systemIdentifier: text().notNull(),
+    timeline: timeline(),
+    startLsn: lsn().notNull(),
+    endLsn: lsn().notNull(),
+  },
+  (t) => [
+    primaryKey({
+      name: "wal_deleted_pk",
+      columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
+    }),
+    check("wal_deleted_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
+    index("wal_deleted_repository").on(t.repositoryId),
   ],
 );
 

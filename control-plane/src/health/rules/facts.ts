@@ -8,6 +8,29 @@ export interface HealthFacts {
   readonly damagedCopies: readonly DamagedCopyFact[];
   readonly repositories: readonly RepositoryFact[];
   readonly walArchives: readonly WalArchiveFact[];
+  readonly lostWal: readonly LostWalFact[];
+  readonly strayArchives: readonly StrayArchiveFact[];
+}
+
+/** A stretch of archived WAL that a verification found damaged or gone, while a backup is kept that begins before its end. */
+export interface LostWalFact {
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly repositoryName: string;
+  readonly startLsn: bigint;
+  readonly endLsn: bigint;
+  readonly foundTime: Date;
+}
+
+/** WAL that an agent archives, and that the catalog does not want of it. */
+export interface StrayArchiveFact {
+  readonly clusterId: string;
+  /** As the agent calls it. */
+  readonly clusterName: string;
+  readonly hostName: string;
+  readonly since: Date;
+  /** What the catalog knows of the cluster: nothing, that it is there, or that an agent of another host archives it. */
+  readonly known: "no" | "cluster" | "archived";
 }
 
 /** WAL of a cluster that is to be archived. */
@@ -21,6 +44,8 @@ export interface WalArchiveFact {
   readonly trouble: { readonly message: string; readonly since: Date } | null;
   /** wal_status of its slot; empty where there is none. */
   readonly slotStatus: string;
+  /** The host whose agent owns it and has not acknowledged yet that another one goes on; null while it is held. */
+  readonly awaited: { readonly hostName: string; readonly isConnected: boolean; readonly since: Date } | null;
   /** WAL that is missing, behind which no backup begins. */
   readonly gap: { readonly startLsn: bigint; readonly endLsn: bigint; readonly since: Date } | null;
 }

@@ -16,9 +16,11 @@ const healthy: HealthFacts = {
   damagedCopies: [],
   repositories: [{ id: "rep_1", name: "main", unreachableSince: null, problem: "" }],
   walArchives: [
-    { id: "cls_1", name: "shop", reportTime: ago(0), trouble: null, slotStatus: "reserved", gap: null },
-    { id: "cls_2", name: "new", reportTime: null, trouble: null, slotStatus: "", gap: null },
+    { id: "cls_1", name: "shop", reportTime: ago(0), trouble: null, slotStatus: "reserved", awaited: null, gap: null },
+    { id: "cls_2", name: "new", reportTime: null, trouble: null, slotStatus: "", awaited: null, gap: null },
   ],
+  lostWal: [],
+  strayArchives: [],
 };
 
 function found(facts: Partial<HealthFacts>) {
@@ -70,6 +72,8 @@ test("what could not be reached says why and gives the command that looks again"
       damagedCopies: [],
       repositories: [{ id: "rep_1", name: "main", unreachableSince: ago(3), problem: "the folder is gone" }],
       walArchives: [],
+      lostWal: [],
+      strayArchives: [],
     },
     now,
   );
@@ -110,7 +114,15 @@ test("the worst comes first, then the oldest", () => {
 });
 
 test("WAL that is not archived, may be lost or is lost is found, from when it was first told", () => {
-  const archive = { id: "cls_1", name: "shop", reportTime: ago(0), trouble: null, slotStatus: "reserved", gap: null };
+  const archive = {
+    id: "cls_1",
+    name: "shop",
+    reportTime: ago(0),
+    trouble: null,
+    slotStatus: "reserved",
+    awaited: null,
+    gap: null,
+  };
   const trouble = { message: "no room", since: ago(7) };
   const gap = { startLsn: 0x2000000n, endLsn: 0x5000000n, since: ago(9) };
   const walArchives = [{ ...archive, trouble, gap, slotStatus: "extended" }];
@@ -125,4 +137,57 @@ test("WAL that is not archived, may be lost or is lost is found, from when it wa
     { rule: "wal-slot-at-risk", severity: Severity.WARNING },
   ]);
   expect(found({ walArchives: [{ ...archive, slotStatus: "lost" }] })).toEqual(["wal-slot-at-risk shop CRITICAL"]);
+});
+
+test("an owner of WAL that has to acknowledge is found when it is away, or takes long", () => {
+  const archive = { id: "cls_1", name: "shop", reportTime: null, trouble: null, slotStatus: "", gap: null };
+  const foundFor = (isConnected: boolean, minutes: number) =>
+    findWhatIsWrong(
+      { ...healthy, walArchives: [{ ...archive, awaited: { hostName: "db7", isConnected, since: ago(minutes) } }] },
+      now,
+    );
+  expect(foundFor(true, 0.5)).toEqual([]);
+  expect(foundFor(true, 2)).toMatchObject([{ rule: "wal-owner-awaited", severity: Severity.CRITICAL }]);
+  expect(foundFor(false, 0)).toMatchObject([
+    {
+      rule: "wal-owner-awaited",
+      subjectName: "shop",
+      since: now,
+      fix: expect.stringContaining("coppice wal setup shop --owner-dead db7") as string,
+    },
+  ]);
+});
+
+test("WAL that is damaged in the archive is found, one finding a cluster, with where and since when", () => {
+  const run = { clusterId: "cls_1", clusterName: "shop", repositoryName: "main", startLsn: 0x4000000n };
+  const lostWal = [
+    { ...run, endLsn: 0x5000000n, foundTime: ago(4) },
+    { ...run, endLsn: 0x5000000n, foundTime: ago(9) },
+  ];
+  expect(findWhatIsWrong({ ...healthy, lostWal }, now)).toMatchObject([
+    {
+      rule: "wal-damaged",
+      subjectName: "shop",
+      severity: Severity.WARNING,
+      since: ago(9),
+      message: expect.stringContaining(
+        "from 0/4000000 to 0/5000000 is damaged or gone in repository main (and 1 more",
+      ) as string,
+    },
+  ]);
+});
+
+test("WAL that an agent archives unasked is found, with what goes on with it or ends it", () => {
+  const stray = { clusterId: "cls_9", clusterName: "crm", hostName: "db7", since: ago(1), known: "no" } as const;
+  expect(findWhatIsWrong({ ...healthy, strayArchives: [stray] }, now)).toMatchObject([
+    {
+      rule: "wal-stray",
+      subjectName: "crm",
+      severity: Severity.WARNING,
+      message: expect.stringContaining("the agent of db7 archives WAL of cluster crm") as string,
+      fix: expect.stringContaining("coppice wal setup cls_9 --disable") as string,
+    },
+  ]);
+  const [known] = findWhatIsWrong({ ...healthy, strayArchives: [{ ...stray, known: "cluster" }] }, now);
+  expect(known?.fix).toBe("coppice wal setup crm");
 });

@@ -5,6 +5,8 @@ import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
 import { repositoryUnreachable } from "./repository-unreachable.ts";
 import { walAtRisk } from "./wal-at-risk.ts";
+import { walDamaged } from "./wal-damaged.ts";
+import { walStray } from "./wal-stray.ts";
 
 const rules: readonly Rule[] = [
   agentLost,
@@ -13,6 +15,8 @@ const rules: readonly Rule[] = [
   noGoodBackup,
   repositoryUnreachable,
   walAtRisk,
+  walDamaged,
+  walStray,
 ];
 
 /** Everything that is wrong now by any rule, worst first, then oldest. */

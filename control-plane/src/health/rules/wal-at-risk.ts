@@ -2,12 +2,15 @@ import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Finding, Rule, WalArchiveFact } from "./facts.ts";
 
+/** An agent that is there acknowledges within seconds, unless a segment is on its way. */
+const patienceMs = 60_000;
+
 /** WAL that is not archived, or may be lost soon, or is lost without a backup behind it. */
-export const walAtRisk: Rule = ({ walArchives }) =>
+export const walAtRisk: Rule = ({ walArchives }, now) =>
   walArchives.flatMap((archive) => {
     const about = { subject: archive.id, subjectName: archive.name };
-    return [notArchived, slotAtRisk, gap].flatMap((rule) => {
-      const found = rule(archive);
+    return [notArchived, ownerAwaited, slotAtRisk, gap].flatMap((rule) => {
+      const found = rule(archive, now);
       return found === undefined ? [] : { ...about, ...found };
     });
   });
@@ -22,6 +25,21 @@ function notArchived({ name, trouble }: WalArchiveFact): Found {
     since: trouble.since,
     message: `WAL of cluster ${name} is not archived: ${trouble.message}`,
     fix: `coppice wal status ${name}`,
+  };
+}
+
+/** Nothing is archived until the owner has acknowledged. */
+function ownerAwaited({ name, awaited }: WalArchiveFact, now: Date): Found {
+  if (awaited === null) return undefined;
+  const { hostName, isConnected, since } = awaited;
+  if (isConnected && now.getTime() - since.getTime() < patienceMs) return undefined;
+  const agent = `the agent of ${hostName}${isConnected ? "" : ", which is away,"}`;
+  return {
+    rule: "wal-owner-awaited",
+    severity: Severity.CRITICAL,
+    since,
+    message: `WAL of cluster ${name} is not archived: ${agent} has not acknowledged that it has stopped`,
+    fix: `systemctl restart coppice-agent    # on ${hostName}; if that host is dead: coppice wal setup ${name} --owner-dead ${hostName}`,
   };
 }
 
@@ -51,7 +69,7 @@ function gap({ name, gap: missing }: WalArchiveFact): Found {
     rule: "wal-gap",
     severity: Severity.CRITICAL,
     since: missing.since,
-    message: `WAL of cluster ${name} ${where} is not archived, and nothing after it can be recovered without a new backup`,
+    message: `WAL of cluster ${name} ${where} is not archived, or lost, and nothing after it can be recovered without a new backup`,
     fix: `coppice backup create ${name} --kind full`,
   };
 }

@@ -5,11 +5,16 @@ import {
   type DesiredState,
   DesiredStateSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
-import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { WalArchiveSchema, WalEndSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import type { KeyObject } from "node:crypto";
 import type { Database } from "../../catalog/catalog.ts";
+import { clusterNames } from "../../catalog/cluster.ts";
+import { listEnded } from "../../catalog/physical/desired.ts";
+import { toldTo } from "../../catalog/physical/ownership.ts";
 import { listWalArchives, type WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
+import { ownershipOf } from "../../catalog/physical/wal-owner.ts";
+import { listExtents } from "../../catalog/physical/wal-knowledge.ts";
 import { openSecrets } from "../command.ts";
 import { lookUpFacts } from "../facts.ts";
 import { required } from "../kinds/kind.ts";
@@ -19,7 +24,7 @@ const entriesOfPage = 100;
 
 /**
  * What a host's agent is to carry out with or without us, in pages, its secrets opened. Errors: SECRET_UNREADABLE; one
- * entry that cannot be made keeps all of it back, for without it the agent would stop what it does.
+ * entry that cannot be made keeps all of it back, for without it the agent would go on as it was told before.
  */
 export async function desiredState(
   db: Database,
@@ -27,13 +32,19 @@ export async function desiredState(
   { hostId, revision }: { readonly hostId: string; readonly revision: bigint },
 ): Promise<DesiredState[]> {
   const entries: DesiredEntry[] = [];
-  for (const row of await listWalArchives(db, hostId)) entries.push(await walEntry(db, masterKey, row));
+  for (const row of await listWalArchives(db, hostId)) {
+    const told = toldTo(ownershipOf(row), hostId);
+    if (told?.is === "write") entries.push(await walEntry(db, masterKey, row));
+    if (told?.is === "end") entries.push(await endEntry(db, row, told.number));
+  }
+  const ended = await listEnded(db, hostId);
   const pages = Math.max(1, Math.ceil(entries.length / entriesOfPage));
   return Array.from({ length: pages }, (_, index) =>
     create(DesiredStateSchema, {
       revision,
       last: index === pages - 1,
       entries: entries.slice(index * entriesOfPage, (index + 1) * entriesOfPage),
+      ended: index === pages - 1 ? ended : [],
     }),
   );
 }
@@ -43,6 +54,7 @@ async function walEntry(db: Database, masterKey: KeyObject, row: WalArchiveRow):
   // What is stored is compared with what is there already, so it is read too.
   const facts = await lookUpFacts(db, hostId, { clusterId, repositoryId, purposes: ["write", "read"] });
   const { name, connection } = required(facts.cluster);
+  const extents = await listExtents(db, { clusterId, systemIdentifier });
   return create(DesiredEntrySchema, {
     id: clusterId,
     secrets: await openSecrets(db, masterKey, facts),
@@ -55,7 +67,17 @@ async function walEntry(db: Database, masterKey: KeyObject, row: WalArchiveRow):
         repository: required(facts.repository),
         settings: fromJson(WalSettingsSchema, row.settings, { ignoreUnknownFields: true }),
         systemIdentifier,
+        grant: { number: row.grantNumber, firstTimeline: row.grantTimeline },
+        nothingArchived: extents.every((extent) => extent.repositoryId !== repositoryId),
       }),
     },
   });
+}
+
+/** Needs no secret and no connection: what an agent was let into before may be another place by now. */
+async function endEntry(db: Database, row: WalArchiveRow, number: bigint): Promise<DesiredEntry> {
+  const { clusterId, repositoryId, systemIdentifier } = row;
+  const clusterName = (await clusterNames(db, [clusterId])).get(clusterId) ?? "";
+  const end = create(WalEndSchema, { clusterId, clusterName, repositoryId, systemIdentifier, number });
+  return create(DesiredEntrySchema, { id: clusterId, desired: { case: "walEnd", value: end } });
 }

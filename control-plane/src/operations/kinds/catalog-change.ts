@@ -13,21 +13,45 @@ export type CatalogChange =
       /** What is wrong with it; empty when every byte matched. */
       readonly problem: string;
     }
-  | {
+  | (WalPlace & {
       readonly is: "walVerified";
-      readonly clusterId: string;
-      readonly repositoryId: string;
-      readonly systemIdentifier: string;
       /** Whether all of it was looked into: only then is what was found before, and not now, sound again. */
       readonly isThorough: boolean;
       /** What recovery cannot replay. */
-      readonly lost: readonly { readonly timeline: number; readonly startLsn: bigint; readonly endLsn: bigint }[];
-    }
+      readonly lost: readonly WalRun[];
+      /** What it can. */
+      readonly sound: readonly WalRun[];
+    })
+  | (WalPlace & {
+      /** It is about to be deleted, and counts for nothing from now on. */
+      readonly is: "walDeleting";
+      readonly runs: readonly WalRun[];
+    })
+  | (WalPlace & {
+      /** It was to be deleted, and is there. */
+      readonly is: "walFound";
+      readonly runs: readonly WalRun[];
+    })
   | { readonly is: "copyDeleting"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "copyDeleted"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "clusterSeen"; readonly clusterId: string; readonly facts: ClusterFacts }
   | { readonly is: "clusterTried"; readonly clusterId: string; readonly problem: string | undefined }
   | { readonly is: "repositoryTried"; readonly repositoryId: string; readonly problem: string | undefined };
+
+/** Archived WAL of one server. */
+export interface WalPlace {
+  readonly clusterId: string;
+  readonly repositoryId: string;
+  readonly systemIdentifier: string;
+}
+
+/** WAL of one timeline without a hole. */
+export interface WalRun {
+  readonly timeline: number;
+  readonly startLsn: bigint;
+  /** First position after it. */
+  readonly endLsn: bigint;
+}
 
 /** A backup whose manifest lies in the repository. */
 export interface StoredBackup {

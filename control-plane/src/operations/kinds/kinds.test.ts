@@ -5,6 +5,7 @@ import { BackupDumpResultSchema } from "@coppice/proto/gen/coppice/agent/v1/back
 import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
 import { RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { DumpContents, DumpFormat } from "@coppice/proto/gen/coppice/common/v1/dump_options";
@@ -44,8 +45,13 @@ const specs: Record<keyof typeof kinds, OperationSpec> = {
   restorePhysical: spec({ case: "restorePhysical", value: { ...ids, chain: ["bkp_a"], dataDirectory: "/d" } }),
   planPhysical: spec({ case: "planPhysical", value: { restore: ids } }),
   verifyWal: spec({ case: "verifyWal", value: { ...ids, systemIdentifier: "7" } }),
+  cleanWal: spec({ case: "cleanWal", value: { ...ids, systemIdentifier: "7", segmentBytes: 16n } }),
   recoverPart: spec({ case: "recoverPart", value: { restore: { ...ids, chain: ["bkp_a"] }, file: "/x.dump" } }),
   planPart: spec({ case: "planPart", value: { part: { restore: ids } } }),
+  decideRestore: spec({
+    case: "decideRestore",
+    value: { targetCluster: "cls_a", targetDatabase: "orders", decision: RestoreDecision.SWAP },
+  }),
 };
 
 const dump = (manifest: MessageInitShape<typeof BackupDumpResultSchema>["manifest"] = {}) =>
@@ -101,6 +107,7 @@ test("exactly the kinds whose commands change something are settled by a look", 
     "createPhysicalBackup",
     "restorePhysical",
     "recoverPart",
+    "decideRestore",
   ]);
 });
 

@@ -41,7 +41,7 @@ function loadCommand(spec: RecoverPartSpec, facts: Facts) {
     file: { path: `${scratch}/part.dump` },
     connection: required(facts.cluster).connection,
     targetDatabase,
-    mode: into ? RestoreMode.INTO : replace ? RestoreMode.REPLACE : RestoreMode.NEW,
+    mode: into ? RestoreMode.INTO : replace ? RestoreMode.HOLD : RestoreMode.NEW,
     jobs,
     stagedDatabase,
     keptDatabase,

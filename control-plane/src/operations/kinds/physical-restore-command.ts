@@ -30,5 +30,6 @@ export function physicalRestoreCommand(spec: RestorePhysicalSpec, facts: Facts):
     port: spec.port,
     expectedEndLsn: spec.expectedEndLsn,
     walEndLsn: spec.walEndLsn,
+    warnings: spec.warnings,
   });
 }

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { RecoverPartResult } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
 import { RecoveredPartSchema, type RecoverPartSpec } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
-import { defineKind, invalidAnswer } from "./kind.ts";
+import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { partCommand, partPlaces, partReferences } from "./part-command.ts";
 import { reachability } from "./reachability.ts";
 
@@ -43,8 +43,9 @@ export const recoverPart = defineKind({
           endLsn: recovered?.endLsn ?? "",
           ...(recovered?.lastCommitTime ? { lastCommitTime: recovered.lastCommitTime } : {}),
           differences,
-          warnings: [...(loaded?.warnings ?? []), ...warnings],
+          warnings: [...required(spec.restore).warnings, ...(loaded?.warnings ?? []), ...warnings],
           bytesRead: recovered?.bytesRead ?? 0n,
+          ...(loaded?.held ? { held: loaded.held } : {}),
         }),
       },
       failure,
@@ -55,6 +56,11 @@ export const recoverPart = defineKind({
 
 function findProblem(spec: RecoverPartSpec, { loaded, file }: RecoverPartResult): string | undefined {
   if (spec.file !== "") return file?.path === spec.file ? undefined : `the file ${file?.path ?? "is missing"}`;
+  if (loaded?.keptAs) return `it replaced a database, kept as ${loaded.keptAs}, before that was decided`;
+  if (loaded?.held) {
+    const { name } = loaded.held;
+    return spec.replace && name === spec.stagedDatabase ? undefined : `the database ${name}, left beside`;
+  }
   if (loaded?.database !== spec.targetDatabase) return `the database ${JSON.stringify(loaded?.database ?? "")}`;
   return undefined;
 }

@@ -1,9 +1,11 @@
 import { checkCluster } from "./check-cluster.ts";
 import { checkRepository } from "./check-repository.ts";
 import { cleanRepository } from "./clean-repository.ts";
+import { cleanWal } from "./clean-wal.ts";
 import { createBackup } from "./create-backup.ts";
 import { createPhysicalBackup } from "./create-physical-backup.ts";
 import { createRestore } from "./create-restore.ts";
+import { decideRestore } from "./decide-restore.ts";
 import { deleteBackup } from "./delete-backup.ts";
 import type { Kind, SpecCase } from "./kind.ts";
 import { planPart } from "./plan-part.ts";
@@ -34,6 +36,8 @@ export const kinds = {
   restorePhysical,
   planPhysical,
   verifyWal,
+  cleanWal,
   recoverPart,
   planPart,
+  decideRestore,
 } satisfies { readonly [S in SpecCase]: Kind<S> };

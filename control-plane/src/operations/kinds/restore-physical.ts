@@ -33,7 +33,11 @@ export const restorePhysical = defineKind({
     return {
       result: {
         case: "restoredDataDirectory",
-        value: create(RestoredDataDirectorySchema, { host: spec.host, ...told }),
+        value: create(RestoredDataDirectorySchema, {
+          host: spec.host,
+          ...told,
+          warnings: [...spec.warnings, ...told.warnings],
+        }),
       },
       failure,
       changes,

@@ -2,8 +2,8 @@ import { create } from "@bufbuild/protobuf";
 import { VerifyWalCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/verify_wal";
 import { VerifiedWalSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
-import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
+import { parseRun } from "./parse-run.ts";
 import { reachability } from "./reachability.ts";
 
 /** A verification of archived WAL. It has succeeded when every object was read and everything that is stored is sound. */
@@ -26,7 +26,7 @@ export const verifyWal = defineKind({
   apply({ cluster: clusterId, repository: repositoryId, systemIdentifier }, { result, failure }) {
     // Without a result nothing was read to its end, and nothing is known of what lies there.
     if (result === undefined) return { failure, changes: reachability({ repositoryId }, failure) };
-    const { problems, sound: _, ...counts } = result;
+    const { problems, sound, ...counts } = result;
     if (result.objects === 0 && problems.length === 0 && failure === undefined)
       return invalidAnswer("the agent verified an archive without objects");
     const [first] = problems;
@@ -57,11 +57,8 @@ export const verifyWal = defineKind({
           repositoryId,
           systemIdentifier,
           isThorough: counts.undecoded === 0,
-          lost: runs.map(({ timeline, startLsn, endLsn }) => ({
-            timeline,
-            startLsn: parseLsn(startLsn),
-            endLsn: parseLsn(endLsn),
-          })),
+          lost: runs.map(parseRun),
+          sound: sound.map(parseRun),
         },
       ],
     };

@@ -50,10 +50,16 @@ export async function preparePhysicalBackup(
   const present = presentIncarnation(cluster);
   const { systemIdentifier } = present;
   const isByWal = kind === BackupKind.INCREMENTAL && isMadeOfWal(cluster, present, given);
-  const { options, walRepository } = await chooseWalPlace(db, { cluster, present, repository, given, isByWal });
+  const { options, walRepository, refusal } = await chooseWalPlace(db, {
+    cluster,
+    present,
+    repository,
+    given,
+    isByWal,
+  });
   if (isByWal) options.method = IncrementalMethod.WAL;
   const { id: parent, fullReason } =
-    kind === BackupKind.INCREMENTAL
+    kind === BackupKind.INCREMENTAL && refusal === ""
       ? await chooseParent(db, {
           cluster: cluster.row,
           systemIdentifier,
@@ -61,7 +67,7 @@ export async function preparePhysicalBackup(
           backupId: options.parent,
           isByWal,
         })
-      : { id: undefined, fullReason: "" };
+      : { id: undefined, fullReason: kind === BackupKind.INCREMENTAL ? refusal : "" };
   const backup = newId("bkp");
   return {
     operationId: newId("op"),
@@ -102,6 +108,8 @@ interface WalPlace {
   readonly options: BaseBackupOptions;
   /** Repository of the archive; empty when it is embedded. */
   readonly walRepository: string;
+  /** Why what is backed up of the server now need not follow from what was backed up before; empty where it does. */
+  readonly refusal: string;
 }
 
 /** What is not asked for is left to the archive where there is one, right where the backup goes, that works. */
@@ -133,8 +141,9 @@ async function chooseWalPlace(
       },
     );
   }
-  if (options.walEmbedded) return { options, walRepository: "" };
   const archive = await findWalArchive(db, row.id);
+  const refusal = archiveRefusal(archive, systemIdentifier);
+  if (options.walEmbedded) return { options, walRepository: "", refusal };
   const problem = archiveProblem(archive, { name: row.name, systemIdentifier, repository });
   if (isByWal) {
     if (problem !== undefined) {
@@ -143,13 +152,13 @@ async function chooseWalPlace(
       });
     }
     options.walArchived = true;
-    return { options, walRepository: repository.id };
+    return { options, walRepository: repository.id, refusal };
   }
   // One that has not begun yet is waited for by who asks for it, and by nobody else.
   const hasBegun = archive !== undefined && archive.timeline !== null;
   if (problem === undefined && (hasBegun || options.walArchived)) {
     options.walArchived = true;
-    return { options, walRepository: repository.id };
+    return { options, walRepository: repository.id, refusal };
   }
   if (problem !== undefined && options.walArchived) {
     fail("WAL_NOT_ARCHIVED", `${problem}, and a backup is to leave its WAL to the archive`, {
@@ -157,7 +166,7 @@ async function chooseWalPlace(
     });
   }
   options.walEmbedded = true;
-  return { options, walRepository: "" };
+  return { options, walRepository: "", refusal };
 }
 
 /** Why a backup cannot leave its WAL to the archive; undefined when it can. */
@@ -175,9 +184,18 @@ function archiveProblem(
   if (archive.repositoryId !== repository.id) {
     return `WAL of cluster ${name} is archived in another repository than ${repository.name}`;
   }
+  if (archive.nextHostId !== null) return `WAL of cluster ${name} waits to be archived by another agent`;
   if (archive.trouble === null) return undefined;
   const { message } = fromJson(FailureDetailSchema, archive.trouble);
   return `archiving of WAL of cluster ${name} is in trouble, ${message}`;
+}
+
+/** Why an archive takes the server for another one than it has archived; empty while it does not. */
+function archiveRefusal(archive: WalArchiveRow | undefined, systemIdentifier: string): string {
+  if (!archive || archive.trouble === null || archive.systemIdentifier !== systemIdentifier) return "";
+  const { reason, message } = fromJson(FailureDetailSchema, archive.trouble, { ignoreUnknownFields: true });
+  const isRefused = reason === "WAL_FOREIGN" || reason === "WAL_CONFLICT";
+  return isRefused ? `the archive of its WAL refuses the server, ${message}` : "";
 }
 
 /** Whether an incremental is made of archived WAL: where that is asked for, and where PostgreSQL knows no other way. */

@@ -50,7 +50,9 @@ export async function preparePart(
   part: PartRestore,
   now: Date,
 ): Promise<Prepared> {
-  return (await resolvePart(db, request, part, now)).prepared;
+  const { prepared, refuse } = await resolvePart(db, request, part, now);
+  refuse();
+  return prepared;
 }
 
 /** The same as a plan. */
@@ -70,7 +72,7 @@ async function resolvePart(
   request: RestoreRequest,
   part: PartRestore,
   now: Date,
-): Promise<{ prepared: Prepared; spec: RecoverPartSpec; plan: PhysicalPlan }> {
+): Promise<{ prepared: Prepared; spec: RecoverPartSpec; plan: PhysicalPlan; refuse: () => void }> {
   const { action } = part.target ?? {};
   if (action !== undefined && action !== RecoveryAction.UNSPECIFIED && action !== RecoveryAction.PROMOTE) {
     fail("INVALID_FIELD", "the server that is recovered for a part is gone afterwards: it does nothing at its target", {
@@ -116,7 +118,7 @@ async function resolvePart(
     subject,
     exclusiveKey: destination.is === "cluster" ? exclusiveKeyOf(spec) : `restore file ${host.id} ${destination.path}`,
   };
-  return { prepared, spec, plan: resolved.plan };
+  return { prepared, spec, plan: resolved.plan, refuse: resolved.refuse };
 }
 
 function placeInto(

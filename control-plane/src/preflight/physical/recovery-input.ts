@@ -6,7 +6,7 @@ import { addRuns, type Extent, removeRuns } from "@coppice/proto/kit/recovery/ex
 import { listLost } from "../../catalog/physical/wal-lost.ts";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import type { RecoveryInput } from "@coppice/proto/kit/recovery/recovery-input";
-import { toExtent } from "./sound-extents.ts";
+import { toExtent } from "../../catalog/physical/wal-extent.ts";
 
 /**
  * What the catalog knows of recovery of one server of a cluster: of the backup that is named, else of the newest one.
@@ -68,9 +68,10 @@ export function provenWal(copy: PhysicalCopy): Extent[] {
   return [{ repository: repositoryId, systemIdentifier, timeline, startLsn: start, endLsn: stopLsn }];
 }
 
-function physicalBackup(copy: PhysicalCopy): RecoveryInput["backups"][number] {
+/** A row of the catalog as the kit knows it. */
+export function physicalBackup(copy: PhysicalCopy): RecoveryInput["backups"][number] {
   const { id, repositoryId, systemIdentifier, parentId, isWalIncrement, restorePoint, startTime, endTime } = copy;
-  const { complete, state, timeline, startLsn, stopLsn, walEmbedded, storedBytes } = copy;
+  const { complete, state, timeline, startLsn, stopLsn, walEmbedded, fromStandby, storedBytes } = copy;
   return {
     id,
     repository: repositoryId,
@@ -85,6 +86,7 @@ function physicalBackup(copy: PhysicalCopy): RecoveryInput["backups"][number] {
     startTimeUs: microseconds(startTime),
     stopTimeUs: microseconds(endTime),
     walEmbedded,
+    fromStandby,
     ...(restorePoint === "" ? {} : { restorePoint }),
     storedBytes,
   };

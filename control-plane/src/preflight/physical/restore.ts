@@ -26,11 +26,12 @@ import { physicalPlan } from "./physical-plan.ts";
 import { readRecoveryInput } from "./recovery-input.ts";
 import { tablespacePlaces } from "./tablespaces.ts";
 import { parseTarget, serverTarget } from "@coppice/proto/kit/recovery-point/recovery-target";
+import { refuseUnasked } from "@coppice/proto/kit/recovery-point/refuse-unasked";
 import { refuseUnreachable } from "@coppice/proto/kit/recovery-point/refuse-unreachable";
 
 /**
  * Resolves a restore of a whole cluster to a point in time. Errors: CLUSTER_NOT_FOUND, HOST_NOT_FOUND, BACKUP_NOT_FOUND,
- * RECOVERY_TARGET_UNREACHABLE with the nearest points, REPOSITORY_WRONG_HOST, HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING,
+ * RECOVERY_TARGET_UNREACHABLE with the nearest points, RECOVERY_NOT_AS_ASKED, REPOSITORY_WRONG_HOST, HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING,
  * INVALID_FIELD.
  */
 export async function preparePhysicalRestore(
@@ -38,7 +39,9 @@ export async function preparePhysicalRestore(
   request: RestoreRequest,
   physical: PhysicalRestore,
 ): Promise<Prepared> {
-  return (await resolvePhysicalRestore(db, request, physical)).prepared;
+  const { prepared, refuse } = await resolvePhysicalRestore(db, request, physical);
+  refuse();
+  return prepared;
 }
 
 /** The same as a plan: what the catalog says of it, for the host to add to. */
@@ -55,12 +58,15 @@ export async function preparePhysicalPlan(
   };
 }
 
-/** A restore of a data directory: what would be started, its spec alone, and what the catalog says of it. */
+/**
+ * A restore of a data directory: what would be started, its spec alone, and what the catalog says of it; `refuse` fails
+ * with RECOVERY_NOT_AS_ASKED where the plan says so.
+ */
 export async function resolvePhysicalRestore(
   db: Database,
   request: RestoreRequest,
   physical: PhysicalRestore,
-): Promise<{ prepared: Prepared; spec: RestorePhysicalSpec; plan: PhysicalPlan }> {
+): Promise<{ prepared: Prepared; spec: RestorePhysicalSpec; plan: PhysicalPlan; refuse: () => void }> {
   const { row: cluster } = await requireCluster(db, request.cluster);
   const host = await requireHost(db, physical.host);
   const dataDirectory = cleanPath(physical.dataDirectory, "restore.physical.data_directory");
@@ -90,6 +96,7 @@ export async function resolvePhysicalRestore(
     walEndLsn: recovery.walEndLsn === undefined ? "" : formatLsn(recovery.walEndLsn),
     host: host.id,
     hostName: host.name,
+    warnings: recovery.warnings.map(({ message }) => message),
   });
   const prepared: Prepared = {
     operationId: newId("op"),
@@ -102,8 +109,14 @@ export async function resolvePhysicalRestore(
     // A WAL increment is none of those that are unpacked.
     backups: [...new Set([...recovery.chain, ...(request.backup === "" ? [] : [request.backup])])],
   };
-  const planned: PhysicalPlan = physicalPlan(recovery, { target: told, dataBytes: newest.row.databaseBytes });
-  return { prepared, spec, plan: planned };
+  const accepted = { isBackupNamed: request.backup !== "", accept: request.accept };
+  const { databaseBytes: dataBytes } = newest.row;
+  return {
+    prepared,
+    spec,
+    plan: physicalPlan(recovery, { target: told, dataBytes, accepted }),
+    refuse: () => refuseUnasked(cluster.name, recovery, accepted),
+  };
 }
 
 async function plan(

@@ -27,12 +27,12 @@ export interface WantedArchive {
 
 /**
  * Resolves a request to archive WAL. Errors: CLUSTER_NOT_CHECKED, CLUSTER_WITHOUT_SERVER, REPOSITORY_NOT_FOUND,
- * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING, WAL_OWNED.
+ * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING.
  */
 export async function resolveWalArchive(
   db: Database,
   cluster: ClusterRecord,
-  request: UpdateWalArchiveRequest,
+  request: Pick<UpdateWalArchiveRequest, "repository" | "settings">,
 ): Promise<WantedArchive> {
   const { name, id } = cluster.row;
   const host = await requireHost(db, primaryInstance(cluster).hostId);
@@ -47,14 +47,6 @@ export async function resolveWalArchive(
       hint: `let the agent receive it: coppice wal setup ${name} --mode stream; or upgrade the agent on that host`,
     });
   }
-  const present = await findWalArchive(db, id);
-  if (present !== undefined && present.hostId !== host.id) {
-    const other = await findHost(db, present.hostId);
-    // Two that archive one server would each take the other's work for a conflict.
-    fail("WAL_OWNED", `the agent of ${other?.name ?? present.hostId} archives WAL of ${name}`, {
-      hint: `end that first: coppice wal setup ${name} --disable`,
-    });
-  }
   const repository =
     request.repository === ""
       ? chooseRepository(await listRepositories(db), host)
@@ -63,6 +55,7 @@ export async function resolveWalArchive(
   const settings = clone(WalSettingsSchema, request.settings ?? create(WalSettingsSchema));
   settings.mode = isPush ? WalMode.PUSH : WalMode.STREAM;
   // The slot of the stream that was before is dropped by its name.
+  const present = await findWalArchive(db, id);
   if (isPush && settings.slot === "" && present !== undefined)
     settings.slot = fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true }).slot;
   return { host, repository, systemIdentifier, settings };

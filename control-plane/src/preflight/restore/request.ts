@@ -22,6 +22,7 @@ const onlyFor: readonly (readonly [field: Field, cases: readonly RestoreCase[], 
   ["file", ["file"], "nothing: a file holds one database, and is no physical backup"],
   ["identity", ["file"], "nothing: the identity of a repository is kept with it"],
   ["fileHost", ["file"], "nothing: it is the host of a file, and no file is given"],
+  ["accept", ["physical", "part"], "nothing: it is about points in time"],
 ];
 
 const titles: Readonly<Record<RestoreCase, string>> = {

@@ -1,10 +1,16 @@
 import { create, fromJson } from "@bufbuild/protobuf";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
-import { WalArchiverSchema, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
-import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { WalArchiverSchema, WalSettingsSchema, WalSlotSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import {
+  type WalArchive,
+  WalArchiveSchema,
+  type WalOwnership,
+  WalOwnershipSchema,
+} from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import type { WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
-import type { Extent } from "@coppice/proto/kit/recovery/extents";
+import { type Extent, findGaps } from "@coppice/proto/kit/recovery/extents";
 import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
@@ -15,7 +21,8 @@ export interface WalFacts {
   /** Undefined when none is archived. */
   readonly row: WalArchiveRow | undefined;
   readonly repositoryName?: string;
-  readonly hostName?: string;
+  /** By their ids: of every host that the row names and that is still there. */
+  readonly hostNames?: ReadonlyMap<string, string>;
   /** Microseconds since 1970. */
   readonly storedUntilUs?: bigint | undefined;
   readonly extents: readonly Extent[];
@@ -25,19 +32,14 @@ export function walArchiveMessage({
   cluster,
   row,
   repositoryName = "",
-  hostName = "",
+  hostNames = new Map(),
   ...facts
 }: WalFacts): WalArchive {
   const message = create(WalArchiveSchema, {
     cluster: cluster.id,
     clusterName: cluster.name,
-    extents: facts.extents.map(({ repository, systemIdentifier, timeline, startLsn, endLsn }) => ({
-      repository,
-      systemIdentifier,
-      timeline,
-      startLsn: formatLsn(startLsn),
-      endLsn: formatLsn(endLsn),
-    })),
+    extents: facts.extents.map(extentMessage),
+    gaps: findGaps(facts.extents).map(extentMessage),
   });
   if (row === undefined) return message;
   const { receivedLsn, storedLsn, serverLsn } = row;
@@ -49,14 +51,16 @@ export function walArchiveMessage({
     settings: fromJson(WalSettingsSchema, row.settings, { ignoreUnknownFields: true }),
     systemIdentifier: row.systemIdentifier,
     host: row.hostId,
-    hostName,
+    hostName: hostNames.get(row.hostId) ?? "",
+    ownership: ownershipMessage(row, hostNames),
     timeline: row.timeline ?? 0,
     receivedLsn: position(receivedLsn),
     storedLsn: position(storedLsn),
     serverLsn: position(serverLsn),
-    ...(serverLsn === null || storedLsn === null
-      ? {}
-      : { lagBytes: serverLsn > storedLsn ? serverLsn - storedLsn : 0n }),
+    ...describeLag(row, facts.storedUntilUs),
+    ...(row.writtenRate === null ? {} : { writtenBytesPerSecond: row.writtenRate }),
+    ...(row.storedRate === null ? {} : { storedBytesPerSecond: row.storedRate }),
+    ...(row.slot === null ? {} : { slot: fromJson(WalSlotSchema, row.slot, { ignoreUnknownFields: true }) }),
     ...(facts.storedUntilUs === undefined ? {} : { storedTime: timestampOf(facts.storedUntilUs) }),
     ...(row.trouble === null
       ? {}
@@ -68,4 +72,42 @@ export function walArchiveMessage({
     etag: formatEtag(row.version),
     ...times({ reportTime: row.reportTime }),
   });
+}
+
+function ownershipMessage(row: WalArchiveRow, names: ReadonlyMap<string, string>): WalOwnership {
+  const { nextHostId, nextTime, grantTime, grantTimeline, former, deadOwners } = row;
+  const nameOf = (id: string) => names.get(id) ?? "a host that was removed";
+  return create(WalOwnershipSchema, {
+    ...times({ sinceTime: grantTime, nextTime }),
+    firstTimeline: grantTimeline,
+    ...(nextHostId === null ? {} : { nextHost: nextHostId, nextHostName: nameOf(nextHostId) }),
+    ...(former === null
+      ? {}
+      : {
+          formerHostName: nameOf(former.hostId),
+          formerTimeline: former.timeline ?? 0,
+          formerLsn: former.lsn ?? "",
+          formerDead: former.isDead,
+        }),
+    // One that was removed comes back as nobody that is known here.
+    deadHostNames: deadOwners.flatMap(({ hostId }) => names.get(hostId) ?? []),
+  });
+}
+
+function extentMessage({ repository, systemIdentifier, timeline, startLsn, endLsn }: Extent) {
+  return { repository, systemIdentifier, timeline, startLsn: formatLsn(startLsn), endLsn: formatLsn(endLsn) };
+}
+
+function describeLag(
+  { serverLsn, storedLsn, segmentBytes, serverTime }: WalArchiveRow,
+  storedUntilUs: bigint | undefined,
+): { lagBytes?: bigint; lagSeconds?: number } {
+  if (serverLsn === null || storedLsn === null) return {};
+  // An idle server stands behind the header of a page that nothing is written to yet.
+  const end = segmentBytes === null ? serverLsn : recordEnd(serverLsn, segmentBytes);
+  if (end <= storedLsn) return { lagBytes: 0n, lagSeconds: 0 };
+  const lagBytes = end - storedLsn;
+  if (serverTime === null || storedUntilUs === undefined) return { lagBytes };
+  const lagMs = serverTime.getTime() - Number(storedUntilUs / 1000n);
+  return { lagBytes, lagSeconds: Math.max(0, Math.ceil(lagMs / 1000)) };
 }

@@ -8,7 +8,8 @@ import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { openConnection } from "../../../postgres/connect.ts";
 import { majorOf } from "../../../postgres/majors.ts";
 import { hasSqlState } from "../../../postgres/postgres-failure.ts";
-import { awaitWal } from "../await-wal.ts";
+import { timeAfter } from "../../../postgres/server-clock.ts";
+import { awaitWal } from "../wal/await-wal.ts";
 import { commitBackup } from "../commit-backup.ts";
 import type { WalParent } from "../parent/choose-wal-parent.ts";
 import type { PreparedBackup } from "../prepare-backup.ts";
@@ -55,20 +56,21 @@ async function markRestorePoint(
  * PRIVILEGE_MISSING, CLUSTER_CHANGED or TIMELINE_CHANGED, as awaitWal does, and as the storage does.
  */
 export async function takeIncrement(prepared: PreparedBackup, parent: WalParent): Promise<BackupPhysicalResult> {
-  const { request, address, facts, server, options, timeline, recipients, startTime } = prepared;
+  const { request, address, facts, server, options, timeline, recipients, clock, endpoint } = prepared;
   const { command, onProgress } = request;
   // Recovery ends at the first of a name: an attempt that was lost may have left one.
-  const restorePoint = `coppice_${address.backupId}_${startTime.getTime().toString(36)}`;
+  const restorePoint = `coppice_${address.backupId}_${Date.now().toString(36)}`;
   onProgress(create(WorkDoneSchema, { phase: "marking a restore point", item: restorePoint }));
   const stopLsn = await markRestorePoint(prepared, restorePoint);
-  const endTime = new Date();
+  const endTime = await timeAfter(clock, endpoint, request.signal);
   const startLsn = parent.stopLsn;
   if (stopLsn <= startLsn)
     fail("CLUSTER_CHANGED", `the server is at ${formatLsn(stopLsn)}, before the end of ${parent.backupId}`, {
       hint: "take a full backup: --kind full",
     });
   const walBytes = stopLsn - startLsn;
-  const archivedWal = await awaitWal(prepared, { timeline, startLsn, stopLsn, doneBytes: walBytes });
+  const endRecord = { is: "restorePoint", name: restorePoint } as const;
+  const archivedWal = await awaitWal(prepared, { timeline, startLsn, stopLsn, doneBytes: walBytes, endRecord });
   const physical = create(PhysicalContentSchema, {
     startLsn: formatLsn(startLsn),
     stopLsn: formatLsn(stopLsn),
@@ -77,6 +79,7 @@ export async function takeIncrement(prepared: PreparedBackup, parent: WalParent)
     timeline,
     walSegmentBytes: server.walSegmentBytes,
     dataChecksums: server.dataChecksums,
+    hintsLogged: server.logsHints,
     dataBytes: walBytes,
     requiredSettings: { ...server.requiredSettings },
     parentBackupId: parent.backupId,

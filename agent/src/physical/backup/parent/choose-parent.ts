@@ -6,6 +6,7 @@ import { openChain } from "../../../host/chain.ts";
 import type { Program } from "../../../host/program.ts";
 import { matchIdentities } from "../../../pipeline/age-identity.ts";
 import { decodePrograms } from "../../../pipeline/stages.ts";
+import { incrementalDefect } from "../../../postgres/check/incremental-defects.ts";
 import { openStoredStream } from "../../../repository/get.ts";
 import { backupPrefix } from "../../../repository/layout.ts";
 import type { Storage } from "../../../storage/storage.ts";
@@ -81,6 +82,9 @@ export async function chooseParent(
   if (!request) return { fullReason: "the cluster has no backup that it could build on" };
   if (server.summarizesWal !== true)
     return { fullReason: "the server summarizes no WAL: run ALTER SYSTEM SET summarize_wal = on and reload it" };
+  const versionNum = seen.facts.serverVersionNum;
+  const defect = incrementalDefect({ versionNum, logsHints: server.logsHints });
+  if (defect) return { fullReason: `${defect.version} ${defect.does}: ${defect.mend}` };
   const found = await readParent(request, seen);
   if (!found.manifest) return { fullReason: found.problem };
   const { address, storage, identities } = request;
@@ -90,6 +94,13 @@ export async function chooseParent(
   if (!stream) return { fullReason: `its parent ${backupId} is a WAL increment and holds no blocks` };
   if (content.dataChecksums !== server.dataChecksums)
     return { fullReason: "checksums of pages were switched since its parent was taken" };
+  // What was wrong with an incremental stays wrong; of a full one only what WAL has not told since.
+  const inherited = incrementalDefect({
+    versionNum: content.parentBackupId === "" ? versionNum : manifest.serverVersionNum,
+    logsHints: content.hintsLogged || content.dataChecksums,
+  });
+  if (inherited)
+    return { fullReason: `its parent ${backupId} was taken of ${inherited.version} when that ${inherited.does}` };
   const parent = (read: () => AsyncIterable<Uint8Array>): ChosenParent => ({
     parent: { backupId, folder: address.folder, backupManifest: () => checked(read(), { sha256, backupId }) },
   });

@@ -1,8 +1,10 @@
+import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import { isFailure } from "@coppice/proto/kit/failure";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { majorOf } from "../../../postgres/majors.ts";
 import { readManifest } from "../../../repository/get.ts";
 import type { Storage } from "../../../storage/storage.ts";
@@ -21,6 +23,10 @@ export interface SeenServer {
   readonly facts: ClusterFacts;
   readonly server: ServerFacts;
   readonly timeline: number;
+  /** The end of its WAL. */
+  readonly lsn: bigint;
+  /** When it was last found to be set back, or to be a copy of what it was; undefined when it never was. */
+  readonly setBackTime: Date | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -31,7 +37,7 @@ export type ReadParent =
 
 /**
  * Reads the manifest of a parent and compares it with the server: whatever kind of incremental it is, both have to be of
- * the same cluster, major version and timeline. Fails only as the storage does.
+ * the same cluster, major version and timeline, and in one history. Fails only as the storage does.
  */
 export async function readParent({ address, storage }: ParentRequest, seen: SeenServer): Promise<ReadParent> {
   const { facts, timeline, signal } = seen;
@@ -51,6 +57,16 @@ export async function readParent({ address, storage }: ParentRequest, seen: Seen
   if (content.timeline !== timeline)
     return {
       problem: `the server is on timeline ${timeline}, and its parent was taken on timeline ${content.timeline}`,
+    };
+  const { setBackTime, lsn } = seen;
+  const endTime = manifest.endTime && timestampDate(manifest.endTime);
+  if (setBackTime !== undefined && (endTime === undefined || endTime <= setBackTime))
+    return {
+      problem: `the server was found at ${setBackTime.toISOString()} to be a copy, or to be set back, and its parent ${backupId} was taken before`,
+    };
+  if (!facts.inRecovery && parseLsn(content.stopLsn) > lsn)
+    return {
+      problem: `the server is at ${formatLsn(lsn)}, before the end of its parent ${backupId} at ${content.stopLsn}`,
     };
   return { manifest, content };
 }

@@ -1,7 +1,8 @@
-import { chown, copyFile, lstat, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chown, copyFile, lstat, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join, posix } from "node:path";
 import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { OsUser } from "../../../host/os-user.ts";
+import { syncFolder } from "../../../journal/durable-file.ts";
 import type { ChainLink } from "../chain.ts";
 import { formatSettings, quietSettings, type Recovery, recoverySettings, withoutForeign } from "./recovery-settings.ts";
 import { placeOfInclude, rewriteConfiguration } from "./rewrite-configuration.ts";
@@ -22,10 +23,23 @@ export async function readIfThere(file: string): Promise<string | undefined> {
   }
 }
 
-/** Writes a file (0600) of the server's user. */
+/** Writes a file (0600) of the server's user, whole or not at all, also where the power is cut right after. */
 export async function writeOwned(file: string, text: string, { uid, gid }: OsUser): Promise<void> {
-  await writeFile(file, text, { mode: 0o600 });
-  if (process.geteuid?.() === 0) await chown(file, uid, gid);
+  const temporary = `${file}.coppice-new`;
+  try {
+    {
+      await rm(temporary, { force: true });
+      await using handle = await open(temporary, "wx", 0o600);
+      await handle.writeFile(text);
+      if (process.geteuid?.() === 0) await handle.chown(uid, gid);
+      await handle.sync();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncFolder(dirname(file));
 }
 
 async function makeFolders(data: string, folder: string, { uid, gid }: OsUser): Promise<void> {
@@ -131,6 +145,12 @@ export async function writeRecovery(
   await writeOwned(file, `${withoutForeign(text)}${formatSettings(settings)}`, user);
   await rm(join(data, "standby.signal"), { force: true });
   await writeOwned(join(data, "recovery.signal"), "", user);
+}
+
+/** Adds settings that win over all before. */
+export async function appendSettings(data: string, settings: ExtraSettings, user: OsUser): Promise<void> {
+  const file = join(data, autoConf);
+  await writeOwned(file, `${(await readIfThere(file)) ?? ""}${formatSettings(settings)}`, user);
 }
 
 /** Takes the settings of recovery out again, once it is over; the server stays quiet until somebody tells it otherwise. */

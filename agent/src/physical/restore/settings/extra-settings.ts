@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { ExtraSettings } from "./configuration.ts";
+import { quoteSetting } from "./recovery-settings.ts";
 import { readSetting, type ServerPlace } from "../server.ts";
 
 /** Settings that a server needs on this host besides its own configuration; `warnings` gets what they change. */
@@ -19,7 +20,26 @@ export async function findExtraSettings(place: ServerPlace, port: number, warnin
       warnings.push(`TLS is off: its key ${key} is not here`);
     }
   }
+  warnings.push(...(await findQuieted(place)));
   return extra;
+}
+
+/** What the source did and its copy is kept from, besides archiving and following. */
+async function findQuieted(place: ServerPlace): Promise<string[]> {
+  const standbys = await readSetting(place, "synchronous_standby_names");
+  const libraries = (await readSetting(place, "shared_preload_libraries")).split(",").map((each) => each.trim());
+  return [
+    ...(standbys === ""
+      ? []
+      : [
+          `synchronous_standby_names was ${standbys}, and is empty: no standby follows this server; ALTER SYSTEM SET synchronous_standby_names = ${quoteSetting(standbys)} and a reload when some do`,
+        ]),
+    ...(libraries.includes("pg_cron")
+      ? [
+          "jobs of pg_cron are not run, because the living server may run them: ALTER SYSTEM RESET cron.launch_active_jobs and a restart when this one is to",
+        ]
+      : []),
+  ];
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -46,13 +46,19 @@ const foreignSettings: ReadonlySet<string> = new Set([
   "restore_command",
 ]);
 
-/** What a restored server has to say of itself until somebody tells it otherwise: it archives nowhere and follows nobody. */
+/**
+ * What a restored server has to say of itself until somebody tells it otherwise: it archives nowhere, follows nobody, takes
+ * nothing out of a publisher's slot that the living one needs, waits for no standby of it and runs no jobs a second time.
+ */
 export const quietSettings: Settings = [
   ["archive_mode", "off"],
   ["archive_command", ""],
   ["archive_library", ""],
   ["primary_conninfo", ""],
   ["primary_slot_name", ""],
+  ["synchronous_standby_names", ""],
+  ["max_logical_replication_workers", "0"],
+  ["cron.launch_active_jobs", "off"],
 ];
 
 /** With any of the source's own a log might not hold, or not where it can be read, what the server says of its target. */

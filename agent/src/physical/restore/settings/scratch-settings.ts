@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { lookUpUser, type OsUser } from "../../../host/os-user.ts";
 import { type ExtraSettings, writeOwned } from "./configuration.ts";
+import { type Logins, quoteLogin } from "./logins.ts";
 
 /** A restored server that this agent alone uses, for a while: nobody else gets in, and nothing of it has to last. */
 export interface ScratchServer {
@@ -10,9 +11,6 @@ export interface ScratchServer {
 
 /** Name of the socket's port; in a folder of its own nobody else has it. */
 export const scratchPort = 5432;
-
-/** The role that a scratch server is used as. */
-export const scratchRole = "postgres";
 
 const mapName = "coppice_scratch";
 
@@ -33,13 +31,14 @@ export function scratchSettings({ socketFolder }: ScratchServer, major: number):
     ["shared_buffers", "128MB"],
     ["huge_pages", "off"],
     ["min_dynamic_shared_memory", "0"],
+    // What the source wants to keep of its WAL is not kept of its copy, whose disk may be that of the live one.
+    ["wal_keep_size", "0"],
+    ["max_wal_size", "2GB"],
+    ["min_wal_size", "2GB"],
+    ["temp_file_limit", "16GB"],
     ["fsync", "off"],
     ["full_page_writes", "off"],
-    ["synchronous_standby_names", ""],
     ["autovacuum", "off"],
-    // Subscriptions and jobs of the source would begin to work, on what is a copy.
-    ["max_logical_replication_workers", "0"],
-    ["cron.launch_active_jobs", "off"],
     ["default_transaction_read_only", "on"],
     // Triggers on logins or libraries of sessions are the source's business.
     ["session_preload_libraries", ""],
@@ -53,11 +52,15 @@ export function scratchSettings({ socketFolder }: ScratchServer, major: number):
   ];
 }
 
-/** Lets in the server's user and the agent's as the bootstrap role, and nobody else by any way. */
-export async function writeScratchAccess(data: string, user: OsUser, signal: AbortSignal): Promise<void> {
+/** Lets in the server's user and the agent's by the logins, and nobody else by any way. */
+export async function writeScratchAccess(
+  data: string,
+  { user, logins, signal }: { user: OsUser; logins: Logins; signal: AbortSignal },
+): Promise<void> {
   const self = await lookUpUser(process.geteuid?.() ?? 0, signal);
   const names = new Set([self.name, user.name]);
-  await writeOwned(join(data, "pg_hba.conf"), `local all ${scratchRole} peer map=${mapName}\n`, user);
-  const lines = [...names].map((name) => `${mapName} ${name} ${scratchRole}\n`);
+  const roles = logins.roles.map(quoteLogin);
+  await writeOwned(join(data, "pg_hba.conf"), `local all ${roles.join(",")} peer map=${mapName}\n`, user);
+  const lines = [...names].flatMap((name) => roles.map((role) => `${mapName} ${name} ${role}\n`));
   await writeOwned(join(data, "pg_ident.conf"), lines.join(""), user);
 }

@@ -3,11 +3,12 @@ import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stor
 import { Failure } from "@coppice/proto/kit/failure";
 import { linkSignals, raceSignal } from "@coppice/proto/kit/race";
 import { historyName, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
-import { openReplication } from "../../postgres/replication/open-replication.ts";
-import type { WalStream } from "../../postgres/replication/wal-stream.ts";
-import { endBytes, formatFileHeader, paddingOf } from "../tar/header.ts";
-import type { PreparedBackup } from "./prepare-backup.ts";
-import { storeEncoded } from "./store-encoded.ts";
+import { openReplication } from "../../../postgres/replication/open-replication.ts";
+import type { WalStream } from "../../../postgres/replication/wal-stream.ts";
+import { endBytes, formatFileHeader, paddingOf } from "../../tar/header.ts";
+import type { PreparedBackup } from "../prepare-backup.ts";
+import { requireSameServer } from "../require-same-server.ts";
+import { storeEncoded } from "../store-encoded.ts";
 
 /** The WAL of a backup on its way into the backup itself. */
 export interface EmbeddedWal extends AsyncDisposable {
@@ -83,7 +84,7 @@ function openWalTar(segmentBytes: bigint) {
 /**
  * Opens a second connection with a temporary slot, which keeps the server's WAL from before the backup on. Its own,
  * because an error of the server on the backup's connection, as for pages that failed their checksums, drops the slots of
- * that one. Fails as openReplication and createSlot.
+ * that one. Fails as openReplication, requireSameServer and createSlot.
  */
 export async function openEmbeddedWal(prepared: PreparedBackup): Promise<EmbeddedWal> {
   const { request, endpoint, options, prefix, recipients, server, address } = prepared;
@@ -96,6 +97,7 @@ export async function openEmbeddedWal(prepared: PreparedBackup): Promise<Embedde
     .replaceAll(/[^a-z0-9_]/g, "_")
     .slice(0, slotIdLength);
   try {
+    await requireSameServer(replication, prepared);
     await replication.createSlot(slot, { temporary: true, reserveWal: true });
   } catch (error) {
     await replication[Symbol.asyncDispose]();

@@ -1,9 +1,9 @@
 import { isFailure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentStart } from "@coppice/proto/kit/wal/segment";
-import { openConnection } from "../../postgres/connect.ts";
-import { hasSqlState } from "../../postgres/postgres-failure.ts";
-import type { PreparedBackup } from "./prepare-backup.ts";
+import { openConnection } from "../../../postgres/connect.ts";
+import { hasSqlState } from "../../../postgres/postgres-failure.ts";
+import type { PreparedBackup } from "../prepare-backup.ts";
 
 interface Position {
   readonly in_recovery: boolean;

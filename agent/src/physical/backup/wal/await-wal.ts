@@ -1,9 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
+import type { EndRecord } from "../../../postgres/wal/end-record.ts";
 import { awaitArchivedWal } from "./archived-wal.ts";
 import { endSegment } from "./end-segment.ts";
-import type { PreparedBackup } from "./prepare-backup.ts";
+import type { PreparedBackup } from "../prepare-backup.ts";
 
 /** WAL that a backup waits for, and what of it is done by then, for whoever watches. */
 export interface AwaitedWal {
@@ -11,6 +12,8 @@ export interface AwaitedWal {
   readonly startLsn: bigint;
   readonly stopLsn: bigint;
   readonly doneBytes: bigint;
+  /** As awaitArchivedWal takes it. */
+  readonly endRecord: EndRecord | undefined;
 }
 
 /**
@@ -20,7 +23,7 @@ export interface AwaitedWal {
 export async function awaitWal(prepared: PreparedBackup, wal: AwaitedWal): Promise<StoredStream[]> {
   const { request, address, facts, server, options } = prepared;
   const { signal, onProgress, command } = request;
-  const { timeline, startLsn, stopLsn, doneBytes } = wal;
+  const { timeline, startLsn, stopLsn, doneBytes, endRecord } = wal;
   const wait = (item: string) =>
     onProgress(create(WorkDoneSchema, { phase: "waiting for WAL", item, doneBytes, totalBytes: doneBytes }));
   wait("");
@@ -34,6 +37,7 @@ export async function awaitWal(prepared: PreparedBackup, wal: AwaitedWal): Promi
     segmentBytes: server.walSegmentBytes,
     // One that was promoted since never ends the segment that it left its timeline in.
     mayBePartial: facts.inRecovery || !isEnded,
+    endRecord,
     waitMs: options.walWaitMs,
     signal,
     onWait: wait,

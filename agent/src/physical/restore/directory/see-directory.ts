@@ -1,0 +1,107 @@
+import { access, constants, lstat, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fail } from "@coppice/proto/kit/failure";
+import type { Sight } from "../../../host/look.ts";
+import { nearestFolder } from "../owner.ts";
+import { listContent } from "../staging.ts";
+import { seeServer } from "./running-server.ts";
+
+/** A tablespace of the backup and its new place. */
+export interface PlacedTablespace {
+  readonly oid: number;
+  readonly location: string;
+}
+
+async function statIfThere(path: string) {
+  return await stat(path).catch((error: unknown) => {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  });
+}
+
+/** Fails with SERVER_RUNNING where a server runs in the directory, or one may that cannot be seen from here. */
+export async function requireNoServer(dataDirectory: string): Promise<void> {
+  const seen = await seeServer(dataDirectory);
+  if (seen.kind === "running")
+    fail("SERVER_RUNNING", `a server runs in ${dataDirectory} as process ${seen.pid}`, { hint: "stop it first" });
+  if (seen.kind === "unseen")
+    fail(
+      "SERVER_RUNNING",
+      `${dataDirectory}/postmaster.pid names process ${seen.pid}, which is no server of it on this host: one in a container or on another host may be`,
+      { hint: "when you are sure that none runs, remove that file" },
+    );
+}
+
+async function requireWritable(folder: string, what: string): Promise<void> {
+  try {
+    await access(folder, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    if (code !== "EACCES" && code !== "EROFS" && code !== "EPERM") throw cause;
+    const why = code === "EROFS" ? "the file system is read-only" : "its user may not";
+    fail("FILE_NOT_WRITABLE", `the agent cannot write into ${folder}, ${what}: ${why}`, {
+      hint: `let the agent's user write there, or name another folder`,
+      cause,
+    });
+  }
+}
+
+/**
+ * Whether the folder can be had as the command says. Fails with SERVER_RUNNING, DIRECTORY_NOT_EMPTY, FILE_NOT_WRITABLE,
+ * NOT_SUPPORTED or INVALID_FIELD.
+ */
+export async function seeDirectory({
+  dataDirectory,
+  replace,
+}: {
+  readonly dataDirectory: string;
+  readonly replace: boolean;
+}): Promise<Sight> {
+  if (dataDirectory === "/" || dataDirectory.split("/").includes(".."))
+    fail("INVALID_FIELD", `${dataDirectory} cannot be a data directory`);
+  const found = await statIfThere(dataDirectory);
+  if (!found) {
+    await requireWritable(await nearestFolder(dataDirectory), `where ${dataDirectory} is to be made`);
+    return { message: `${dataDirectory} will be made` };
+  }
+  if (!found.isDirectory()) fail("DIRECTORY_NOT_EMPTY", `${dataDirectory} is no folder`);
+  await requireNoServer(dataDirectory);
+  const parent = dirname(dataDirectory);
+  const isOwnFileSystem = found.dev !== (await stat(parent)).dev;
+  const staged = isOwnFileSystem ? dataDirectory : parent;
+  const names = await listContent(dataDirectory);
+  if (names.length > 0 && !replace)
+    fail("DIRECTORY_NOT_EMPTY", `${dataDirectory} is not empty: it holds ${names.slice(0, 3).join(", ")}`);
+  await requireWritable(staged, "where everything is unpacked first");
+  if (names.length === 0) return { message: `${dataDirectory} is empty` };
+  if (isOwnFileSystem)
+    fail("NOT_SUPPORTED", `${dataDirectory} is a file system of its own and cannot be moved aside`, {
+      hint: "empty it, or restore into another folder",
+    });
+  return { message: `what is in ${dataDirectory} is moved aside` };
+}
+
+/** Whether a tablespace's folder can be had. Fails as seeDirectory, and with SELECTION_REFUSED. */
+export async function seeTablespace({ oid, location }: PlacedTablespace, folders: readonly string[]): Promise<Sight> {
+  if (!location.startsWith("/") || location.split("/").includes(".."))
+    fail("NOT_SUPPORTED", `the tablespace ${oid} lies in ${location}, inside the data directory`, {
+      hint: "give it a folder of its own",
+    });
+  const clash = folders.filter(
+    (folder) => `${location}/`.startsWith(`${folder}/`) || `${folder}/`.startsWith(`${location}/`),
+  );
+  if (clash.length > 1) fail("SELECTION_REFUSED", `the folder ${location} lies in another folder of the restore`);
+  const names = await listContent(location);
+  if (names.length > 0) fail("DIRECTORY_NOT_EMPTY", `the folder ${location} of the tablespace ${oid} is not empty`);
+  await requireWritable(await nearestFolder(location), `the place of the tablespace ${oid}`);
+  return { message: `it goes to ${location}` };
+}
+
+/** Whether a path is a symbolic link. */
+export async function isLink(path: string): Promise<boolean> {
+  const found = await lstat(path).catch((error: unknown) => {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  return found?.isSymbolicLink() ?? false;
+}

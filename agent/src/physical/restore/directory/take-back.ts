@@ -1,0 +1,74 @@
+import { readdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { syncFolder } from "../../../journal/durable-file.ts";
+import { listContent, type Marker, stagingIn } from "../staging.ts";
+import { isOwnPlace, removeEntry, removeToken } from "./ownership.ts";
+
+/** What became of what a restore had done, for people. */
+export interface TakenBack {
+  readonly removed: string[];
+  /** What could not be put back as it was. */
+  readonly left: string[];
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
+}
+
+async function removeContent(folder: string): Promise<void> {
+  const names = await listContent(folder);
+  // First what a server needs to start.
+  await rm(join(folder, "global", "pg_control"), { force: true });
+  for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
+}
+
+/** The former content comes back, unless something else has come to its place. */
+async function putBack({ dataDirectory, keptAs }: Marker): Promise<string[]> {
+  if ((await isThere(dataDirectory)) && (await readdir(dataDirectory)).length > 0)
+    return [`what was in ${dataDirectory} before, as ${keptAs}: somebody has put something else into its place`];
+  await rmdir(dataDirectory).catch(ignoreMissing);
+  await rename(keptAs, dataDirectory);
+  await syncFolder(dirname(dataDirectory));
+  return [];
+}
+
+async function takeOutOfPlace(marker: Marker): Promise<TakenBack> {
+  const { dataDirectory, keptAs, madeFolder, placement } = marker;
+  const removed: string[] = [];
+  const isOwn = await isOwnPlace(marker);
+  if (isOwn && placement === "whole") await removeContent(dataDirectory);
+  let count = isOwn ? 1 : 0;
+  for (const entry of marker.entries)
+    if (isOwn || !entry.path.startsWith(`${dataDirectory}/`)) count += (await removeEntry(entry)) ? 1 : 0;
+  if (count > 0) removed.push(`what was restored into ${dataDirectory}`);
+  if (isOwn) {
+    await removeToken(marker);
+    if (madeFolder && keptAs === "") await rmdir(dataDirectory).catch(ignoreFilled);
+  }
+  const left = keptAs !== "" && (await isThere(keptAs)) ? await putBack(marker) : [];
+  return { removed, left };
+}
+
+/**
+ * Takes back whatever a restore has done that did not come to its end: its files go, the former ones come back. What
+ * others have put into its place meanwhile stays. Of one that is done only staging folder and token go. The server must
+ * not run any more.
+ */
+export async function takeBack(staging: string, marker: Marker): Promise<TakenBack> {
+  const { tablespaces, operationId, state } = marker;
+  const taken: TakenBack = state === "placing" ? await takeOutOfPlace(marker) : { removed: [], left: [] };
+  if (state === "done") await removeToken(marker);
+  else taken.removed.push(`the staging folder ${staging}`);
+  for (const tablespace of tablespaces) await rm(stagingIn(tablespace, operationId), { recursive: true, force: true });
+  await rm(staging, { recursive: true, force: true });
+  return taken;
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+}
+
+function ignoreFilled(error: unknown): undefined {
+  if (error instanceof Error && "code" in error && (error.code === "ENOTEMPTY" || error.code === "EEXIST")) return;
+  ignoreMissing(error);
+}

@@ -1,0 +1,23 @@
+import type { CommitRun, SegmentPlace } from "../content/commit-times.ts";
+
+/** What a thread that reads and compresses files is asked for: first to read one, then perhaps to compress it. */
+export type PressTask =
+  | {
+      readonly is: "read";
+      readonly fd: number;
+      readonly expectedBytes: number;
+      readonly segment: SegmentPlace | undefined;
+    }
+  | { readonly is: "compress"; readonly level: number };
+
+/** What it answers, one answer to each task. */
+export type PressAnswer =
+  | {
+      readonly is: "read";
+      readonly sizeBytes: number;
+      readonly sha256: string;
+      readonly start: Uint8Array;
+      readonly commits: readonly CommitRun[];
+    }
+  | { readonly is: "compressed"; readonly bytes: Uint8Array }
+  | { readonly is: "failed"; readonly message: string };

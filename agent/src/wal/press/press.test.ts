@@ -1,0 +1,51 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { zstdDecompressSync } from "node:zlib";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { openPress } from "./press.ts";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "coppice-press-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+test("several files at once, more than there are threads, are each read, digested and compressed", async () => {
+  await using press = openPress();
+  const contents = [0, 1, 70_000, 3 << 20, 16 << 20, 5, 1 << 20].map((size, index) =>
+    index % 2 === 0 ? randomBytes(size) : Buffer.alloc(size, "coppice"),
+  );
+  const pressed = await Promise.all(
+    contents.map(async (content, index) => {
+      const path = join(folder, `several-${index}`);
+      await writeFile(path, content);
+      await using file = await open(path);
+      await using one = await press.read(file, { expectedBytes: content.length });
+      const plain = zstdDecompressSync(await one.compress(1));
+      return { sizeBytes: one.sizeBytes, sha256: one.sha256, start: sha256(one.start), plain: sha256(plain) };
+    }),
+  );
+  expect(pressed).toEqual(
+    contents.map((content) => ({
+      sizeBytes: content.length,
+      sha256: sha256(content),
+      start: sha256(content.subarray(0, 64 << 10)),
+      plain: sha256(content),
+    })),
+  );
+});
+
+test("a file that cannot be read fails alone", async () => {
+  await using press = openPress();
+  await using folderFile = await open(folder);
+  await expect(press.read(folderFile, { expectedBytes: 1 })).rejects.toThrow("EISDIR");
+  const path = join(folder, "after");
+  await writeFile(path, "after");
+  await using file = await open(path);
+  await using one = await press.read(file, { expectedBytes: 5 });
+  expect(one.start.toString()).toBe("after");
+});

@@ -1,0 +1,127 @@
+// What a restore would stumble over hours later is said beforehand, by the plan in the same words; and a part that is
+// brought back leaves the server beside it the disk that it needs.
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import {
+  type RestorePhysicalCommand,
+  TablespacePlaceSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { findReserve } from "../../agent/src/physical/restore/directory/see-room.ts";
+import { planPhysical } from "../../agent/src/physical/restore/plan.ts";
+import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
+import { compareTables } from "../../agent/src/scratch/compare-rows.ts";
+import { connectionTo } from "../support/dumps/dump-lab.ts";
+import { openPhysicalLab } from "../support/physical/physical-lab.ts";
+import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { runProgram } from "../support/run-program.ts";
+
+const stack = new AsyncDisposableStack();
+let server: PostgresServer;
+let lab: RestoreLab;
+let backup: BackupAddress;
+let oid: number;
+
+beforeAll(async () => {
+  server = stack.use(await openPostgresServer({ major: 18 }));
+  const backups = stack.use(await openPhysicalLab(server));
+  lab = stack.use(await openRestoreLab(server, backups.repository));
+  const space = join(lab.folder, "source-space");
+  await mkdir(space);
+  await runProgram("chown", [server.owner.name, space], { env: process.env });
+  await server.sql("postgres", `create tablespace extra location '${space}'`);
+  await server.sql(
+    "postgres",
+    "create table moved tablespace extra as select sha512(i::text::bytea) from generate_series(1, 40000) i",
+  );
+  oid = Number(await server.sql("postgres", "select oid from pg_tablespace where spcname = 'extra'"));
+  const taken = backups.command();
+  await backups.take(taken);
+  backup = taken.backup;
+});
+afterAll(() => stack.disposeAsync());
+
+/** An empty file system in the lab. */
+async function mountDisk(name: string, options: string): Promise<string> {
+  const folder = join(lab.folder, name);
+  await mkdir(folder);
+  const { code, stderr } = await runProgram("mount", ["-t", "tmpfs", "-o", options, "none", folder], {
+    env: process.env,
+  });
+  if (code !== 0) throw new Error(stderr);
+  stack.defer(async () => void (await runProgram("umount", ["--lazy", folder], { env: process.env })));
+  return folder;
+}
+const restoreTo = async (name: string, location = join(lab.folder, `${name}-space`)) => ({
+  ...(await lab.command(name, [backup])),
+  tablespaces: [create(TablespacePlaceSchema, { oid, location })],
+});
+async function itemOf(command: RestorePhysicalCommand, name: string) {
+  const { items } = await lab.with(command, planPhysical);
+  return items.find((item) => item.name === name);
+}
+
+test("a place that the agent cannot write to is refused before anything is read", async () => {
+  const parent = await mountDisk("closed", "size=1m,ro");
+  const command = { ...(await restoreTo("unused")), dataDirectory: join(parent, "data") };
+  expect(await itemOf(command, "directory")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(command)).rejects.toMatchObject({ reason: "FILE_NOT_WRITABLE" });
+  const space = await restoreTo("open", join(parent, "space"));
+  await expect(lab.restore(space)).rejects.toMatchObject({ reason: "FILE_NOT_WRITABLE" });
+});
+
+test("a port that is taken is refused, and that of the source is warned of where that runs", async () => {
+  const command = await restoreTo("port");
+  const taken = { ...command, port: server.port };
+  expect(await itemOf(taken, "port")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(taken)).rejects.toMatchObject({ reason: "PORT_IN_USE" });
+  expect(await itemOf({ ...command, port: 0 }, "port")).toMatchObject({
+    status: CheckStatus.WARNING,
+    message: expect.stringContaining(`listens on port ${server.port}`) as unknown,
+  });
+  expect(await itemOf(command, "port")).toMatchObject({ status: CheckStatus.OK });
+});
+
+test("room is looked for on each file system, not on all of them together", async () => {
+  const small = await mountDisk("small", "size=1m");
+  const command = await restoreTo("roomy", join(small, "space"));
+  expect(await itemOf(command, "space")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(command)).rejects.toMatchObject({
+    reason: "SPACE_MISSING",
+    message: expect.stringContaining(`are free for ${join(small, "space")}`) as unknown,
+  });
+});
+
+test("beside a server that runs some of its file system is left alone", async () => {
+  expect(await findReserve(server.dataDir, join(server.dataDir, "..", "scratch"))).toBeGreaterThanOrEqual(2n << 30n);
+  expect(await findReserve(server.dataDir, await mountDisk("other", "size=1m"))).toBe(0n);
+  expect(await findReserve(join(lab.folder, "nowhere"), lab.folder)).toBe(0n);
+});
+
+test("rows that a live server could not sort within bounds are not compared", async () => {
+  await server.sql(
+    "postgres",
+    `create table huge as select i as id from generate_series(1, 10) i;
+     create role modest login password 'secret'; grant select on huge to modest;
+     set allow_system_table_mods = on; update pg_class set reltuples = 1e9 where relname = 'huge'`,
+  );
+  const home = await mkdtemp(join(tmpdir(), "coppice-home-"));
+  const endpoint = await resolveEndpoint(connectionTo(server).endpoint, server.password, { home });
+  const modest = { ...endpoint, user: "modest", passwordFor: () => "secret" };
+  const compare = async (live: typeof endpoint) => {
+    const sides = { live: { endpoint: live, database: "postgres" }, recovered: { endpoint, database: "postgres" } };
+    const options = { signal: AbortSignal.timeout(60_000), onTable: () => {} };
+    return (await compareTables(sides, [{ schema: "public", name: "huge" }], options))[0];
+  };
+  const refused = await compare(modest);
+  expect(refused).toMatchObject({ counted: false, note: expect.stringContaining("may not limit the disk") as unknown });
+  expect(await compare(endpoint)).toMatchObject({ counted: true, same: 10n });
+  await server.sql("postgres", "grant set on parameter temp_file_limit to modest");
+  expect(await compare(modest)).toMatchObject({ counted: true, same: 10n });
+  await rm(home, { recursive: true });
+});

@@ -1,0 +1,121 @@
+// What a verification found to be lost of archived WAL, and an archive that refuses its server, mean for backups; the agent
+// is played by the test.
+import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
+import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
+import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
+import { makePhysical, physicalOf } from "../support/physical/played-backups.ts";
+import { openArchived, reasonOf, report, run } from "../support/wal/told-archive.ts";
+
+const heartbeatMs = 1000;
+let lab: ControlPlaneLab;
+beforeAll(async () => {
+  lab = await openControlPlaneLab({ heartbeatMs });
+});
+afterAll(async () => {
+  await lab[Symbol.asyncDispose]();
+});
+
+async function open(name: string) {
+  const place = await openArchived(lab, heartbeatMs, name);
+  const { agent } = place;
+  let number = 0n;
+  return {
+    ...place,
+    tell: (told: Parameters<typeof report>[2]) => report(agent, place, { ...told, number: ++number }),
+    /** A verification that finds these stretches lost. */
+    async verify(...lost: ReturnType<typeof run>[]) {
+      const { id } = await lab.client(ClusterService).verifyWal({ cluster: name });
+      const command = await agent.next("command");
+      const problems = lost.map((one) => ({ key: "x", message: "it is damaged", run: one }));
+      const value = { objects: 6, bytes: 60n, plainBytes: 600n, records: 7n, problems };
+      const failure = lost.length > 0 && {
+        failure: failureToDetail(new Failure("CONTENT_UNREADABLE", "x is damaged")),
+      };
+      agent.answer(command, { result: { case: "verifyWal", value }, ...failure });
+      await place.db.until(id, failure ? OperationState.FAILED : OperationState.SUCCEEDED);
+    },
+    async found() {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.filter(({ subjectName }) => subjectName === name).map(({ rule }) => rule);
+    },
+    async lastGood() {
+      const { lastGoodPhysical } = await lab.client(ClusterService).getCluster({ cluster: name });
+      return lastGoodPhysical?.backup;
+    },
+    /** What an incremental would be. */
+    async next(method: IncrementalMethod) {
+      const { spec } = await lab.client(BackupService).createBackup({
+        cluster: name,
+        repository: name,
+        kind: BackupKind.INCREMENTAL,
+        physical: { method },
+        validateOnly: true,
+      });
+      if (spec.case !== "createPhysicalBackup") throw new Error("it is no physical backup");
+      return [spec.value.parent, spec.value.fullReason];
+    },
+  };
+}
+
+test("a backup whose own WAL is lost is no good one: that is found, a full one is begun, and nothing is replayed from it", async () => {
+  const place = await open("rotten");
+  using agent = place.agent;
+  await place.tell({ stored: [run("0/2000000", "0/8000000")], storedLsn: "0/8000000" });
+  const full = await makePhysical(lab, place.db, agent, { walEmbedded: false });
+  expect(await place.lastGood()).toBe(full);
+  const { NATIVE, WAL } = IncrementalMethod;
+  expect(await place.next(WAL)).toEqual([full, ""]);
+  expect(await place.found()).toEqual([]);
+
+  await place.verify(run("0/5000000", "0/6000000"));
+  expect(await place.found()).toEqual(["wal-gap", "wal-damaged"]);
+  expect(await place.lastGood()).toBe(full);
+  const missing = "the archive lacks WAL from 0/5000000 to 0/6000000, after the end of its parent";
+  expect(await place.next(WAL)).toEqual(["", `${missing} ${full}`]);
+  expect(await place.next(NATIVE)).toEqual([full, ""]);
+
+  await place.verify(run("0/2000000", "0/3000000"));
+  expect(await place.lastGood()).toBeUndefined();
+  expect(await place.found()).toEqual(expect.arrayContaining(["wal-gap", "wal-damaged", "no-good-backup"]));
+  expect(await place.next(WAL)).toEqual(["", expect.stringContaining(`has lost WAL that ${full} needs`)]);
+  // Its blocks are there.
+  expect(await place.next(NATIVE)).toEqual([full, ""]);
+  await place.tell({ storedLsn: "0/8000000" });
+  const command = await agent.next("command");
+  agent.accept(command);
+  expect(physicalOf(command).incremental).toBe(false);
+  agent.answer(command, { failure: failureToDetail(new Failure("CLUSTER_UNREACHABLE", "it is gone")) });
+
+  // Also what is lost at the very end, before anything is stored behind it.
+  await place.verify(run("0/7000000", "0/8000000"));
+  expect(await place.lastGood()).toBe(full);
+  expect(await place.next(WAL)).toEqual(["", expect.stringContaining("from 0/7000000 to 0/8000000")]);
+  expect(await place.found()).toEqual(expect.arrayContaining(["wal-gap", "wal-damaged"]));
+  await makePhysical(lab, place.db, agent, { physical: { startLsn: "0/8000028", stopLsn: "0/8000120" } });
+  expect(await place.found()).toEqual(["wal-damaged"]);
+
+  await place.verify();
+  expect(await place.found()).toEqual([]);
+});
+
+test("while an archive refuses the server, nothing builds on what was backed up before", async () => {
+  const place = await open("refused");
+  using agent = place.agent;
+  await place.tell({ stored: [run("0/2000000", "0/8000000")], storedLsn: "0/8000000" });
+  const full = await makePhysical(lab, place.db, agent, { walEmbedded: false });
+  const { NATIVE, WAL } = IncrementalMethod;
+  expect(await place.next(NATIVE)).toEqual([full, ""]);
+  for (const reason of ["WAL_FOREIGN", "WAL_CONFLICT"] as const) {
+    await place.tell({ trouble: failureToDetail(new Failure(reason, "it was set back")) });
+    expect(await place.next(NATIVE)).toEqual(["", "the archive of its WAL refuses the server, it was set back"]);
+    expect(await reasonOf(place.next(WAL))).toBe("WAL_NOT_ARCHIVED");
+  }
+  await place.tell({ trouble: failureToDetail(new Failure("REPOSITORY_FULL", "no room")) });
+  expect(await place.next(NATIVE)).toEqual([full, ""]);
+});
