@@ -2,8 +2,9 @@ import { defineConfig } from "vitest/config";
 
 // Two projects that every change must pass: what needs no server runs on every core, its files one after the other in
 // the same process, for most of their time would go into loading the same modules again; what starts servers, agents
-// and control planes runs a few files at once, so that its time-outs hold on a machine with two cores. A third one,
-// soak, goes on for as long as it is told to and is run by itself.
+// and control planes waits for them nearly half of its time, so that three files at once are what two cores can do, and
+// no more, so that its time-outs hold there. A third one, soak, goes on for as long as it is told to and is run by
+// itself.
 const heavy = [
   "tests/scenarios/**/*.test.ts",
   "tests/integration/**/*.test.ts",
@@ -36,9 +37,12 @@ export default defineConfig({
           name: "system",
           include: heavy,
           globalSetup: "tests/support/templates/setup.ts",
+          setupFiles: "tests/support/templates/keep-compiled.ts",
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          maxWorkers: 2,
+          // What is awaited may take its time on a busy machine.
+          expect: { poll: { timeout: 20_000 } },
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },

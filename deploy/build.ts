@@ -13,7 +13,11 @@ const programs = {
   coppice: { program: "cli/src/main.ts" },
   "coppice-control": { program: "control-plane/src/main.ts" },
   // And what it runs on threads of their own.
-  "coppice-agent": { program: "agent/src/main.ts", "press-worker": "agent/src/wal/press/press-worker.ts" },
+  "coppice-agent": {
+    program: "agent/src/main.ts",
+    "press-worker": "agent/src/wal/press/press-worker.ts",
+    "digest-worker": "agent/src/pipeline/digest-worker.ts",
+  },
 };
 
 /**

@@ -17,6 +17,7 @@ import { keepLink } from "./session/link.ts";
 import type { Outbox } from "./session/outbox.ts";
 import { agentVersion } from "./version.ts";
 import { runWalArchive } from "./wal/push/run-archive.ts";
+import { withdrawArchive } from "./wal/withdraw/withdraw-archive.ts";
 
 /**
  * Runs the agent until the signal aborts: then commands are aborted and clear away behind themselves, their results are
@@ -34,6 +35,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
   await using kept = await openDesired({
     folder: dataDirectory,
     archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, dataDirectory),
+    withdraw: (left, stopped) => withdrawArchive({ ...left, clientFiles, dataDirectory }, stopped),
     log,
   });
   let outbox: Outbox | undefined;

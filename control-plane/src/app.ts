@@ -27,6 +27,8 @@ import { openSealed, seal } from "./secrets/seal.ts";
 
 const pollMs = 2000;
 const leastPingMs = 5000;
+/** Agents that were away come back in that time, and tell what a catalog lacks that was restored: five minutes as a rule. */
+const heartbeatsOfGap = 30;
 
 /** A control plane at work; disposing ends it in order. */
 export interface App extends AsyncDisposable {
@@ -46,7 +48,7 @@ export interface App extends AsyncDisposable {
  */
 export async function openApp(
   config: Config,
-  options: { log: Logger; signal: AbortSignal; bootstrapTokenFile?: string | undefined },
+  options: { log: Logger; signal: AbortSignal; bootstrapTokenFile?: string | undefined; gapPatienceMs?: number },
 ): Promise<App> {
   const { log, signal } = options;
   await using opening = new AsyncDisposableStack();
@@ -73,7 +75,11 @@ export async function openApp(
         serve: async (session) => {
           await Promise.all([runDispatcher(operations, session), runDesired(operations, session)]);
         },
-        onReport: openReceive({ catalog, log }),
+        onReport: openReceive({
+          catalog,
+          gapPatienceMs: options.gapPatienceMs ?? heartbeatsOfGap * config.heartbeatMs,
+          log,
+        }),
         onStateChange: (hostId) => catalog.transaction((tx) => touchOperationsOfHost(tx, hostId)),
       },
     }),

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { filesystemFailure } from "../../agent/src/storage/filesystem-failure.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
+import { fillFolder } from "./fill-folder.ts";
 import { describeStorage } from "./storage.ts";
 
 const signal = new AbortController().signal;
@@ -20,6 +21,14 @@ describeStorage("a folder", async () => {
   const folder = await mkdtemp(join(tmpdir(), "coppice-contract-"));
   return {
     open: (operationId) => openFilesystem(folder, operationId),
+    listing: {
+      isLast: true,
+      async open(keys) {
+        const many = join(folder, "listing");
+        await fillFolder(many, keys);
+        return openFilesystem(many, "op_listing");
+      },
+    },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
   };
 });

@@ -1,6 +1,7 @@
 // One thing: what a real server refuses, and whom; each case has a bucket, a user or a gateway of its own.
 
 import { randomUUID } from "node:crypto";
+import { Readable } from "node:stream";
 import {
   CreateBucketCommand,
   DeleteObjectCommand,
@@ -11,7 +12,9 @@ import {
 } from "@aws-sdk/client-s3";
 import type { S3Location } from "@coppice/proto/gen/coppice/common/v1/location";
 import { beforeAll, beforeEach, expect, test } from "vitest";
+import { walKey } from "../../agent/src/repository/layout.ts";
 import { verifyBackup } from "../../agent/src/repository/verify.ts";
+import { verifyWal, walFailure } from "../../agent/src/wal/verify/verify-wal.ts";
 import { openS3 } from "../../agent/src/storage/s3/s3.ts";
 import type { CephUser } from "../support/ceph/cluster.ts";
 import { type CephLab, openCephLab, whyNoCephLab } from "../support/ceph/lab.ts";
@@ -159,6 +162,18 @@ test("a verification that may not read objects calls none of them damaged, unles
     reason: "REPOSITORY_NOT_READABLE",
     message: expect.stringMatching(/^backup bkp_a in .* could not be read: .*, and 5 more$/) as string,
     hint: expect.stringContaining("allow s3:GetObject") as string,
+  });
+  const place = { clusterId: "cls_a", systemIdentifier: "7" };
+  const key = walKey(place, "000000010000000000000003");
+  await owner.put(key, Readable.from([Buffer.from("WAL")]), { signal, ifAbsent: true });
+  const expected = [{ timeline: 1, startLsn: 0x3000000n, endLsn: 0x4000000n }];
+  const wal = { place, segmentBytes: 1n << 24n, expected, identities: undefined, signal, onProgress: () => {} };
+  const unread = await verifyWal(host, wal);
+  expect(unread.problems).toMatchObject([{ key, reason: "REPOSITORY_NOT_READABLE", run: undefined }]);
+  expect(unread.sound).toEqual([]);
+  expect(walFailure(unread, "s3")).toMatchObject({
+    reason: "REPOSITORY_NOT_READABLE",
+    message: expect.stringContaining("could not be read") as string,
   });
   await owner.deleteMany([`${backup.prefix}db/1.dump.zst.0002`], signal);
   const { result, failure } = await verify();

@@ -3,13 +3,13 @@ import { PutBucketPolicyCommand } from "@aws-sdk/client-s3";
 import type { S3Location } from "@coppice/proto/gen/coppice/common/v1/location";
 import { openS3 } from "../../agent/src/storage/s3/s3.ts";
 import { type CephLab, openCephLab, whyNoCephLab } from "../support/ceph/lab.ts";
-import { credentialOf, littlePatience, newBucket, ownerClient } from "../support/ceph/s3-place.ts";
+import { credentialOf, newBucket, ownerClient } from "../support/ceph/s3-place.ts";
 import { describeStorage } from "./storage.ts";
 
 const signal = new AbortController().signal;
 const schemes = ["http", "https"] as const;
 
-/** The bucket that each scheme lists; ten thousand requests once are enough. */
+/** The bucket that each scheme lists; thousands of requests once are enough. */
 let filled: S3Location | undefined;
 
 for (const scheme of schemes) {
@@ -23,7 +23,7 @@ for (const scheme of schemes) {
       const access = (operationId: string) => ({ operationId, credentials, conditionalPut: true, signal });
       return {
         longestKeyBytes: 1024 - (location.prefix === "" ? 0 : location.prefix.length + 1),
-        open: (operationId) => openS3(location, access(operationId), littlePatience),
+        open: (operationId) => openS3(location, access(operationId)),
         listing: {
           isLast: scheme === schemes.at(-1),
           async open(keys) {

@@ -1,10 +1,10 @@
 // One file, because it is one storage: the contract, and what only a server of SSH can do to it.
 
 import { randomBytes } from "node:crypto";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import type { SshLocation } from "@coppice/proto/gen/coppice/common/v1/location";
 import {
@@ -17,6 +17,7 @@ import { freePort } from "../support/free-port.ts";
 import { makeKey, type Sshd, startSshd } from "../support/sshd/sshd.ts";
 import { runProgram } from "../support/run-program.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
+import { fillFolder } from "./fill-folder.ts";
 import { describeStorage } from "./storage.ts";
 
 const signal = new AbortController().signal;
@@ -37,9 +38,7 @@ describeStorage("a folder by SFTP", async () => {
       isLast: true,
       async open(keys) {
         const many = join(folder, "listing");
-        for (const parent of new Set(keys.map((key) => dirname(join(many, key)))))
-          await mkdir(parent, { recursive: true });
-        for (const key of keys) writeFileSync(join(many, key), "x");
+        await fillFolder(many, keys);
         return await openAt(many, "op_listing");
       },
     },
@@ -67,12 +66,12 @@ async function* zeros(mebibytes: number): AsyncGenerator<Uint8Array, void> {
   for (let count = 0; count < mebibytes; count++) yield Buffer.alloc(1 << 20);
 }
 
-const open = (location: SshLocation, read?: StorageCredential): Promise<Storage> =>
+const open = (location: SshLocation, read?: StorageCredential, patience = quick): Promise<Storage> =>
   openSsh(location, {
     operationId: "op_x",
     credentials: read ? { read, write: read, delete: read } : {},
     signal,
-    patience: quick,
+    patience,
   });
 
 const sealed = (privateKey: string, passphrase = "") =>
@@ -117,8 +116,9 @@ describe("a server of SSH", () => {
     await expect(open(location, sealed("no key"))).rejects.toMatchObject(unusable("no private key"));
     await expect(open({ ...location, identityFile: join(folder, "none") })).rejects.toMatchObject(unusable("ENOENT"));
     const refused = { reason: "STORAGE_CREDENTIAL_REFUSED" };
-    await expect(open(location, sealed(text, "secret phrase"))).rejects.toMatchObject(refused);
-    await expect(open({ ...location, user: "nobody-of-that-name" })).rejects.toMatchObject(refused);
+    const slow = { ...quick, connectMs: 20_000 };
+    await expect(open(location, sealed(text, "secret phrase"), slow)).rejects.toMatchObject(refused);
+    await expect(open({ ...location, user: "nobody-of-that-name" }, undefined, slow)).rejects.toMatchObject(refused);
   });
 
   test("that is not there, or whose folder is not, is unreachable, and the folder is not made", async () => {

@@ -11,8 +11,8 @@ import type { Storage } from "../../agent/src/storage/storage.ts";
 export interface StoragePlace extends AsyncDisposable {
   /** Opens it for the work of an operation. */
   open(operationId: string): Promise<Storage>;
-  /** Where its listing is tried; here, filled through the storage itself, when left out. */
-  readonly listing?: ListingPlace;
+  /** Where its listing is tried. */
+  readonly listing: ListingPlace;
   /** Longest key that it holds, in bytes, where it is less than the contract's 1,024. */
   readonly longestKeyBytes?: number;
 }
@@ -306,30 +306,24 @@ export function describeStorage(
       expect(await keys("a/../")).toEqual([]);
     });
 
-    test("a listing streams thousands of keys and keeps to its prefix", { timeout: 60_000 }, async () => {
-      const wanted = Array.from({ length: 10_000 }, (_, index) => `many/${index % 10}/object-${index}`);
+    test("a listing streams ten thousand keys and keeps to its prefix", { timeout: 60_000 }, async () => {
+      // S3 lists and deletes a thousand at a time.
+      const wanted = Array.from({ length: 10_000 }, (_, index) => `many/${index % 2}/object-${index}`);
       const neighbour = "many-others";
-      const all = [...wanted, neighbour];
-      const waiting = all.values();
-      const putAll = async () => {
-        for (const key of waiting) await put(key, "x");
-      };
-      if (!place.listing) await Promise.all(Array.from({ length: 32 }, putAll));
-      await using opened = await place.listing?.open(all);
-      const there = opened ?? storage;
+      await using there = await place.listing.open([...wanted, neighbour]);
       const listed = async (prefix: string) =>
         (await Array.fromAsync(there.list(prefix, signal))).map(({ key }) => key).toSorted();
       expect(await listed("many/")).toEqual(wanted.toSorted());
-      expect(await listed("many/3/")).toHaveLength(1000);
-      expect(await listed("many/3/object-199")).toEqual(
-        wanted.filter((key) => key.startsWith("many/3/object-199")).toSorted(),
+      expect(await listed("many/1/")).toHaveLength(5000);
+      expect(await listed("many/1/object-1999")).toEqual(
+        wanted.filter((key) => key.startsWith("many/1/object-1999")).toSorted(),
       );
       let seen = 0;
       for await (const { sizeBytes } of there.list("many", signal)) {
         expect(sizeBytes).toBe(1);
         if (++seen === 10) break;
       }
-      if (place.listing?.isLast === false) return;
+      if (!place.listing.isLast) return;
       expect(await there.deleteMany(wanted, signal)).toBe(wanted.length);
       expect(await listed("many")).toEqual([neighbour]);
     });
@@ -363,7 +357,8 @@ export function describeStorage(
       const controller = new AbortController();
       const putting = storage.put("slow/a", slow, { signal: controller.signal, ifAbsent: true });
       putting.catch(() => {});
-      await expect.poll(async () => (await unfinished("slow/"))[0]?.sizeBytes ?? 0).toBeGreaterThan(0);
+      const stored = async () => (await unfinished("slow/"))[0]?.sizeBytes ?? 0;
+      await expect.poll(stored, { timeout: 60_000 }).toBeGreaterThan(0);
       expect(await keys("slow/")).toEqual([]);
       expect(await storage.stat("slow/a", signal)).toBeUndefined();
       const [one] = await unfinished("slow/");

@@ -13,11 +13,12 @@ import { openJournal } from "../../agent/src/journal/journal.ts";
 import { clearAway } from "../../agent/src/repository/leavings/clear-away.ts";
 import { manifestObjects } from "../../agent/src/repository/manifest-objects.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
-import { type FreezableDisk, openFreezableDisk, whyNoFreezableDisk } from "../support/faults/freezable-disk.ts";
+import { type FreezableDisk, openFreezableDisk } from "../support/faults/freezable-disk.ts";
+import { whyNoLoopDisk } from "../support/faults/loop-disk.ts";
 import { runProgram } from "../support/run-program.ts";
 import { storeBackup } from "../support/stored-backup.ts";
 
-const unavailable = whyNoFreezableDisk();
+const unavailable = whyNoLoopDisk();
 const signal = new AbortController().signal;
 let disk: FreezableDisk;
 beforeAll(async () => {

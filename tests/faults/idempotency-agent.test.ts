@@ -232,7 +232,7 @@ test.each([
   // From the journal: the same answer, to the byte, and nothing was done for it.
   const begun = performance.now();
   expect(await send(command)).toEqual(first);
-  expect(performance.now() - begun).toBeLessThan(1000);
+  expect(performance.now() - begun).toBeLessThan(5000);
   expect(await world()).toEqual(after);
   // As a new command, which knows nothing of the first one.
   const again = await send(newCommand(spec));

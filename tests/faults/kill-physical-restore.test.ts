@@ -75,6 +75,10 @@ const settle = (noted?: string) =>
     noted: noted === undefined ? undefined : fromJsonString(RestorePhysicalResultSchema, noted),
     signal: AbortSignal.timeout(60_000),
   });
+const pausing = create(RecoveryTargetSchema, {
+  point: { case: "immediate" as const, value: true },
+  action: RecoveryAction.PAUSE,
+});
 const traces = async () => (await readdir(lab.folder)).filter((name) => name !== "source-space").toSorted();
 
 /** Where the former content is: in its place, or whole under the name of what is kept. */
@@ -131,9 +135,7 @@ test.each([
 
 test("killed while its server recovers, and again while that is taken back, the former cluster comes back", async () => {
   const { dataDirectory } = command;
-  const point = { case: "immediate" as const, value: true };
-  const target = create(RecoveryTargetSchema, { point, action: RecoveryAction.PAUSE });
-  const paused = create(RestorePhysicalCommandSchema, { ...command, target });
+  const paused = create(RestorePhysicalCommandSchema, { ...command, target: pausing });
   // It would end recovery by itself, and be left to who uses it.
   expect(run("replaying", paused)).toMatchObject({ signal: "SIGKILL" });
   expect(await readPidOf(dataDirectory)).toBeDefined();
@@ -147,6 +149,19 @@ test("killed while its server recovers, and again while that is taken back, the 
   expect(await findPrecious()).toEqual([expect.stringContaining("data.before-")]);
   await settle();
   await expectFormer("settling");
+});
+
+test("killed while its server recovers, what was unpacked is kept where that is wanted, until another restore begins there", async () => {
+  const wanted = create(RestorePhysicalCommandSchema, { ...command, target: pausing, keepFailed: true });
+  expect(run("replaying", wanted)).toMatchObject({ signal: "SIGKILL" });
+  const settled = await settle();
+  expect(settled).toEqual({ outcome: undefined, removed: [], left: [expect.stringContaining("goes on with it")] });
+  expect(await readPidOf(command.dataDirectory)).toBeUndefined();
+  expect(await readdir(command.dataDirectory)).toEqual(["precious"]);
+  expect(await settle()).toEqual(settled);
+  expect(run("unpacking")).toMatchObject({ signal: "SIGKILL" });
+  await settle();
+  await expectFormer("another");
 });
 
 test("the same again begins clean and works; what has recovered by then, and may be used, is never taken away", async () => {
@@ -174,9 +189,17 @@ test("what has recovered before its result was noted is left to who may use it, 
   const sql = (text: string) => lab.sql(command, text);
   await sql("create table used as select 1 as id");
   const hba = join(command.dataDirectory, "pg_hba.conf");
+  // Its end is held against what the plan had promised.
+  const marker = join(lab.folder, ".coppice-restore-op_restore-data", "restore.json");
+  const noted = await readFile(marker, "utf8");
+  expect(noted).toContain('"expectedEnd":""');
+  await writeFile(marker, noted.replace('"expectedEnd":""', '"expectedEnd":"F/0"'));
   const { outcome, left } = await settle();
   expect(outcome).toBeUndefined();
   expect(left).toEqual([expect.stringContaining("came to the end of recovery after the restore was cut off")]);
+  expect(left[0]).toMatch(
+    /Its recovery ended at 0\/[0-9A-F]+ \(no .*\), before F\/0, .*: it is not what was asked for/,
+  );
   expect(await sql("select count(*) from used")).toBe("1");
   expect(await readFile(hba, "utf8")).not.toContain("coppice_restore");
   expect((await readdir(command.dataDirectory)).filter((name) => name.startsWith("."))).toEqual([]);

@@ -28,15 +28,15 @@ import { type Fault, type FaultProxy, openFaultProxy, type SeenRequest } from ".
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 
 const operationId = "op_whole";
-const signal = AbortSignal.timeout(240_000);
+const signal = AbortSignal.timeout(600_000);
 const unavailable = whyNoCephLab();
 const stack = new AsyncDisposableStack();
 /** As little as a busy machine allows. */
 const patience: Patience = {
   ...littlePatience,
-  connectMs: 500,
-  idleMs: 1_000,
-  giveUpMs: 2_000,
+  connectMs: 1_000,
+  idleMs: 2_000,
+  giveUpMs: 8_000,
   slowestBytesPerSecond: 16 << 20,
 };
 

@@ -111,6 +111,8 @@ describe.each([
       await handle.write(kept, 0, 8, 40);
     }
 
+    const now = `select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+    const time = await server.sql("postgres", now);
     // What comes later is in the archive, and not in what is recovered to the backup's end.
     await server.sql("postgres", "insert into big select id, 'later' from generate_series(50000, 51000) id");
     const after = await server.sql("postgres", rows);
@@ -119,6 +121,7 @@ describe.each([
     const newest = async () => parseInt((await names()).at(-1)?.slice(16, 24) ?? "0", 16);
     await expect.poll(newest, patient).toBeGreaterThanOrEqual(Number((end - 1n) >> 24n));
     expect(await recovered(folder)).toBe(before);
+    expect(await recovered(folder, [`RECOVER_TO=${time}`])).toBe(before);
     expect(await recovered(folder, ["RECOVER_TO=latest"])).toBe(after);
 
     // Without a server that is started meanwhile its WAL is put where the server looks.

@@ -49,7 +49,7 @@ async function serve(dataDir: string, env: Record<string, string> = {}) {
   child.stdout?.setEncoding("utf8").on("data", (text: string) => (said += text));
   child.stderr?.setEncoding("utf8").on("data", (text: string) => (said += text));
   await expect
-    .poll(() => said.includes("CA fingerprint sha256:") || child.exitCode !== null, { timeout: 30_000 })
+    .poll(() => said.includes("CA fingerprint sha256:") || child.exitCode !== null, { timeout: 60_000 })
     .toBe(true);
   const address = /listening on (\S+)/.exec(said)?.[1];
   if (address === undefined) throw new Error(`it did not start: ${said}`);

@@ -1,7 +1,7 @@
 // A cluster of Debian's layout, its configuration in /etc/postgresql, backed up, restored where nothing of Debian's is, and
 // made a cluster of Debian's again under another name. What is made here is dropped again.
 import { randomBytes } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -106,8 +106,13 @@ describe.each(isRoot ? [major] : [])("a cluster of Debian's, of PostgreSQL %i", 
     );
     expect((await lab.verify(backup.backup)).failure).toBeUndefined();
     const before = await server.sql("postgres", facts);
-    // The host is another one: nothing of the source is left.
+    await server.sql("postgres", "insert into t values (1000)");
+    const after = await server.sql("postgres", facts);
+    // The host is another one: nothing of the source is left, but for the WAL that was archived.
     await server.stop("fast");
+    const archive = join(folder, "wal");
+    await cp(join(dataOf(name), "pg_wal"), archive, { recursive: true });
+    await debian("chmod", "-R", "go+rX", folder);
 
     const plain = await restoring.command("plain", [backup.backup]);
     const restored = await restoring.restore(plain);
@@ -122,15 +127,17 @@ describe.each(isRoot ? [major] : [])("a cluster of Debian's, of PostgreSQL %i", 
     expect(await configurationIn(dataDirectory)).not.toContain(secret);
     await restoring.stop(plain);
 
-    // A cluster of Debian's under another name: its data in Debian's place, its configuration moved by Debian's tool.
-    const command = Object.assign(await restoring.command("unused", [backup.backup], { start: false }), {
-      dataDirectory: dataOf(other),
-      port: 0,
-    });
-    expect(await restoring.restore(command)).toMatchObject({ started: false });
-    const port = await freePort();
+    // A cluster of Debian's under another name, to its latest: recovered in Debian's place, its configuration moved by
+    // Debian's tool.
+    const command = Object.assign(await restoring.command("unused", [backup.backup]), { dataDirectory: dataOf(other) });
+    const restoreCommand = `cp ${archive}/%f %p`;
+    expect(await restoring.restore(command, { restoreCommand })).toMatchObject({ started: true, timeline: 2 });
+    await restoring.stop(command, "fast");
+    // The same one: the restored server's settings name it, and win over Debian's.
+    const { port } = command;
     await debian("pg_createcluster", String(major), other, "--port", String(port), "--start-conf", "manual");
-    await debian("sh", "-c", 'mv "$0"/conf.d/*.conf "$1"/conf.d/', dataOf(other), confOf(other));
+    const move = 'find "$0"/conf.d -name "*.conf" -exec mv -t "$1"/conf.d {} +';
+    await debian("sh", "-c", move, dataOf(other), confOf(other));
     await control(other, "start");
     const ask = (text: string) =>
       debian(
@@ -148,7 +155,8 @@ describe.each(isRoot ? [major] : [])("a cluster of Debian's, of PostgreSQL %i", 
         text,
       );
     await expect.poll(() => ask("select pg_is_in_recovery()"), { timeout: 60_000 }).toBe("f");
-    expect(await ask(facts)).toBe(before);
+    expect(await ask(facts)).toBe(after);
+    expect(await ask("show restore_command")).not.toContain(archive);
     expect(await ask(shown)).toBe(
       [`${confOf(other)}/postgresql.conf`, `${confOf(other)}/pg_hba.conf`, dataOf(other), "7MB", "", "off"].join("|"),
     );

@@ -1,22 +1,24 @@
 // The worst night of a cluster with physical backups: control plane and agent are gone, a repository is left, and from it
 // the cluster comes back as it was a second before the mistake.
 import { spawnSync } from "node:child_process";
-import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { RepositoryTargetSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { ScannedServerSchema } from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
 import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { RepositoryLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
 import { openLog } from "@coppice/proto/kit/log";
 import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
-import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
 import { restoreDirectory } from "../../agent/src/offline/data-directory/restore-directory.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import { listAnchors } from "../../agent/src/wal/anchors/list-anchors.ts";
+import { scanWal } from "../../agent/src/wal/scan/scan-wal.ts";
 import { listExtents } from "../../agent/src/wal/store/list-extents.ts";
 import { runArchive } from "../../agent/src/wal/receive/archive.ts";
 import { makeAgeKey } from "../support/dumps/age-key.ts";
@@ -134,8 +136,41 @@ describe.each([
     const ran = spawnSync(process.execPath, [main, ...words, ...identity, ...args], { encoding: "utf8", cwd: "/" });
     return { ...ran, into, port };
   }
+  const identityText = async () => (isEncrypted ? await readFile(identity[1] ?? "", "utf8") : undefined);
   const stop = (into: string) => asServer(server, "pg_ctl", ["-D", into, "-m", "immediate", "-w", "stop"]);
   const traces = async () => (await readdir(folder)).filter((name) => name !== "kit.txt");
+
+  test("a list says which physical backups are whole, and how far archived WAL leads", () => {
+    const list = (...args: string[]) => {
+      const words = ["ls", "--repo", lab.repository, ...args];
+      return spawnSync(process.execPath, [main, ...words], { encoding: "utf8", cwd: "/" });
+    };
+    const { status, stdout } = list();
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^shop {2}cls_test {2}last good physical bkp_\d+$/m);
+    expect(stdout).toMatch(/^ +bkp_1 .* full +complete +[\d.]+ \w+$/m);
+    expect(stdout).toMatch(
+      /^ +the whole cluster, [\d.]+ MB; WAL from \S+ to \S+ on timeline 1, in the (backup|archive)$/m,
+    );
+    expect(stdout).toMatch(/^ +archived WAL from \S+ to \S+ on timeline 1/m);
+    expect(stdout).toMatch(/^ +archived WAL .*, until \d{4}-\S+ \S+Z at least$/m);
+    expect(stdout).not.toContain("selection");
+    expect(JSON.parse(list("-o", "json").stdout)).toMatchObject({
+      clusters: [
+        {
+          lastGood: null,
+          lastGoodPhysical: expect.stringMatching(/^bkp_/) as string,
+          wal: expect.arrayContaining([expect.objectContaining({ timeline: 1 })]) as object[],
+          backups: expect.arrayContaining([
+            expect.objectContaining({
+              wholeCluster: true,
+              physical: expect.objectContaining({ parent: null }) as object,
+            }),
+          ]) as object[],
+        },
+      ],
+    });
+  });
 
   test("a plan says how a time is reached, and what cannot be reached is refused with what can; nothing is touched", async () => {
     const planned = await restore("planned", "--at", moment ?? "", "--start", "--plan");
@@ -178,6 +213,30 @@ describe.each([
       await stop(restored.into);
     }
     expect(await traces()).toEqual(["at"]);
+  });
+
+  test("a catalog that is made anew is told of all WAL that is there, and of the timelines that lead through it", async () => {
+    await using storage = await openFilesystem(lab.repository, "op_scan");
+    const [systemIdentifier = ""] = await readdir(join(lab.repository, "cls_test/wal"));
+    const place = { clusterId: "cls_test", systemIdentifier };
+    const identities = await identityText();
+    const servers = [create(ScannedServerSchema, { ...place, segmentBytes })];
+    const { wal, problems } = await scanWal(storage, { servers, identities, signal });
+    const extents = await listExtents(storage, { place, segmentBytes, signal });
+    const stored = extents.map(({ timeline, endLsn }) => ({ timeline, endLsn: formatLsn(endLsn) }));
+    expect(problems).toEqual([]);
+    expect(wal).toMatchObject([{ ...place, stored }]);
+    const told = wal.flatMap(({ histories }) => histories);
+    expect(told.map(({ timeline, content }) => [timeline, content.startsWith("1\t")])).toEqual(
+      isPromoted ? [[2, true]] : [],
+    );
+    expect(wal[0]?.anchors.length).toBe((await listAnchors(storage, place, signal)).length);
+    // Nobody knows how long its segments are.
+    const blind = await scanWal(storage, { servers: [], identities, signal });
+    expect(blind).toMatchObject({
+      wal: [],
+      problems: [expect.stringContaining(`wal/${systemIdentifier}: no physical`)],
+    });
   });
 
   test("its archived WAL is read again record by record, and what can be reached by it is said", async () => {

@@ -6,6 +6,7 @@ import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation"
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
 import { afterAll, beforeAll, test } from "vitest";
+import { listHeld } from "../../control-plane/src/catalog/operations/held.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
 import { checkPlayed, makePhysical } from "../support/physical/played-backups.ts";
@@ -156,6 +157,11 @@ test("what would replace a database waits beside it until that is decided, and o
   agent.answer(command, { result: { case: "recoverPart", value } });
   expect((await db.until(id, SUCCEEDED)).result).toMatchObject({ value: { held, keptAs: "", database: name } });
 
+  const waiting = async () =>
+    (await listHeld(lab.catalog.db, new Date(Date.now() + 60_000))).filter(({ operationId }) => operationId === id);
+  expect(await listHeld(lab.catalog.db, new Date(Date.now() - 60_000))).toEqual([]);
+  expect(await waiting()).toEqual([expect.objectContaining({ clusterName: "held", name, target: "orders" })]);
+
   expect(await decide(id, RestoreDecision.SWAP, true)).toMatchObject({ id: "", kind: "decide_restore" });
   const swap = await decide(id);
   expect(await reasonOf(decide(id, RestoreDecision.DROP))).toBe("OPERATION_CONFLICT");
@@ -176,6 +182,7 @@ test("what would replace a database waits beside it until that is decided, and o
     case: "decidedRestore",
     value: { database: "orders", keptAs: "orders_kept" },
   });
+  expect(await waiting()).toEqual([]);
   // What has left nothing beside has nothing to be decided.
   expect(await reasonOf(decide(swap.id))).toBe("NOTHING_TO_DECIDE");
 });

@@ -16,7 +16,7 @@ import { openPostgresServer, type PostgresServer } from "../support/postgres-ser
 import { runProgram } from "../support/run-program.ts";
 
 const path = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" };
-const { ZSTD, GZIP, NONE } = BaseBackupCodec;
+const { ZSTD, GZIP, NONE, UNSPECIFIED } = BaseBackupCodec;
 const cases: Readonly<Record<number, readonly [BaseBackupCodec, boolean][]>> = {
   15: [
     [GZIP, true],
@@ -31,6 +31,8 @@ const cases: Readonly<Record<number, readonly [BaseBackupCodec, boolean][]>> = {
     [NONE, true],
   ],
 };
+/** Threads that are asked for; 0 leaves it open. */
+const workersOf: Readonly<Record<BaseBackupCodec, number>> = { [ZSTD]: 3, [GZIP]: 0, [NONE]: 0, [UNSPECIFIED]: 0 };
 const facts = `select md5(string_agg(t::text, ',' order by id)) from big t
   union all select md5(string_agg(t::text, ',' order by id)) from moved t`;
 
@@ -75,7 +77,8 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
   test.each(cases[major] ?? [])(
     "a full backup as codec %i, encrypted %s, is taken under load, verified, and recovered by its own RECOVER.txt",
     async (codec, isEncrypted) => {
-      const command = lab.command({ codec, checkpoint: CheckpointMode.FAST }, isEncrypted ? [key.recipient] : []);
+      const options = { codec, checkpoint: CheckpointMode.FAST, compressionWorkers: workersOf[codec] };
+      const command = lab.command(options, isEncrypted ? [key.recipient] : []);
       const isOver = { value: false };
       // Bounded: each round is a whole segment, and a starved backup must not be given ever more to wait for.
       const load = (async () => {
@@ -95,6 +98,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
         walEmbedded: true,
         walSegmentBytes: 16n << 20n,
         fromStandby: false,
+        options,
       });
       expect(content.tablespaces).toMatchObject([{ oid: Number(oid), location: space }]);
       expect(parseLsn(content.stopLsn)).toBeGreaterThan(parseLsn(content.startLsn));

@@ -1,15 +1,19 @@
 // A physical backup becomes a data directory again: what is in it, what is refused, and what is left when it fails.
-import { chown, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { chown, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { Failure } from "@coppice/proto/kit/failure";
+import { historyName } from "@coppice/proto/kit/wal/segment";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { restoreDirectory } from "../../agent/src/offline/data-directory/restore-directory.ts";
 import { planPhysical } from "../../agent/src/physical/restore/plan.ts";
 import { settlePhysical } from "../../agent/src/physical/restore/settle.ts";
+import { walHistoryPrefix } from "../../agent/src/repository/layout.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -20,6 +24,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
   let lab: RestoreLab;
   let full: BackupAddress;
   let archive: string;
+  let again: RestorePhysicalCommand | undefined;
   const count = "select count(*) from t";
 
   beforeAll(async () => {
@@ -62,11 +67,17 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
 
   test("with its own WAL it becomes a server that has everything, on a new timeline, and archives nowhere", async () => {
     const command = await lab.command("whole", [full], await placed("whole-space"));
+    // It was promoted once, after the backup.
+    const systemIdentifier = await server.sql("postgres", "select system_identifier from pg_control_system()");
+    const histories = join(backups.repository, walHistoryPrefix({ clusterId: full.clusterId, systemIdentifier }));
+    await mkdir(histories, { recursive: true });
+    const promoted = zstdCompressSync("1\t0/9000000\tno recovery target specified\n");
+    await writeFile(join(histories, historyName(2)), promoted);
     const plan = await lab.with(command, planPhysical);
     expect(plan.items.filter(({ status }) => status !== CheckStatus.OK)).toEqual([]);
     expect(await traces("whole")).toEqual([]);
     const result = await lab.restore(command);
-    expect(result).toMatchObject({ started: true, timeline: 2, keptAs: "", warnings: [] });
+    expect(result).toMatchObject({ started: true, timeline: 3, keptAs: "", warnings: [] });
     expect(result.endLsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/);
     expect(result.bytesRead).toBe(plan.storedBytes);
     expect(await lab.sql(command, `${count} union all select count(*) from moved`)).toBe("1000\n1000");
@@ -86,6 +97,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     expect((await readdir(join(lab.folder, "whole-space"))).filter((name) => name.startsWith("."))).toEqual([]);
     await expect(lab.restore({ ...command, replace: true })).rejects.toMatchObject({ reason: "SERVER_RUNNING" });
     await lab.stop(command);
+    await rm(histories, { recursive: true });
   });
 
   // The other majors are restored so from a repository with archived WAL, elsewhere.
@@ -121,6 +133,9 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
         { ...command, tablespaces: [{ ...placeOf(command), location: join(lab.folder, "space") }] },
       ],
       ["DIRECTORY_NOT_EMPTY", { ...command, dataDirectory: backups.repository }],
+      ["INVALID_FIELD", { ...command, dataDirectory: join(backups.repository, "new") }],
+      ["INVALID_FIELD", { ...command, dataDirectory: join(server.dataDir, "base/new") }],
+      ["FILE_NOT_WRITABLE", { ...command, dataDirectory: "/dev/null/new" }],
       ["SERVER_RUNNING", { ...command, dataDirectory: server.dataDir, replace: true }],
     ];
     for (const [reason, attempt] of attempts) {
@@ -132,6 +147,22 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     }
     expect(await traces("refused")).toEqual([]);
   });
+
+  // How an object is read is of no major.
+  test.each(major === 18 ? [major] : [])(
+    "an object of other bytes is refused, even where they unpack as well",
+    async () => {
+      const file = join(backups.repository, full.clusterId, "backups", full.folder, "base.tar.zst.0000");
+      const stored = await readFile(file);
+      await writeFile(file, encodedAgain(stored));
+      const command = await lab.command("other", [full], await placed("other-space"));
+      const failure = { reason: "DIGEST_MISMATCH", message: expect.stringContaining("base.tar.zst.0000") as unknown };
+      await expect(lab.restore(command)).rejects.toMatchObject(failure);
+      await writeFile(file, stored);
+      expect(await traces("other")).toEqual(["other-space"]);
+      expect(await readdir(join(lab.folder, "other-space"))).toEqual([]);
+    },
+  );
 
   test("archived WAL is replayed to a second, and a point behind it is a failure that leaves nothing", async () => {
     const before = Date.now();
@@ -191,6 +222,86 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     await lab.stop(command);
   });
 
+  test.each(major === 18 ? [major] : [])(
+    "what was unpacked is kept when only the server fails, starts nowhere, and the same restore goes on with it",
+    async () => {
+      const segments: string[] = [];
+      for (const rows of [1, 2]) {
+        await server.sql("postgres", `insert into moved select generate_series(1, ${rows})`);
+        segments.push(await server.sql("postgres", "select pg_walfile_name(pg_switch_wal())"));
+      }
+      await expect.poll(() => readdir(archive), { timeout: 20_000 }).toContain(segments[1]);
+      const command = await lab.command("again", [full], { ...(await placed("again-space")), keepFailed: true });
+      const fetch = `cp ${archive}/%f %p`;
+      const attempt = (refused: string, operationId: string) =>
+        lab.restore(command, { operationId, restoreCommand: `case %f in ${refused}) exit 130;; esac; ${fetch}` });
+      lab.leavings.length = 0;
+      // Neither before it has replayed anything, nor in the middle of it.
+      for (const [index, refused] of ["0*", segments[1] ?? ""].entries()) {
+        await expect(attempt(refused, `op_${index}`)).rejects.toMatchObject({ reason: "SERVER_NOT_STARTED" });
+        const staging = `.coppice-restore-op_${index}-again`;
+        expect(await traces("again")).toEqual([staging, "again-space"]);
+        expect(lab.leavings.at(-1)).toContain(`rm -r '${join(lab.folder, staging)}'`);
+        expect(await readdir(join(lab.folder, staging))).toEqual(["kept", "pg_control", "restore.json"]);
+        expect(await readdir(join(lab.folder, staging, "kept", "global"))).not.toContain("pg_control");
+        const { signal } = new AbortController();
+        const settled = await settlePhysical({ command, operationId: `op_${index}`, noted: undefined, signal });
+        expect(settled).toMatchObject({ outcome: undefined, removed: [], left: [lab.leavings.at(-1)] });
+      }
+      const other = { ...command, target: target({ case: "lsn", value: "0/FFFFFFF" }) };
+      const planned = await lab.with(other, planPhysical, { operationId: "op_2", restoreCommand: fetch });
+      expect(planned.items.find(({ name }) => name === "kept")?.message).toMatch(/of another restore .* is removed$/);
+      const phases = new Set<string>();
+      const onProgress = ({ phase }: { phase: string }) => void phases.add(phase);
+      const result = await lab.restore(command, { operationId: "op_2", restoreCommand: fetch, onProgress });
+      expect(result).toMatchObject({ started: true, bytesRead: 0n, dataDirectory: command.dataDirectory });
+      expect(result.files).toBeGreaterThan(100);
+      expect([...phases]).toEqual(["syncing", "moving into place", "recovering"]);
+      const rows = await server.sql("postgres", "select count(*) from moved");
+      expect(await lab.sql(command, "select count(*) from moved")).toBe(rows);
+      expect(await traces("again")).toEqual(["again", "again-space"]);
+      await lab.stop(command);
+      again = command;
+    },
+  );
+
+  test.each(major === 18 ? [major] : [])(
+    "into the places of the cluster that is replaced, its tablespaces go aside with it, stay its own, and come back",
+    async () => {
+      const command = again ?? (await lab.command("again", [full]));
+      const space = join(lab.folder, "again-space");
+      const linkOf = async (data: string) => {
+        const [name = ""] = await readdir(join(data, "pg_tblspc"));
+        return await readlink(join(data, "pg_tblspc", name));
+      };
+      await writeFile(join(command.dataDirectory, "precious"), "yes");
+      const replacing = { ...command, replace: true, keepFailed: false };
+      const gone = new Failure("CANCELLED", "it was cancelled");
+      const controller = new AbortController();
+      const cancelled = lab.restore(replacing, {
+        signal: controller.signal,
+        onProgress: ({ phase }) => (phase === "recovering" ? controller.abort(gone) : undefined),
+      });
+      await expect(cancelled).rejects.toBe(gone);
+      expect(await traces("again")).toEqual(["again", "again-space"]);
+      expect(await linkOf(command.dataDirectory)).toBe(space);
+      expect(await readdir(space)).toEqual([expect.stringMatching(/^PG_18_/)]);
+      const replaced = await lab.restore(replacing);
+      expect(await lab.sql(replacing, "select count(*) from moved")).toBe("1000");
+      await lab.stop(replacing);
+      const keptSpace = await linkOf(replaced.keptAs);
+      expect(replaced.warnings).toEqual([expect.stringContaining(`is kept as ${keptSpace}`)]);
+      expect(await readdir(keptSpace)).toEqual([expect.stringMatching(/^PG_18_/)]);
+      expect(await readFile(join(replaced.keptAs, "precious"), "utf8")).toBe("yes");
+      // The former one is whole, where it is kept.
+      const former = { ...command, dataDirectory: replaced.keptAs };
+      await lab.start(former);
+      expect(Number(await lab.sql(former, "select count(*) from moved"))).toBeGreaterThan(1000);
+      await lab.stop(former);
+      lab.leavings.length = 0;
+    },
+  );
+
   // What lies beside a server's files is of no major.
   test.each(major === 18 ? [major] : [])(
     "with replace the former content is kept, and comes back when the restore fails or is settled",
@@ -229,6 +340,16 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     },
   );
 });
+
+/** Other bytes of the same length that say the same: compressed better, and filled up with what decoders skip. */
+function encodedAgain(stored: Buffer): Buffer {
+  const plain = zstdDecompressSync(stored);
+  const better = zstdCompressSync(plain, { params: { [constants.ZSTD_c_compressionLevel]: 6 } });
+  const filling = Buffer.alloc(stored.length - better.length);
+  filling.writeUInt32LE(0x184d2a50, 0);
+  filling.writeUInt32LE(filling.length - 8, 4);
+  return Buffer.concat([better, filling]);
+}
 
 function target(
   point:

@@ -86,6 +86,7 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
       const { statements: asked } = only(fixed, name);
       expect(troubles(await check(server, { fixStatements: asked }))).toEqual([]);
       expect(await server.sql("postgres", "show summarize_wal")).toBe("on");
+      expect(only(await check(server), "incrementals").message).toContain("rows that were deleted come back");
     }
   });
 

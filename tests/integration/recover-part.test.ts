@@ -1,6 +1,8 @@
 // One table as it was comes back out of a physical backup, by way of a server that nobody else sees, and nothing of that
 // server is left, however it ends.
-import { chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { statfsSync, writeFileSync } from "node:fs";
+import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { DecideRestoreCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/decide_restore";
@@ -14,12 +16,14 @@ import { decideRestore, settleDecision } from "../../agent/src/logical/decide.ts
 import { isStagedOid } from "../../agent/src/logical/staged-database.ts";
 import { compareTables } from "../../agent/src/scratch/compare-rows.ts";
 import { planPart } from "../../agent/src/scratch/plan-part.ts";
+import { watchRoom } from "../../agent/src/scratch/watch-room.ts";
 import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
 import { connectionTo } from "../support/dumps/dump-lab.ts";
 import { openPartLab, type PartLab } from "../support/physical/part-lab.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { mountDisk } from "../support/faults/mount-disk.ts";
 import { runProgram } from "../support/run-program.ts";
 import { listProcesses } from "../support/scenarios/processes.ts";
 
@@ -286,6 +290,43 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
       await expectGone();
     }
   });
+
+  test.each(newest)(
+    "a disk that fills while the server recovers or is dumped is said to be full, and nothing is left",
+    async () => {
+      const { uid, gid } = server.owner;
+      await using disk = await mountDisk(256, `,uid=${uid},gid=${gid},mode=755`);
+      const ballast = join(disk.folder, "ballast");
+      for (const [step, leftBytes, said] of [
+        ["recovering", 3 << 20, "was no room left for SCRATCH/data while its server recovered: "],
+        // Whether pg_dump or the server itself lacks it first.
+        ["dumping", 0, "SCRATCH"],
+      ] as const) {
+        let isFull = false;
+        const onProgress = ({ phase }: { phase: string }) => {
+          if (isFull || phase !== step) return;
+          isFull = true;
+          const { bavail, bsize } = statfsSync(disk.folder);
+          writeFileSync(ballast, Buffer.alloc(bavail * bsize - leftBytes));
+        };
+        const scratch = join(disk.folder, "scratch");
+        const work = parts.recover(parts.command([full], { selection: items, tablespaces, scratch }), { onProgress });
+        await expect(work, step).rejects.toMatchObject({
+          reason: "SPACE_MISSING",
+          message: expect.stringContaining(said.replace("SCRATCH", scratch)) as string,
+        });
+        expect(await readdir(disk.folder)).toEqual(["ballast"]);
+        expect((await listProcesses()).filter(({ argv }) => argv.join(" ").includes(disk.folder))).toEqual([]);
+        await rm(ballast);
+        await expectGone();
+      }
+      // A server that runs beside is to keep some of it.
+      const idle = AbortSignal.timeout(60_000);
+      using watch = watchRoom({ folder: disk.folder, leastBytes: 1n << 40n, signal: idle });
+      await expect(once(watch.signal, "abort")).resolves.toBeDefined();
+      expect(watch.signal.reason).toMatchObject({ reason: "SPACE_MISSING" });
+    },
+  );
 
   test.each(newest)("what cannot be is refused before anything is unpacked", async () => {
     const [plain, bad] = [parts.command([full], { tablespaces }), parts.command([full], { tablespaces })];

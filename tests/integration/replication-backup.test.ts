@@ -165,7 +165,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     await using another = await openIt();
     const lazy = collect({ onArchive: async () => {} });
     await expect(another.baseBackup(options, lazy.sink)).rejects.toThrow("left off before its end");
-    await expect.poll(() => countSenders(server), { timeout: 2000 }).toBe(0);
+    await expect.poll(() => countSenders(server)).toBe(0);
   });
 
   test.each(["a stalled reader", "a spread checkpoint"])(
@@ -201,8 +201,8 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       // A consumer that never settles is waited for; nobody reads yet during the checkpoint.
       const told = isSpread ? await outcome : reason;
       expect(told).toBe(reason);
-      await expect.poll(() => countSenders(server), { timeout: 2000 }).toBe(0);
-      expect(performance.now() - abortedAt).toBeLessThan(2000);
+      await expect.poll(() => countSenders(server)).toBe(0);
+      expect(performance.now() - abortedAt).toBeLessThan(20_000);
     },
   );
 

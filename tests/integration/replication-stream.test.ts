@@ -177,7 +177,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     controller.abort(reason);
     await expect(running.ended).rejects.toBe(reason);
     const senders = "select count(*) from pg_stat_activity where backend_type = 'walsender'";
-    await expect.poll(() => server.sql("postgres", senders), { timeout: 2000 }).toBe("0");
+    await expect.poll(() => server.sql("postgres", senders)).toBe("0");
   });
 
   test("a server that shuts down asks what is flushed, and ends when it is told", async () => {

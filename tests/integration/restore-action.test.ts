@@ -62,6 +62,18 @@ async function restore(name: string, action: RecoveryAction) {
 const control = (data: string, word: string) =>
   asServer(server, "pg_ctl", ["-D", data, "-s", "-w", "-t", "60", "-m", "fast", "-l", `${data}.log`, word]);
 
+test("promoted at its target it takes writes, and has them and all before still when it is killed at once", async () => {
+  const { command, result } = await restore("promoted", RecoveryAction.PROMOTE);
+  expect(result).toMatchObject({ started: true, timeline: 3, serverState: RestoredServerState.RUNNING });
+  const sql = (text: string) => lab.sql(command, text);
+  expect(await sql("select current_setting('recovery_target_action'), pg_is_in_recovery()")).toBe("pause|f");
+  await sql("insert into t values (0)");
+  await lab.stop(command);
+  expect((await control(command.dataDirectory, "start")).code).toBe(0);
+  expect(await sql("select count(*), pg_is_in_recovery() from t")).toBe("1011|f");
+  await lab.stop(command);
+});
+
 test("paused it can be resumed, writes on a timeline that was free, and starts again", async () => {
   const { command, result } = await restore("paused", RecoveryAction.PAUSE);
   expect(result).toMatchObject({ started: true, timeline: 1, serverState: RestoredServerState.PAUSED });

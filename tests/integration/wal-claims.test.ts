@@ -53,8 +53,9 @@ async function put(into: Storage, bytes: Buffer, recipients: string[]): Promise<
     await storeWal(into, {
       place,
       name,
+      plainBytes: bytes.length,
       compressed,
-      sha256: sha256(bytes),
+      sha256: async () => sha256(bytes),
       recipients,
       known: () => undefined,
       signal,

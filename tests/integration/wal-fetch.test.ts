@@ -35,8 +35,9 @@ async function put(file: string, bytes: Buffer, recipients: string[] = []): Prom
   await storeWal(storage, {
     place,
     name: file,
+    plainBytes: bytes.length,
     compressed: () => compressWal(readableOf(bytes), 1),
-    sha256,
+    sha256: async () => sha256,
     recipients,
     known: () => undefined,
     signal,

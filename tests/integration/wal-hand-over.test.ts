@@ -31,8 +31,9 @@ async function take(lab: ArchiveLab, name: string): Promise<() => Promise<void>>
   await storeWal(lab.storage, {
     place: lab.archive,
     name,
+    plainBytes: other.length,
     compressed: () => compressWal(readableOf(other), 1),
-    sha256: createHash("sha256").update(other).digest("hex"),
+    sha256: async () => createHash("sha256").update(other).digest("hex"),
     recipients: [],
     known: () => undefined,
     signal: AbortSignal.timeout(30_000),

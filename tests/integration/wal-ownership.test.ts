@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { clone, create } from "@bufbuild/protobuf";
 import { WalArchiveSchema, WalGrantSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { AuditService } from "@coppice/proto/gen/coppice/control/v1/audit";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
@@ -173,4 +174,20 @@ test("an agent with an older grant than the repository holds writes nothing, and
   const [extent, ...others] = back.extents();
   expect(others).toEqual([]);
   if (extent) await expectSame(archived, server, extent);
+});
+
+test("WAL that is handed over moves as well: archive_command leads to the next owner, the one before writes no more, and nothing is missing", async () => {
+  const settings = { archive_mode: "on", wal_keep_size: "1GB" };
+  await using server = await openPostgresServer({ major: 18, settings });
+  const [first, second] = two.agents;
+  const command = () => server.sql("postgres", "show archive_command");
+  const place = await two.protect("pushes", server, WalMode.PUSH);
+  await place.stored(first, await writeSegments(server, 1));
+  expect(await command()).toContain("/one/push/");
+  await place.moveTo(second);
+  const moved = await place.stored(second, await writeSegments(server, 2));
+  expect(await command()).toContain("/two/push/");
+  expect(moved.ownership).toMatchObject({ formerHostName: first.host, formerDead: false });
+  expect(moved.extents).toHaveLength(1);
+  await expect.poll(() => server.sql("postgres", "select count(*) from pg_replication_slots"), patient).toBe("0");
 });

@@ -1,16 +1,23 @@
 // Archiving by archive_command on real servers: what is acknowledged is stored, nothing is overwritten, one history.
 import { createHash, randomBytes } from "node:crypto";
-import { chown, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { Failure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
 import { describe, expect, test } from "vitest";
+import { openConnection } from "../../agent/src/postgres/connect.ts";
+import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
+import { applyCommand } from "../../agent/src/wal/push/archive-command.ts";
+import type { ArchiverState } from "../../agent/src/wal/push/archiver-state.ts";
 import { type Offer, openPushSocket, pushSocketPath } from "../../agent/src/wal/push/push-socket.ts";
 import { storeWal } from "../../agent/src/wal/store/store-wal.ts";
 import { compressWal, readableOf } from "../../agent/src/wal/store/wal-codec.ts";
+import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
 import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { initServer, openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { runProgram } from "../support/run-program.ts";
@@ -32,6 +39,12 @@ const settings = { archive_mode: "on", wal_keep_size: "1GB" };
 const show = (server: PostgresServer, name: string) => server.sql("postgres", `show ${name}`);
 const statOf = (server: PostgresServer, column: string) =>
   server.sql("postgres", `select coalesce(${column}::text, '') from pg_stat_archiver`);
+
+/** What the agent does when the archive is given up. */
+const withdraw = ({ archive, secret, folder: dataDirectory }: ArchiveLab) => {
+  const clientFiles = { home: "/nonexistent" };
+  return withdrawArchive({ archive, secret, clientFiles, dataDirectory, next: undefined }, AbortSignal.timeout(30_000));
+};
 
 async function keys(lab: ArchiveLab, part: string): Promise<string[]> {
   const listed = await Array.fromAsync(lab.storage.list("", AbortSignal.timeout(30_000)));
@@ -73,7 +86,7 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     expect((await offer(server.dataDir, socketOf(lab), "pg_wal/000000010000000000000001")).code).toBe(1);
     const ended = await archiveBy(lab, WalMode.PUSH);
     await ended[Symbol.asyncDispose]();
-    await ended.running.withdraw?.("dropped");
+    await withdraw(lab);
     // With an empty one the server would keep its WAL until the disk is full.
     expect(await show(server, "archive_command")).toBe("true");
     expect(await show(server, "archive_timeout")).toBe("0");
@@ -84,25 +97,34 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     await whenHanded(again);
     await expect.poll(() => show(server, "archive_timeout"), patient).toBe("1min");
     await again[Symbol.asyncDispose]();
-    await again.running.withdraw?.("dropped");
+    await withdraw(lab);
     await expect.poll(() => show(server, "archive_timeout"), patient).toBe("5min");
   });
 
   // What is done with what is offered does not depend on the server.
   const once = major === 18 ? [major] : [];
   test.each(once)(
-    "keeps what cannot be stored until the repository is back, and other bytes of a name are never taken",
+    "keeps what cannot be stored until the repository is back, whichever agent stores it then, and other bytes of a name are never taken",
     async () => {
       await using server = await openPostgresServer({ major, settings });
       await using lab = await openArchiveLab(server);
-      await using archiving = await archiveBy(lab, WalMode.PUSH);
-      await whenHanded(archiving);
-      await whenStored(archiving, await writeSegments(server, 1));
+      const former = await archiveBy(lab, WalMode.PUSH);
+      await whenHanded(former);
+      await whenStored(former, await writeSegments(server, 1));
       const path = join(lab.folder, "repository");
       await rename(path, `${path}.away`);
       const missed = await writeSegments(server, 2);
-      await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("REPOSITORY_UNREACHABLE");
+      await expect.poll(() => former.telling()?.trouble?.reason, patient).toBe("REPOSITORY_UNREACHABLE");
+      // Another agent is to have it: what waits is given away by neither.
+      await former[Symbol.asyncDispose]();
+      const status = await readdir(join(server.dataDir, "pg_wal", "archive_status"));
+      expect(status).toContain(`${segmentName(1, missed - size, size)}.ready`);
+      expect(status).toContain(`${segmentName(1, missed - 2n * size, size)}.ready`);
       await rename(`${path}.away`, path);
+      const elsewhere = join(lab.folder, "elsewhere");
+      await mkdir(elsewhere, { mode: 0o711 });
+      lab.archive.nothingArchived = false;
+      await using archiving = await archiveBy(lab, WalMode.PUSH, elsewhere);
       const report = await whenStored(archiving, missed);
       expect(report.trouble).toBeUndefined();
       expect(extentsOf(report)).toHaveLength(1);
@@ -112,8 +134,9 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
       await storeWal(lab.storage, {
         place: lab.archive,
         name,
+        plainBytes: other.length,
         compressed: () => compressWal(readableOf(other), 1),
-        sha256: createHash("sha256").update(other).digest("hex"),
+        sha256: async () => createHash("sha256").update(other).digest("hex"),
         recipients: [],
         known: () => undefined,
         signal: AbortSignal.timeout(30_000),
@@ -162,7 +185,7 @@ test("a stream is followed by archive_command and by a stream again, and it is o
   await expect.poll(() => show(server, "archive_command"), patient).toBe("true");
 });
 
-test("what is less than a segment is handed over after the wanted time", async () => {
+test("what is less than a segment is handed over after the wanted time, and that the server cannot hand it over is told", async () => {
   await using server = await openPostgresServer({ major: 18, settings });
   await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
   await using archiving = await archiveBy(lab, WalMode.PUSH);
@@ -177,6 +200,14 @@ test("what is less than a segment is handed over after the wanted time", async (
   await server.start();
   await server.sql("postgres", "insert into little values (3)");
   await whenStored(archiving, parseLsn(await server.sql("postgres", "select pg_current_wal_lsn()")));
+  // The server's user may not come to the socket any more, and so the agent hears of nothing.
+  const folder = dirname(socketOf(lab));
+  await chmod(folder, 0o700);
+  await writeSegments(server, 2);
+  await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("ARCHIVE_COMMAND_FAILING");
+  await chmod(folder, 0o750);
+  const report = await whenStored(archiving, await writeSegments(server, 1));
+  expect(report.trouble).toBeUndefined();
 });
 
 test("after a promotion its history, what was written of the segment before, and the new timeline are archived", async () => {
@@ -242,8 +273,10 @@ test("segments of 1 MB are archived, encrypted, and known again by an agent that
   await using archiving = await archiveBy(lab, WalMode.PUSH);
   await whenHanded(archiving);
   const name = segmentName(1, end - small, small);
-  for (const path of [`pg_wal/${history}`, `pg_wal/${name}`])
-    expect(await offer(server.dataDir, socketOf(lab), path)).toMatchObject({ code: 0, stderr: "" });
+  // archive_command is set from before: whether somebody listens already it does not say.
+  const offered = async (path: string) => (await offer(server.dataDir, socketOf(lab), path)).stderr;
+  await expect.poll(() => offered(`pg_wal/${history}`), patient).toBe("");
+  expect(await offer(server.dataDir, socketOf(lab), `pg_wal/${name}`)).toMatchObject({ code: 0, stderr: "" });
   const written = await readFile(join(server.dataDir, "pg_wal", history), "utf8");
   await writeFile(join(server.dataDir, "pg_wal", history), `${written}\n# other bytes\n`);
   expect((await offer(server.dataDir, socketOf(lab), `pg_wal/${history}`)).code).toBe(1);
@@ -262,6 +295,29 @@ test("a server that archives by somebody else's command keeps it, and one of ano
     await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("ARCHIVE_COMMAND_TAKEN");
     expect(archiving.telling()?.trouble?.hint).toContain("ALTER SYSTEM SET archive_command");
     expect(await show(server, "archive_command")).toBe("cp %p /nowhere/%f");
+  }
+  {
+    // Whose role lacks a right is told which, and has changed nothing.
+    await server.sql("postgres", "create role keeper login password 'k'; grant pg_read_all_settings to keeper");
+    const signal = AbortSignal.timeout(60_000);
+    const address = { case: "host", value: "127.0.0.1" } as const;
+    const endpoint = create(EndpointSchema, { address, port: server.port, user: "keeper" });
+    const keeper = await resolveEndpoint(endpoint, "k", { home: "/nonexistent" });
+    await using connection = await openConnection(keeper, { database: "postgres", signal });
+    const command = "x push '/x/push/cls_1/s' %p";
+    const state = { mode: "on", command: "true", library: "", timeoutSeconds: 0 } as ArchiverState;
+    const apply = () => applyCommand(connection, state, { command, socket: join(lab.folder, "s"), maxAgeSeconds: 60 });
+    await expect(apply()).rejects.toMatchObject({
+      reason: "PRIVILEGE_MISSING",
+      hint: 'as a superuser: GRANT ALTER SYSTEM ON PARAMETER archive_command, archive_timeout TO "keeper"; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO "keeper"; -- in the database postgres',
+    });
+    await server.sql("postgres", "grant alter system on parameter archive_command, archive_timeout to keeper");
+    await expect(apply()).rejects.toThrow('"keeper" may not change how the server archives: it may not reload it');
+    const altered = await readFile(join(server.dataDir, "postgresql.auto.conf"), "utf8");
+    expect(altered).not.toContain("archive_");
+    await server.sql("postgres", "grant execute on function pg_reload_conf() to keeper");
+    await apply();
+    expect(await show(server, "archive_command")).toBe(command);
   }
   lab.archive.systemIdentifier = "7312345678901234567";
   await using archiving = await archiveBy(lab, WalMode.PUSH);

@@ -7,12 +7,20 @@ import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
+import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { OperationService, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
-import { makePhysical, physicalOf, physicalResult, systemIdentifier } from "../support/physical/played-backups.ts";
+import { openOperationLab } from "../support/operation-lab.ts";
+import {
+  checkPlayed,
+  makePhysical,
+  physicalOf,
+  physicalResult,
+  systemIdentifier,
+} from "../support/physical/played-backups.ts";
 import { anchor, openArchived, reasonOf, report, run } from "../support/wal/told-archive.ts";
 
 const heartbeatMs = 1000;
@@ -28,6 +36,57 @@ afterAll(async () => {
 const archived = (name: string) => openArchived(lab, heartbeatMs, name);
 
 describe.concurrent("what an agent tells of WAL", () => {
+  test("a rebuild reads in the repository, so that the latest point is that of the archive and not of the backup", async ({
+    expect,
+  }) => {
+    const db = await openOperationLab(lab, "burnt", heartbeatMs);
+    using agent = await db.connect();
+    await checkPlayed(lab, db, agent);
+    const backup = await makePhysical(lab, db, agent, { walEmbedded: true });
+    const { id } = await lab.client(RepositoryService).rebuildRepository({ repository: "burnt" });
+    const command = await agent.next("command");
+    const value = command.spec.case === "scanRepository" ? command.spec.value : undefined;
+    const repositoryId = value?.repository?.repositoryId ?? "";
+    const { id: clusterId } = await lab.client(ClusterService).getCluster({ cluster: "burnt" });
+    expect(value?.knownServers).toContainEqual(
+      expect.objectContaining({ clusterId, systemIdentifier, segmentBytes: 16_777_216n }),
+    );
+    const stored = [run("0/2000000", "0/5000000"), { ...run("0/5000000", "0/9000000"), timeline: 2 }];
+    const histories = [{ timeline: 2, content: "1\t0/5000080\tpromoted\n" }];
+    const anchors = [{ ...anchor(Date.now() + 60_000, "0/6000080"), timeline: 2 }];
+    const wal = [{ clusterId, systemIdentifier, stored, histories, anchors }];
+    agent.answer(command, { result: { case: "scanRepository", value: { knownBackups: 1, wal } } });
+    await db.until(id, OperationState.SUCCEEDED);
+    const physical = { host: "burnt", dataDirectory: "/srv/back", start: true };
+    const { spec } = await lab
+      .client(RestoreService)
+      .createRestore({ validateOnly: true, restore: { cluster: "burnt", physical } });
+    expect(spec.value).toMatchObject({
+      chain: [backup],
+      walRepository: repositoryId,
+      serverTarget: { timeline: 2 },
+      expectedEndLsn: "0/9000000",
+      warnings: [],
+    });
+  });
+
+  test("is found wanting while no backup leads into it, until one does", async ({ expect }) => {
+    const place = await archived("unled");
+    using agent = place.agent;
+    await makePhysical(lab, place.db, agent, { walEmbedded: true });
+    await report(agent, place, { stored: [run("0/5000000", "0/9000000")], storedLsn: "0/9000000" });
+    const rules = async () => {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.filter(({ subject }) => subject === place.clusterId).map(({ rule }) => rule);
+    };
+    await expect.poll(rules).toContain("wal-without-backup");
+    const key = "00000001/0000000100000000/000000010000000000000006";
+    const archivedWal = [{ codec: "zstd", objects: [{ key, sizeBytes: 10n, sha256: "a".repeat(64) }] }];
+    const physical = { startLsn: "0/6000028", stopLsn: "0/6000120", archivedWal };
+    await makePhysical(lab, place.db, agent, { walEmbedded: false, physical });
+    await expect.poll(rules).not.toContain("wal-without-backup");
+  });
+
   test("is what a WAL increment is made of, as long as none is missing after its parent", async ({ expect }) => {
     const place = await archived("increments");
     using agent = place.agent;

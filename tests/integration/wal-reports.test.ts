@@ -11,7 +11,7 @@ import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { findHost } from "../../control-plane/src/catalog/host.ts";
-import { noteStrayArchive } from "../../control-plane/src/catalog/physical/stray-archive.ts";
+import { noteStrayArchive } from "../../control-plane/src/catalog/physical/told/stray-archive.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
 import { checkPlayed, makePhysical, systemIdentifier } from "../support/physical/played-backups.ts";

@@ -80,7 +80,9 @@ test(
     const taken = await installation.must(["backup", "create", "shop", "--kind", "full"]);
     expect(taken).toMatch(/, in the archive, consistent at its end$/m);
     expect(await installation.must(["backup", "verify", taken.slice(2, 32)])).toMatch(/every digest matches/);
-    await installation.must(["wal", "setup", "shop", "--disable", "--yes"]);
+    const ended = await installation.must(["wal", "setup", "shop", "--disable", "--yes"]);
+    expect(ended).toContain("! the agent of db7 gives archive_command back, and drops a slot that is left, once");
+    expect(ended).toMatch(/^ {2}SELECT pg_drop_replication_slot\(slot_name\) .* = 'coppice_cls_\w+' AND NOT active;$/m);
     await waitFor("archive_command is given back", async () => {
       return (await server.sql("postgres", "show archive_command")) === "true";
     });

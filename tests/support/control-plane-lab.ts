@@ -31,8 +31,14 @@ export interface ControlPlaneLab extends AsyncDisposable {
   restart(): Promise<void>;
 }
 
-/** Starts one; `heartbeatMs` is the pause between signs of life. */
-export async function openControlPlaneLab({ heartbeatMs }: { heartbeatMs: number }): Promise<ControlPlaneLab> {
+/** Starts one; `heartbeatMs` is the pause between signs of life, and a gap in WAL is believed after `gapPatienceMs`. */
+export async function openControlPlaneLab({
+  heartbeatMs,
+  gapPatienceMs = 0,
+}: {
+  heartbeatMs: number;
+  gapPatienceMs?: number;
+}): Promise<ControlPlaneLab> {
   await using opening = new AsyncDisposableStack();
   const { signal } = new AbortController();
   const folder = await mkdtemp(join(tmpdir(), "coppice-control-"));
@@ -57,7 +63,7 @@ export async function openControlPlaneLab({ heartbeatMs }: { heartbeatMs: number
         logLevel: "silent",
         heartbeatMs,
       },
-      { log, signal },
+      { log, signal, gapPatienceMs },
     );
   let app = await start();
   opening.defer(() => app[Symbol.asyncDispose]());

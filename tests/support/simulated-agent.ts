@@ -67,6 +67,7 @@ const everything = [
   "planPhysical",
   "verifyWal",
   "cleanWal",
+  "scanRepository",
   "recoverPart",
   "planPart",
   "decideRestore",

@@ -241,7 +241,8 @@ class Runner implements CommandRunner {
       // What an aborted work throws is a consequence; the reason says why it was aborted.
       const isUnknown = isFailure(error, "OUTCOME_UNKNOWN");
       const failure = toFailure(signal.aborted && !isUnknown ? signal.reason : error);
-      this.#parts.log.warn({ err: error, commandId: key.commandId }, "command failed");
+      const { reference } = failure.metadata;
+      this.#parts.log.warn({ err: error, commandId: key.commandId, reference }, "command failed");
       return toResult(key, { failure, leavings, isCancelled: isCancel(signal) && !isUnknown });
     }
   }

@@ -6,6 +6,7 @@ import { type DesiredState, DesiredStateSchema } from "@coppice/proto/gen/coppic
 import { WalReportAckSchema, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { openLog } from "@coppice/proto/kit/log";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { slotOf } from "../wal/receive/slot-name.ts";
 import { type Desired, openDesired, type StartedArchive } from "./desired.ts";
 
 const log = openLog({ level: "silent", name: "test" });
@@ -13,12 +14,14 @@ let folder: string;
 let running: StartedArchive[];
 let acknowledged: bigint[];
 let withdrawn: string[];
+let isServerDown: boolean;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "coppice-desired-"));
   running = [];
   acknowledged = [];
   withdrawn = [];
+  isServerDown = false;
 });
 afterEach(() => rm(folder, { recursive: true }));
 
@@ -37,22 +40,30 @@ const open = () =>
         report: () => create(WalReportSchema, { clusterId: started.archive.clusterId }),
         acknowledge: (number) => void acknowledged.push(number),
         repeat: () => {},
-        withdraw: async (slot) => void withdrawn.push(`${started.archive.clusterId} ${slot}`),
         ended: ended.promise,
       };
+    },
+    withdraw: async ({ archive, secret, next }) => {
+      if (isServerDown) throw new Error("the server is down");
+      withdrawn.push(
+        [archive.clusterId, slotOf(archive), secret("sec_1"), ...(next ? [`then ${slotOf(next.archive)}`] : [])].join(
+          " ",
+        ),
+      );
     },
   });
 
 interface PageOptions {
   readonly last?: boolean;
   readonly password?: string;
+  readonly slot?: string;
   readonly ended?: readonly { readonly id: string; readonly revision: bigint }[];
 }
 
 const page = (
   revision: bigint,
   ids: readonly string[],
-  { last = true, password = "secret word", ended = [] }: PageOptions = {},
+  { last = true, password = "secret word", slot = "", ended = [] }: PageOptions = {},
 ): DesiredState =>
   create(DesiredStateSchema, {
     revision,
@@ -66,9 +77,9 @@ const page = (
         value: {
           clusterId: id,
           systemIdentifier: "7",
-          connection: {},
+          connection: { passwordSecret: "sec_1" },
           repository: { repositoryId: "rep_1", location: {} },
-          settings: {},
+          settings: { slot },
         },
       },
     })),
@@ -118,7 +129,7 @@ test("only what has changed is begun anew, and what was given up ends for good",
   desired.take(told);
   await expect.poll(ids).toEqual(["cls_1"]);
   expect(running[0]).toBe(first);
-  await expect.poll(() => withdrawn).toEqual(["cls_2 dropped"]);
+  await expect.poll(() => withdrawn).toEqual(["cls_2 coppice_cls_2 secret word"]);
   desired.take(page(3n, ["cls_1"], { password: "another" }));
   await expect.poll(() => running[0]?.secret("sec_1")).toBe("another");
   expect(running).toHaveLength(1);
@@ -142,7 +153,7 @@ test("what another agent goes on with ends, its slot is kept, and how far it cam
     desired.take(end);
     await expect.poll(() => told(desired)).toEqual([[9n, "0/5000000"]]);
     expect(ids()).toEqual([]);
-    expect(withdrawn).toEqual(["cls_1 kept"]);
+    expect(withdrawn).toEqual([]);
   }
   // Also when it was not heard before it ended.
   await using desired = await open();
@@ -150,7 +161,7 @@ test("what another agent goes on with ends, its slot is kept, and how far it cam
   expect(running).toEqual([]);
   desired.take(page(3n, []));
   await expect.poll(() => desired.revision).toBe(3n);
-  expect(withdrawn).toEqual(["cls_1 kept"]);
+  expect(withdrawn).toEqual([]);
 });
 
 test("what a control plane does not know goes on with its secrets, and ends only when that is said later than it was wanted", async () => {
@@ -171,5 +182,62 @@ test("what a control plane does not know goes on with its secrets, and ends only
   expect(withdrawn).toEqual([]);
   desired.take(page(7n, [], { ended: [{ id: "cls_2", revision: 7n }] }));
   await expect.poll(ids).toEqual(["cls_1"]);
-  await expect.poll(() => withdrawn).toEqual(["cls_2 dropped"]);
+  await expect.poll(() => withdrawn).toEqual(["cls_2 coppice_cls_2 secret word"]);
+});
+
+test("a server that is down when its archive is given up is told later, unless that is wanted again by then", async () => {
+  await using desired = await open();
+  desired.take(page(1n, ["cls_1", "cls_2"]));
+  await expect.poll(ids).toEqual(["cls_1", "cls_2"]);
+  isServerDown = true;
+  const ended = ["cls_1", "cls_2"].map((id) => ({ id, revision: 2n }));
+  desired.take(page(2n, [], { ended }));
+  await expect.poll(ids).toEqual([]);
+  desired.take(page(3n, ["cls_2"]));
+  await expect.poll(ids).toEqual(["cls_2"]);
+  isServerDown = false;
+  await expect.poll(() => withdrawn, { timeout: 30_000 }).toEqual(["cls_1 coppice_cls_1 secret word"]);
+});
+
+test("what a server still keeps for what has ended is remembered, told, and taken away when it can be", async () => {
+  const left = (desired: Desired) =>
+    desired.reports().flatMap(({ clusterId, leftover }) => (leftover ? [`${clusterId} ${leftover.slot}`] : []));
+  isServerDown = true;
+  {
+    await using desired = await open();
+    desired.take(page(1n, ["cls_1", "cls_2", "cls_3"], { slot: "mine" }));
+    await expect.poll(ids).toEqual(["cls_1", "cls_2", "cls_3"]);
+    // Another slot, and none at all.
+    const ended = ["cls_2", "cls_3"].map((id) => ({ id, revision: 2n }));
+    desired.take(page(2n, ["cls_1"], { ended }));
+    await expect.poll(() => desired.revision).toBe(2n);
+    await expect.poll(() => left(desired)).toEqual(["cls_1 mine", "cls_2 mine", "cls_3 mine"]);
+    expect(left(desired)).toEqual([]);
+    // Said once more: the server is gone, or the slot is somebody else's.
+    desired.take(page(3n, ["cls_1"], { ended: [{ id: "cls_3", revision: 3n }] }));
+    await expect.poll(() => desired.revision).toBe(3n);
+  }
+  expect(withdrawn).toEqual([]);
+  isServerDown = false;
+  {
+    await using desired = await open();
+    await expect
+      .poll(() => withdrawn.toSorted())
+      .toEqual(["cls_1 mine secret word then coppice_cls_1", "cls_2 mine secret word"]);
+    expect(desired.revision).toBe(3n);
+  }
+  await using _desired = await open();
+  expect(JSON.parse(await readFile(join(folder, "withdrawals.json"), "utf8"))).toEqual([]);
+  expect(withdrawn).toHaveLength(2);
+});
+
+test("what cannot be held is held when there is room again", async () => {
+  await using desired = await open();
+  await mkdir(join(folder, "desired.json.new", "in the way"), { recursive: true });
+  desired.take(page(1n, ["cls_1"]));
+  await expect.poll(() => readFile(join(folder, "secrets.json"), "utf8").catch(() => "")).toContain("secret word");
+  expect(desired.revision).toBe(0n);
+  await rm(join(folder, "desired.json.new"), { recursive: true });
+  await expect.poll(ids, { timeout: 30_000 }).toEqual(["cls_1"]);
+  expect([desired.revision, running[0]?.secret("sec_1")]).toEqual([1n, "secret word"]);
 });

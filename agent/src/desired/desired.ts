@@ -8,20 +8,30 @@ import {
   DesiredStateSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import type { WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
-import { fail, toFailure } from "@coppice/proto/kit/failure";
+import { backoffMs } from "@coppice/proto/kit/backoff";
+import { fail } from "@coppice/proto/kit/failure";
+import { sleep } from "@coppice/proto/kit/sleep";
 import type { Logger } from "pino";
 import type { ArchiveOptions, RunningArchive } from "../wal/receive/archive.ts";
 import { endArchive } from "../wal/receive/end-archive.ts";
-import { type HeldState, readDesired, type Secrets, writeDesired } from "./desired-file.ts";
+import type { EndedArchive } from "../wal/withdraw/withdraw-archive.ts";
+import { type HeldState, readDesired, type Secrets, writeDesired, writeWithdrawals } from "./desired-file.ts";
+import { leftOver } from "./left-over.ts";
+import { openWithdrawLeft } from "./withdraw-left.ts";
 
 /** What archiving is started with. */
 export type StartedArchive = Pick<ArchiveOptions, "archive" | "secret" | "folder" | "signal">;
+
+/** An archive that has ended. */
+export type LeftArchive = Pick<EndedArchive, "archive" | "secret" | "next">;
 
 /** What desired state is kept with. */
 export interface DesiredOptions {
   /** The agent's data folder. */
   readonly folder: string;
   readonly archive: (started: StartedArchive) => RunningArchive;
+  /** Has a server keep nothing any more for an archive that has ended; fails while that cannot be done. */
+  readonly withdraw: (left: LeftArchive, signal: AbortSignal) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -36,6 +46,9 @@ export interface Desired extends AsyncDisposable {
   repeat(): void;
 }
 
+/** A disk that is full may have room again. */
+const backoff = { baseMs: 1000, capMs: 60_000 };
+
 interface Running {
   /** The entry with its secrets: another text is another archive. */
   readonly text: string;
@@ -45,36 +58,50 @@ interface Running {
 }
 
 /** Reads what is held and carries it out at once. Fails with JOURNAL_DAMAGED. */
-export async function openDesired({ folder, archive, log }: DesiredOptions): Promise<Desired> {
+export async function openDesired({ folder, archive, withdraw, log }: DesiredOptions): Promise<Desired> {
   let held: HeldState = await readDesired(folder);
   const running = new Map<string, Running>();
   let pages: DesiredState[] = [];
   // One revision after the other.
   let turn = Promise.resolve();
+  let newest: DesiredState | undefined;
+  const closing = new AbortController();
+  const leaving = openWithdrawLeft({
+    withdraw: ({ id, archive: ended }, signal) => {
+      const one = running.get(id)?.archive;
+      const desired = held.state.entries.find((entry) => entry.id === id)?.desired;
+      const next = desired?.case === "walArchive" ? desired.value : undefined;
+      const isSameServer = next?.systemIdentifier === ended.systemIdentifier;
+      const { secrets } = held;
+      return withdraw(
+        {
+          archive: ended,
+          secret: (of) => secretOf(of, secrets),
+          next: isSameServer ? { archive: next, heldFrom: () => one?.heldFrom?.() } : undefined,
+        },
+        signal,
+      );
+    },
+    onDone: () => afterwards(forgetDone),
+    log,
+  });
 
-  async function stop(id: string, one: Running, slot?: "dropped" | "kept"): Promise<void> {
+  async function stop(id: string, one: Running): Promise<void> {
     const { ending, archive: ended, clusterId } = one;
     running.delete(id);
     ending.abort();
     await ended.ended.catch((error: unknown) => log.error({ err: error, clusterId }, "archiving of WAL ended badly"));
-    if (slot === undefined) return;
-    await ended.withdraw?.(slot).catch((error: unknown) => {
-      const { reason, message } = toFailure(error);
-      log.error({ clusterId, reason }, `the server may still be told to archive here: ${message}`);
-    });
   }
   async function reconcile(): Promise<void> {
     const wanted = new Map(held.state.entries.map((entry) => [entry.id, { entry, text: textOf(entry, held.secrets) }]));
     const stale = [...running].filter(([id, { text }]) => wanted.get(id)?.text !== text);
-    const slotAfter = (id: string) => {
-      const next = wanted.get(id)?.entry.desired.case;
-      return next === undefined ? "dropped" : next === "walEnd" ? "kept" : undefined;
-    };
-    await Promise.all(stale.map(([id, one]) => stop(id, one, slotAfter(id))));
+    await leaving.keep(held.withdrawals);
+    await Promise.all(stale.map(([id, one]) => stop(id, one)));
     for (const [id, { entry, text }] of wanted) {
       if (running.has(id) || entry.desired.case === undefined) continue;
       running.set(id, await start(entry.desired, text));
     }
+    leaving.begin(held.withdrawals);
   }
   async function start(desired: Exclude<DesiredEntry["desired"], { case: undefined }>, text: string): Promise<Running> {
     const ending = new AbortController();
@@ -98,14 +125,12 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
     return archive({
       archive: desired.value,
       folder: place(desired.value.repository?.repositoryId),
-      secret: (id) =>
-        id === ""
-          ? undefined
-          : (secrets.get(id) ?? fail("SECRET_UNREADABLE", `the desired state came without the secret ${id}`)),
+      secret: (id) => secretOf(id, secrets),
       signal,
     });
   }
-  async function hold(state: DesiredState): Promise<void> {
+  async function hold(told: DesiredState): Promise<void> {
+    const state = clone(DesiredStateSchema, told);
     const secrets = new Map(
       state.entries.flatMap((entry) => entry.secrets.map(({ id, value }) => [id, value] as const)),
     );
@@ -114,11 +139,37 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
     for (const { id } of strays)
       log.warn({ cluster: id }, "the control plane neither wants WAL of it archived nor has ended that: it goes on");
     state.entries.push(...strays);
+    const withdrawals = leftOver(held, state);
     state.ended = [];
-    const next = { state, secrets: strays.length > 0 ? new Map([...held.secrets, ...secrets]) : secrets };
+    const isFormerNeeded = strays.length + withdrawals.length > 0;
+    const next = { state, secrets: isFormerNeeded ? new Map([...held.secrets, ...secrets]) : secrets, withdrawals };
     await writeDesired(folder, next);
     held = next;
     await reconcile();
+  }
+  /** What cannot be held now, for the disk is full, is tried again until something newer was told. */
+  async function holdAtLast(state: DesiredState): Promise<void> {
+    for (let attempt = 0; !closing.signal.aborted; attempt++) {
+      if (newest !== state) return;
+      try {
+        return await hold(state);
+      } catch (error) {
+        log.error({ err: error, revision: String(state.revision) }, "the desired state is not carried out yet");
+      }
+      await sleep(backoffMs(attempt, backoff), closing.signal).catch(() => undefined);
+    }
+  }
+  /** A step after the one that goes on. */
+  function afterwards(step: () => Promise<void>): void {
+    turn = turn
+      .then(step)
+      .catch((error: unknown) => log.error({ err: error }, "the desired state could not be carried out"));
+  }
+  async function forgetDone(): Promise<void> {
+    const withdrawals = held.withdrawals.filter((one) => !leaving.isDone(one));
+    await writeWithdrawals(folder, withdrawals);
+    held = { ...held, withdrawals };
+    await leaving.keep(withdrawals);
   }
 
   await reconcile();
@@ -134,17 +185,21 @@ export async function openDesired({ folder, archive, log }: DesiredOptions): Pro
       const ended = pages.flatMap((one) => one.ended);
       pages = [];
       const state = create(DesiredStateSchema, { revision: page.revision, last: true, entries, ended });
-      turn = turn
-        .then(() => hold(state))
-        .catch((error: unknown) => log.error({ err: error }, "the desired state could not be carried out"));
+      newest = state;
+      afterwards(() => holdAtLast(state));
     },
     acknowledge({ clusterId, number }) {
       for (const one of running.values()) if (one.clusterId === clusterId) one.archive.acknowledge(number);
     },
-    reports: () => [...running.values()].flatMap((one) => one.archive.report() ?? []),
-    repeat: () => running.forEach((one) => one.archive.repeat()),
+    reports: () => [...[...running.values()].flatMap((one) => one.archive.report() ?? []), ...leaving.reports()],
+    repeat() {
+      running.forEach((one) => one.archive.repeat());
+      leaving.repeat();
+    },
     async [Symbol.asyncDispose]() {
+      closing.abort();
       await turn;
+      await leaving[Symbol.asyncDispose]();
       await Promise.all([...running].map(([id, one]) => stop(id, one)));
     },
   };
@@ -163,10 +218,17 @@ function notEnded(held: DesiredState, { entries, ended }: DesiredState): Desired
   return held.entries.filter(({ id, desired }) => desired.case === "walArchive" && !settled.has(id));
 }
 
+function secretOf(id: string, secrets: Secrets): string | undefined {
+  if (id === "") return undefined;
+  return secrets.get(id) ?? fail("SECRET_UNREADABLE", `the desired state came without the secret ${id}`);
+}
+
 function textOf(given: DesiredEntry, secrets: Secrets): string {
   const entry = clone(DesiredEntrySchema, given);
   // What the catalog knew at that moment makes no other archive of it.
   if (entry.desired.case === "walArchive") entry.desired.value.nothingArchived = false;
-  const values = JSON.stringify([...secrets].toSorted(([one], [two]) => (one < two ? -1 : 1)));
-  return `${toJsonString(DesiredEntrySchema, entry)}${values}`;
+  const text = toJsonString(DesiredEntrySchema, entry);
+  // Those of others come and go.
+  const own = [...secrets].filter(([id]) => text.includes(JSON.stringify(id)));
+  return `${text}${JSON.stringify(own.toSorted(([one], [two]) => (one < two ? -1 : 1)))}`;
 }

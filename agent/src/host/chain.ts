@@ -18,6 +18,8 @@ export interface ChainOptions {
   readonly input?: Readable;
   /** The input's chunks are held by nobody else: their memory may be freed once they are written. */
   readonly ownsChunks?: boolean;
+  /** Descriptor of an open file that the first program reads by itself, in place of `input`. */
+  readonly inputFile?: number | undefined;
   /** Descriptor of an open file that the last program writes into by itself; the chain's output is empty then. */
   readonly outputFile?: number;
   /**
@@ -67,7 +69,15 @@ export async function openChain(programs: readonly Program[], options: ChainOpti
 }
 
 function start(programs: readonly ResolvedProgram[], options: ChainOptions): Chain {
-  const { signal, input, ownsChunks = false, outputFile, mayStopEarly = false, onStderr = () => {} } = options;
+  const {
+    signal,
+    input,
+    inputFile,
+    ownsChunks = false,
+    outputFile,
+    mayStopEarly = false,
+    onStderr = () => {},
+  } = options;
   const exits: number[] = [];
   const timers = new Set<NodeJS.Timeout>();
   let stopped: { cause: unknown } | undefined;
@@ -94,7 +104,7 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
 
   const running = launchAll(
     programs,
-    { stdin: input ? "pipe" : "ignore", outputFile, onStderr },
+    { stdin: input ? "pipe" : (inputFile ?? "ignore"), outputFile, onStderr },
     (index, isFailure) => {
       exits.push(index);
       // The others notice by their pipes; only who does not is made to end.
@@ -140,14 +150,14 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
 function launchAll(
   programs: readonly ResolvedProgram[],
   ends: Pick<LaunchOptions, "onStderr"> & {
-    readonly stdin: "pipe" | "ignore";
+    readonly stdin: LaunchOptions["stdin"];
     readonly outputFile: number | undefined;
   },
   onExit: (index: number, isFailure: boolean) => void,
 ): Launched[] {
   const running: Launched[] = [];
   const { onStderr, outputFile } = ends;
-  let stdin: Readable | "pipe" | "ignore" = ends.stdin;
+  let { stdin } = ends;
   try {
     for (const [index, program] of programs.entries()) {
       const stdout = index === programs.length - 1 ? outputFile : undefined;
@@ -155,7 +165,7 @@ function launchAll(
       running.push(launched);
       // Both ends have their copy now. With ours open a producer whose consumer died would block for ever; and all
       // of this happens in one turn of the event loop, so that we have not read a byte of it.
-      if (typeof stdin !== "string") stdin.destroy();
+      if (typeof stdin === "object") stdin.destroy();
       stdin = launched.stdout ?? "ignore";
     }
   } catch (error) {

@@ -34,7 +34,8 @@ export interface Launched {
 
 /** What a program is launched with. */
 export interface LaunchOptions {
-  readonly stdin: Readable | "pipe" | "ignore";
+  /** A number is the descriptor of an open file. */
+  readonly stdin: Readable | number | "pipe" | "ignore";
   /** An open file that its stdout goes into; a pipe of this process when left out. */
   readonly stdout?: number | undefined;
   readonly onStderr: (program: string, line: string) => void;

@@ -1,10 +1,5 @@
 import { Readable } from "node:stream";
-import { freeChunk } from "./free-chunk.ts";
-
-// As much as one write to a file should have at least.
-const bufferBytes = 1 << 20;
-/** How long less than that waits for more. */
-const gatherMs = 20;
+import { gatherBytes, openGather } from "./chunks/gather.ts";
 
 /** A program's stdout on its way to a reader. */
 export interface Output {
@@ -17,50 +12,28 @@ export interface Output {
 export function openOutput(stdout: Readable | undefined, onLeft: () => void): Output {
   let mayEnd = false;
   let isDrained = stdout === undefined;
-  let gathered: Buffer | undefined;
-  let filled = 0;
-  let timer: NodeJS.Timeout | undefined;
-  const hand = () => {
-    clearTimeout(timer);
-    timer = undefined;
-    if (!gathered || filled === 0) return;
-    const isWhole = filled === bufferBytes;
-    const bytes = isWhole ? gathered : Buffer.from(gathered.subarray(0, filled));
-    if (isWhole) gathered = undefined;
-    filled = 0;
+  const gather = openGather((bytes) => {
     if (!output.push(bytes)) stdout?.pause();
-  };
-  // A pipe gives 64 KiB at a time: too little for what follows, and costly to collect as garbage.
-  const gather = (chunk: Buffer) => {
-    for (let offset = 0; offset < chunk.length;) {
-      gathered ??= Buffer.allocUnsafeSlow(bufferBytes);
-      const copied = chunk.copy(gathered, filled, offset);
-      filled += copied;
-      offset += copied;
-      if (filled === bufferBytes) hand();
-    }
-    freeChunk(chunk);
-    if (filled > 0) timer ??= setTimeout(hand, gatherMs);
-  };
+  });
   const endIfDue = () => {
     if (mayEnd && isDrained && !output.destroyed) output.push(null);
   };
   const output = new Readable({
-    highWaterMark: bufferBytes,
+    highWaterMark: gatherBytes,
     read: () => void stdout?.resume(),
     destroy(error, callback) {
       if (!output.readableEnded) onLeft();
-      clearTimeout(timer);
+      gather.drop();
       stdout?.destroy();
       callback(error);
     },
   });
   // Also without a reader of its own errors: they come out of the chain's `done` as well.
   output.on("error", () => {});
-  stdout?.on("data", gather);
+  stdout?.on("data", (chunk: Buffer) => gather.putOwned(chunk));
   stdout?.on("error", (error) => output.destroy(error));
   stdout?.once("end", () => {
-    hand();
+    gather.flush();
     isDrained = true;
     endIfDue();
   });

@@ -19,7 +19,7 @@ export interface FoundBackup {
   readonly manifest: BackupManifest;
   readonly startTime: Date;
   readonly storedBytes: bigint;
-  /** Whether it is complete and leaves nothing out: the newest such one is the cluster's last good one. */
+  /** Whether it is complete and leaves nothing out: the newest such one is the last good one of its kind. */
   readonly isGood: boolean;
 }
 
@@ -30,7 +30,10 @@ export interface FoundCluster {
   readonly name: string;
   /** Newest first. */
   readonly backups: readonly FoundBackup[];
+  /** Of the dumps. */
   readonly lastGood: FoundBackup | undefined;
+  /** Of the physical ones, with all that it builds on. */
+  readonly lastGoodPhysical: FoundBackup | undefined;
 }
 
 /** What could not be read, and why. */
@@ -117,7 +120,7 @@ async function readBackup(storage: Storage, backup: SurveyedBackup, signal: Abor
     manifest,
     startTime: new Date(manifest.startTime ? timestampMs(manifest.startTime) : 0),
     storedBytes: manifestObjects(manifest).reduce((sum, { object }) => sum + object.sizeBytes, 0n),
-    isGood: manifest.complete && dump !== undefined && isWholeCluster(dump.options),
+    isGood: manifest.complete && (dump === undefined || isWholeCluster(dump.options)),
   };
 }
 
@@ -128,7 +131,25 @@ function toCluster(id: string, file: ClusterFile | undefined, all: readonly (Fou
     // Not by the clock of the host that took them, which may have been wrong.
     .toSorted((one, two) => (two.address.backupId < one.address.backupId ? -1 : 1));
   const name = file?.name || backups[0]?.manifest.clusterName || id;
-  return { id, name, backups, lastGood: backups.find(({ isGood }) => isGood) };
+  return {
+    id,
+    name,
+    backups,
+    lastGood: backups.find(({ isGood, manifest }) => isGood && manifest.content.case === "dump"),
+    lastGoodPhysical: backups.find((backup) => isPhysical(backup) && isChainWhole(backup, backups)),
+  };
+}
+
+const isPhysical = ({ manifest }: FoundBackup) => manifest.content.case === "physical";
+
+/** Whether a backup is good, and so is every one that it builds on. */
+export function isChainWhole({ isGood, manifest: { content } }: FoundBackup, all: readonly FoundBackup[]): boolean {
+  if (!isGood || content.case !== "physical" || content.value.parentBackupId === "") return isGood;
+  const { parentBackupId } = content.value;
+  const parent = all.find(({ address }) => address.backupId === parentBackupId);
+  // A parent is older, so that this ends whatever a manifest says.
+  const older = all.filter(({ address }) => address.backupId <= parentBackupId);
+  return parent !== undefined && older.length < all.length && isChainWhole(parent, older);
 }
 
 function byName(one: FoundCluster, two: FoundCluster): number {

@@ -90,6 +90,7 @@ export function addOfflineCommands(program: Command, signal: AbortSignal, end: (
     .option("--tablespace <oid=folder>", "another place of a tablespace (may be repeated)", collect)
     .option("--accept <warning>", "do it in spite of this warning of the plan (may be repeated)", collect)
     .option("--replace", "move what is in the folder aside; it is kept as FOLDER.before-TIME")
+    .option("--keep-failed", "when it fails with everything unpacked, keep that: the same again goes on with it")
     .option("--plan", "say what would be done, and do nothing")
     .option("--yes", "replace without asking: for scripts")
     .addOption(identityOption())

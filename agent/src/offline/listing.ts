@@ -1,8 +1,15 @@
+import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { MissingReason, type DumpContent } from "@coppice/proto/gen/coppice/repository/v1/manifest";
+import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import { formatSize } from "@coppice/proto/kit/size";
-import type { FoundBackup, FoundCluster, FoundRepository } from "./catalog.ts";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import type { ArchivedWal } from "./archived-wal.ts";
+import { type FoundBackup, type FoundCluster, type FoundRepository, isChainWhole } from "./catalog.ts";
 import { showName } from "./show-name.ts";
+
+/** What of WAL lies there, by the clusters' ids. */
+export type WalOfClusters = ReadonlyMap<string, readonly ArchivedWal[]>;
 
 function dumpOf({ manifest: { content } }: FoundBackup): DumpContent | undefined {
   return content.case === "dump" ? content.value : undefined;
@@ -12,8 +19,13 @@ function kindOf({ manifest }: FoundBackup): string {
   return (BackupKind[manifest.kind] ?? "unknown").toLowerCase();
 }
 
-function stateOf(backup: FoundBackup): string {
+function physicalOf({ manifest: { content } }: FoundBackup): PhysicalContent | undefined {
+  return content.case === "physical" ? content.value : undefined;
+}
+
+function stateOf(backup: FoundBackup, all: readonly FoundBackup[]): string {
   if (!backup.manifest.complete) return "incomplete";
+  if (physicalOf(backup)) return isChainWhole(backup, all) ? "complete" : "parent missing";
   return backup.isGood ? "complete" : "selection";
 }
 
@@ -23,15 +35,17 @@ export function formatTime(time: Date): string {
 }
 
 /** What a repository holds, as JSON: stable names, sizes in bytes, times as ISO 8601. */
-export function repositoryJson(repository: FoundRepository): object {
+export function repositoryJson(repository: FoundRepository, wal: WalOfClusters): object {
   const { name, clusters, unreadable, unfinished, foreignObjects, within } = repository;
   return {
     repository: name,
-    clusters: clusters.map(({ id, name: clusterName, backups, lastGood }) => ({
+    clusters: clusters.map(({ id, name: clusterName, backups, lastGood, lastGoodPhysical }) => ({
       id,
       name: clusterName,
       lastGood: lastGood?.address.backupId ?? null,
-      backups: backups.map(backupJson),
+      lastGoodPhysical: lastGoodPhysical?.address.backupId ?? null,
+      wal: (wal.get(id) ?? []).map(walJson),
+      backups: backups.map((backup) => backupJson(backup, backups)),
     })),
     unreadable,
     unfinished,
@@ -40,19 +54,45 @@ export function repositoryJson(repository: FoundRepository): object {
   };
 }
 
-function backupJson(backup: FoundBackup): object {
+function walJson({ systemIdentifier, timeline, startLsn, endLsn, until }: ArchivedWal): object {
+  return {
+    systemIdentifier,
+    timeline,
+    startLsn: formatLsn(startLsn),
+    endLsn: formatLsn(endLsn),
+    until: until?.toISOString() ?? null,
+  };
+}
+
+function physicalJson(content: PhysicalContent): object {
+  const { parentBackupId, method, timeline, startLsn, stopLsn, walEmbedded, dataBytes, corruptPages } = content;
+  return {
+    parent: parentBackupId || null,
+    byWal: parentBackupId !== "" && method === IncrementalMethod.WAL,
+    timeline,
+    startLsn,
+    stopLsn,
+    walEmbedded,
+    dataBytes: Number(dataBytes),
+    corruptPages,
+  };
+}
+
+function backupJson(backup: FoundBackup, all: readonly FoundBackup[]): object {
   const { address, manifest, startTime, storedBytes } = backup;
   const dump = dumpOf(backup);
+  const physical = physicalOf(backup);
   return {
     id: address.backupId,
     folder: address.folder,
     kind: kindOf(backup),
     startTime: startTime.toISOString(),
     complete: manifest.complete,
-    wholeCluster: backup.isGood,
+    wholeCluster: physical ? isChainWhole(backup, all) : backup.isGood,
     serverVersion: manifest.serverVersionNum,
     storedBytes: Number(storedBytes),
     recipients: manifest.recipients,
+    ...(physical ? { physical: physicalJson(physical) } : {}),
     databases: (dump?.databases ?? []).map(({ name, sizeBytes, format }) => ({
       name,
       format,
@@ -84,13 +124,37 @@ function shortRecipient(recipient: string): string {
   return `${recipient.slice(0, 14)}…`;
 }
 
-function clusterLines({ id, name, backups, lastGood }: FoundCluster): string[] {
-  const head = `${showName(name)}  ${id}  ${lastGood ? `last good ${lastGood.address.backupId}` : "no good backup"}`;
+function describePhysical(content: PhysicalContent): string[] {
+  const { parentBackupId, method, timeline, startLsn, stopLsn, walEmbedded, dataBytes, corruptPages } = content;
+  const isByWal = parentBackupId !== "" && method === IncrementalMethod.WAL;
+  const wal = `WAL from ${startLsn} to ${stopLsn} on timeline ${timeline}, in the ${walEmbedded ? "backup" : "archive"}`;
+  return [
+    `the whole cluster, ${formatSize(dataBytes)}${isByWal ? " of WAL" : ""}; ${wal}`,
+    ...(parentBackupId === "" ? [] : [`builds on ${parentBackupId}`]),
+    ...(corruptPages ? ["! pages failed their checksums, which was accepted"] : []),
+  ];
+}
+
+function describeWal({ timeline, startLsn, endLsn, until }: ArchivedWal): string {
+  const time = until ? `, until ${formatTime(until)} at least` : "";
+  return `  archived WAL from ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}${time}`;
+}
+
+/** The last good one of each kind. */
+function goodOnes({ lastGood, lastGoodPhysical }: FoundCluster): string {
+  const physical = lastGoodPhysical ? [`last good physical ${lastGoodPhysical.address.backupId}`] : [];
+  const dump = lastGood ? [`last good ${lastGoodPhysical ? "dump " : ""}${lastGood.address.backupId}`] : [];
+  return [...physical, ...dump].join(", ") || "no good backup";
+}
+
+function clusterLines(cluster: FoundCluster, wal: readonly ArchivedWal[]): string[] {
+  const { id, name, backups } = cluster;
+  const head = `${showName(name)}  ${id}  ${goodOnes(cluster)}`;
   const rows = backups.map((backup) => [
     backup.address.backupId,
     formatTime(backup.startTime),
     kindOf(backup),
-    stateOf(backup),
+    stateOf(backup, backups),
     formatSize(backup.storedBytes),
   ]);
   const [titles = "", ...lines] = columns([["BACKUP", "TAKEN", "KIND", "STATE", "STORED"], ...rows]);
@@ -99,8 +163,9 @@ function clusterLines({ id, name, backups, lastGood }: FoundCluster): string[] {
     const held = (dump?.databases ?? []).map((each) => `${showName(each.name)} ${formatSize(each.sizeBytes)}`);
     const lacking = (dump?.missing ?? []).map((each) => showName(each.name));
     const { recipients } = backup.manifest;
+    const physical = physicalOf(backup);
     return [
-      held.length === 0 ? "no databases" : held.join(", "),
+      ...(physical ? describePhysical(physical) : [held.length === 0 ? "no databases" : held.join(", ")]),
       ...(lacking.length === 0 ? [] : [`without ${lacking.join(", ")}`]),
       ...(recipients.length === 0 ? [] : [`encrypted to ${recipients.map(shortRecipient).join(", ")}`]),
     ];
@@ -109,11 +174,12 @@ function clusterLines({ id, name, backups, lastGood }: FoundCluster): string[] {
     head,
     ...(lines.length === 0 ? [] : [`  ${titles}`]),
     ...lines.flatMap((line, index) => [`  ${line}`, ...(details[index] ?? []).map((detail) => `      ${detail}`)]),
+    ...wal.map(describeWal),
   ];
 }
 
 /** What a repository holds, for people: clusters by name, their backups newest first. */
-export function formatRepository(repository: FoundRepository): string {
+export function formatRepository(repository: FoundRepository, wal: WalOfClusters): string {
   const { name, clusters, unreadable, unfinished, foreignObjects, within } = repository;
   const notes = [
     ...unreadable.map(({ key, message }) => `! ${showName(key)} cannot be read: ${message}`),
@@ -124,7 +190,10 @@ export function formatRepository(repository: FoundRepository): string {
       ? []
       : [`${foreignObjects === 1 ? "1 object" : `${foreignObjects} objects`} that no Coppice has made`]),
   ];
-  const blocks = [...clusters.map(clusterLines), ...(notes.length === 0 ? [] : [notes])];
+  const blocks = [
+    ...clusters.map((cluster) => clusterLines(cluster, wal.get(cluster.id) ?? [])),
+    ...(notes.length === 0 ? [] : [notes]),
+  ];
   if (clusters.length === 0) {
     const folders = within.map(showName).join(", ");
     const others = `repositories lie in its folders ${folders}: name one of them by --repo`;

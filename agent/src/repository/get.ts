@@ -4,6 +4,8 @@ import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/reposito
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { StoredObject, StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { freeChunk } from "../host/free-chunk.ts";
+import { openDigest } from "../pipeline/digest.ts";
 import type { Storage } from "../storage/storage.ts";
 import { backupPrefix, manifestKey, objectKey } from "./layout.ts";
 import { parseManifest } from "./manifest-text.ts";
@@ -60,6 +62,9 @@ export function parseManifestOf(address: BackupAddress, bytes: Uint8Array): Back
   return manifest;
 }
 
+/** Chunks of an object that are digested while earlier ones are worked on. */
+const mostAhead = 3;
+
 /** A stored stream to read. */
 export interface StreamToRead {
   /** `backupPrefix` of the backup. */
@@ -86,6 +91,40 @@ export function openStoredStream(storage: Storage, { prefix, stream, signal, onB
   return Readable.from(chunks(), { objectMode: false, highWaterMark: 1 << 20 });
 }
 
+/** A stored stream that is one file of this host. */
+export interface StoredFile {
+  /** For a program to read by itself, which is started before `check`; open until that is over, or `close`. */
+  readonly fd: number;
+  /** Reads the same file to its end. Fails with DIGEST_MISMATCH: then nothing counts that was made of it. */
+  check(): Promise<void>;
+  close(): void;
+}
+
+/**
+ * Opens a stored stream for a program that reads its file by itself; undefined where it is not one file, or one of
+ * another size than it should have. Fails with OBJECT_MISSING.
+ */
+export async function openStoredFile(
+  storage: Storage,
+  { prefix, stream, signal, onBytes }: StreamToRead,
+): Promise<StoredFile | undefined> {
+  const [object, ...more] = stream.objects;
+  if (!object || more.length > 0 || !storage.getFile) return undefined;
+  const key = objectKey(prefix, object.key);
+  if ((await storage.stat(key, signal))?.sizeBytes !== Number(object.sizeBytes)) return undefined;
+  const { fd, bytes } = await storage.getFile(key, signal);
+  return {
+    fd,
+    async check() {
+      for await (const chunk of digested(bytes, key, object)) {
+        onBytes?.(chunk.length);
+        freeChunk(chunk);
+      }
+    },
+    close: () => void bytes.destroy(),
+  };
+}
+
 /**
  * The bytes of one object, which end only when its size and digest were right. Fails with OBJECT_MISSING or
  * DIGEST_MISMATCH; `metadata.key` is the object's.
@@ -95,21 +134,31 @@ export async function* readChecked(
   { prefix, object, signal }: { prefix: string; object: StoredObject; signal: AbortSignal },
 ): AsyncGenerator<Buffer, void> {
   const key = objectKey(prefix, object.key);
+  yield* digested(await storage.get(key, { signal }), key, object);
+}
+
+async function* digested(source: Readable, key: string, object: StoredObject): AsyncGenerator<Buffer, void> {
   const metadata = { key };
-  const hash = createHash("sha256");
+  await using digest = openDigest(Number(object.sizeBytes));
+  const ahead: Promise<Buffer>[] = [];
   let size = 0;
-  for await (const chunk of (await storage.get(key, { signal })) as AsyncIterable<Buffer>) {
+  for await (const chunk of source as AsyncIterable<Buffer>) {
     size += chunk.length;
     // More than there should be is not handed on.
     if (size > Number(object.sizeBytes)) break;
-    hash.update(chunk);
-    yield chunk;
+    const updating = digest.update(chunk);
+    // It is waited for below, unless the reader leaves.
+    updating.catch(() => {});
+    ahead.push(updating);
+    const first = ahead.length > mostAhead ? ahead.shift() : undefined;
+    if (first) yield await first;
   }
+  for (const each of ahead) yield await each;
   if (size !== Number(object.sizeBytes)) {
     const seen = size > Number(object.sizeBytes) ? "more" : String(size);
     fail("DIGEST_MISMATCH", `object ${key} has ${seen} bytes instead of ${object.sizeBytes}`, { metadata });
   }
-  const sha256 = hash.digest("hex");
+  const sha256 = await digest.digest();
   if (sha256 !== object.sha256) {
     fail("DIGEST_MISMATCH", `object ${key} has digest ${sha256} instead of ${object.sha256}`, { metadata });
   }

@@ -4,7 +4,7 @@ import { clone } from "@bufbuild/protobuf";
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type StoredBackup, storeBackup } from "../../../tests/support/stored-backup.ts";
-import { openStoredStream, readManifest } from "./get.ts";
+import { openStoredFile, openStoredStream, readManifest } from "./get.ts";
 import { manifestObjects } from "./manifest-objects.ts";
 import { partBytes } from "../storage/s3/put/parts.ts";
 import { commitManifest, largestObjectBytes, storeStream } from "./put.ts";
@@ -59,11 +59,19 @@ test("a stream with a wrong byte, a short, a long or a missing object never ends
   const path = backup.path("db/1.dump.zst.0002");
   const whole = await readFile(path);
   const read = () => Array.fromAsync(open("orders"));
+  const stream = streamOf("orders");
+  const { storage, prefix } = backup;
+  const last = () =>
+    openStoredFile(storage, { prefix, stream: { ...stream, objects: stream.objects.slice(2) }, signal });
   const flipped = Buffer.from(whole);
   flipped[1000] = (flipped[1000] ?? 0) ^ 1;
+  expect(await openStoredFile(storage, { prefix, stream, signal })).toBeUndefined();
+  await (await last())?.check();
   await writeFile(path, flipped);
+  await expect((await last())?.check()).rejects.toMatchObject({ reason: "DIGEST_MISMATCH" });
   await expect(read()).rejects.toMatchObject({ reason: "DIGEST_MISMATCH" });
   await truncate(path, whole.length - 1);
+  expect(await last()).toBeUndefined();
   await expect(read()).rejects.toMatchObject({ reason: "DIGEST_MISMATCH" });
   await writeFile(path, Buffer.concat([whole, Buffer.from("x")]));
   await expect(read()).rejects.toMatchObject({ reason: "DIGEST_MISMATCH" });

@@ -1,3 +1,4 @@
+// One thing: the way of a part out of a cluster as it was into its place, each step of which takes back what came before it.
 import { stat } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 import { type RecoverPartResult, RecoverPartResultSchema } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
@@ -12,6 +13,7 @@ import { findDatabase } from "../logical/staged-database.ts";
 import { planScope } from "../logical/scope.ts";
 import { openFileSource } from "../logical/source/file-source.ts";
 import { inspectRestore, type RestoreGround } from "../physical/restore/inspect.ts";
+import { findReserve } from "../physical/restore/directory/see-room.ts";
 import { restorePhysical } from "../physical/restore/restore.ts";
 import { loginsOf, openLogin, socketEndpoint } from "../physical/restore/settings/logins.ts";
 import { scratchPort } from "../physical/restore/settings/scratch-settings.ts";
@@ -22,6 +24,7 @@ import { dumpOut, keepDumped, openDumped } from "./dump-out.ts";
 import { loadOf, lookAtPart, type Part } from "./part.ts";
 import { putFileIntoPlace, settleFile, unfinishedFile } from "./part-file.ts";
 import { makeScratch, removeScratch, removeServer } from "./scratch-folder.ts";
+import { watchRoom } from "./watch-room.ts";
 
 /** A part that is brought back, and who is told of it. */
 export interface PartToRecover extends Part {
@@ -66,6 +69,49 @@ async function findLogin(folder: string, { chain }: RestoreGround, signal: Abort
   const { connection, endpoint } = await openLogin(socketEndpoint(folder, scratchPort, logins), logins, signal);
   await connection[Symbol.asyncDispose]();
   return endpoint;
+}
+
+/** Of what was asked to be left free: WAL and the dump come out of it, and the last of it is the living server's. */
+const keptShare = 4n;
+
+/** What is wanted, out of the scratch server. */
+interface Taken extends Compared {
+  readonly recovered: RestorePhysicalResult;
+  readonly tables: number;
+}
+
+/** Recovers the scratch server, dumps out of it what is wanted, and compares that; the server still runs then. */
+async function takeOut(part: PartToRecover, ground: RestoreGround, dump: string): Promise<Taken> {
+  const { command, places, restore, onProgress, log } = part;
+  const { load, file, database, selection } = command;
+  const reserve = await findReserve(ground.chain.newest.content.dataDirectory, places.data);
+  using room = watchRoom({ folder: places.folder, leastBytes: reserve / keptShare, signal: restore.signal });
+  const { signal } = room;
+  const watched = { ...part, restore: { ...restore, signal } };
+  const say = (doneBytes: bigint) =>
+    onProgress(create(WorkDoneSchema, { phase: "dumping", item: database, doneBytes }));
+  try {
+    const recovered = await recoverScratch(watched);
+    const scratch = await findLogin(places.socketFolder, ground, signal);
+    say(0n);
+    const dumped = await dumpOut({
+      endpoint: scratch,
+      major: ground.chain.major,
+      database,
+      selection,
+      file: dump,
+      isForPeople: file !== undefined,
+      signal,
+      onBytes: say,
+      log,
+    });
+    if (load) await keepDumped(dump, dumped);
+    const tables = await tablesOf(watched, dump);
+    return { recovered, tables: tables.length, ...(await compare(watched, scratch, tables)) };
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
 }
 
 /** The tables whose rows are in the dump, of what was selected. */
@@ -204,35 +250,18 @@ async function clearAway(part: PartToRecover, dump: string, error: unknown): Pro
 export async function recoverPart(part: PartToRecover): Promise<RecoverPartResult> {
   const { command, places, restore, onProgress, log } = part;
   const { signal, operationId } = restore;
-  const say = (phase: string, item: string, doneBytes = 0n) =>
-    onProgress(create(WorkDoneSchema, { phase, item, doneBytes }));
-  const { load, file, database, selection } = command;
+  const say = (phase: string, item: string) => onProgress(create(WorkDoneSchema, { phase, item }));
+  const { file, database } = command;
   const dump = file ? unfinishedFile(file.path, operationId) : places.dump;
   say("preflight", database);
   if (await removeScratch(places)) log(`removed the scratch folder ${places.folder} of an earlier run`);
   const ground = await requireReady(part);
   try {
     await makeScratch(places, signal);
-    const recovered = await recoverScratch(part);
-    const scratch = await findLogin(places.socketFolder, ground, signal);
-    say("dumping", database);
-    const dumped = await dumpOut({
-      endpoint: scratch,
-      major: ground.chain.major,
-      database,
-      selection,
-      file: dump,
-      isForPeople: file !== undefined,
-      signal,
-      onBytes: (bytes) => say("dumping", database, bytes),
-      log,
-    });
-    if (load) await keepDumped(dump, dumped);
-    const tables = await tablesOf(part, dump);
-    const { differences, warnings, liveOid } = await compare(part, scratch, tables);
+    const { recovered, tables, differences, warnings, liveOid } = await takeOut(part, ground, dump);
     say("removing the scratch server", places.folder);
     await removeServer(places);
-    const result = create(RecoverPartResultSchema, { recovered, differences, warnings, tables: tables.length });
+    const result = create(RecoverPartResultSchema, { recovered, differences, warnings, tables });
     await deliver(part, dump, { result, liveOid });
     await clearAway(part, dump, undefined);
     return result;

@@ -12,7 +12,7 @@ import type { ByteRange } from "./storage.ts";
 const chunkBytes = 1 << 20;
 
 /**
- * Opens one object; see Storage.get. `watch` does each work and may give it up. Errors of the call itself are the
+ * Opens one object; see Storage.get and Storage.getFile. `watch` does each work and may give it up. Errors of the call itself are the
  * operating system's where they are no Failures.
  */
 export async function getFile(
@@ -20,7 +20,7 @@ export async function getFile(
   key: string,
   { range, signal }: { range: ByteRange | undefined; signal: AbortSignal },
   watch: Watch,
-): Promise<Readable> {
+): Promise<{ readonly fd: number; readonly bytes: Readable }> {
   return await watch(async (watched) => {
     watched.signal.throwIfAborted();
     const file = await openObject(root, key);
@@ -29,7 +29,7 @@ export async function getFile(
       watched.signal.throwIfAborted();
       const start = Math.min(range?.offset ?? 0, size);
       const end = start + Math.min(range?.length ?? size, size - start);
-      return readPart(file, { start, end, key, root, signal, watch });
+      return { fd: file.fd, bytes: readPart(file, { start, end, key, root, signal, watch }) };
     } catch (error) {
       await file.close();
       throw error;

@@ -9,7 +9,7 @@ import { putFile } from "./filesystem-put.ts";
 import { checkRoot, type FilesystemRoot, findFolder, findPath, openRoot, pruneFolders } from "./filesystem-root.ts";
 import { type FilesystemPatience, usualFilesystemPatience, type Watched, watchFilesystem } from "./filesystem-watch.ts";
 import { parseObjectKey } from "./object-key.ts";
-import type { ListedObject, Storage, Unfinished } from "./storage.ts";
+import type { ByteRange, ListedObject, Storage, Unfinished } from "./storage.ts";
 import { parseTemporaryName } from "./temporary-name.ts";
 
 /** How a folder is opened. */
@@ -52,10 +52,14 @@ export async function openFilesystem(
     }
   }
 
+  const open = (key: string, signal: AbortSignal, range?: ByteRange) =>
+    attempt("read", key, () => getFile(root, key, { range, signal }, (work) => watch(signal, work)));
+
   return {
     name: path,
     capabilities: {
       putIfAbsent: true,
+      putIfAbsentBytes: Infinity,
       freeBytes: true,
       countsDeleted: true,
       keepsDigests: false,
@@ -65,8 +69,8 @@ export async function openFilesystem(
       attempt("write", key, () =>
         putFile(root, { operationId, key, body, options }, (work) => watch(options.signal, work)),
       ),
-    get: (key, { signal, range }) =>
-      attempt("read", key, () => getFile(root, key, { range, signal }, (work) => watch(signal, work))),
+    get: async (key, { signal, range }) => (await open(key, signal, range)).bytes,
+    getFile: (key, signal) => open(key, signal),
     stat: (key, signal) => attempt("read", key, () => watch(signal, () => statFile(root, key, signal))),
     list: (prefix, signal) => each(listObjects(root, prefix, signal), signal),
     deleteMany: (keys, signal) =>

@@ -24,6 +24,8 @@ export interface Unfinished {
 export interface Capabilities {
   /** Whether `ifAbsent` has exactly one winner even when several processes put the same key at once. */
   readonly putIfAbsent: boolean;
+  /** Bodies of up to so many bytes it is true of, where the put's `mostBytes` says that it is one. */
+  readonly putIfAbsentBytes: number;
   /** Whether it knows its free space. */
   readonly freeBytes: boolean;
   /** Whether a delete is told if there was an object; without it every named key counts as deleted. */
@@ -52,6 +54,8 @@ export interface PutOptions {
   readonly signal: AbortSignal;
   /** Fail with OBJECT_EXISTS instead of replacing an object of that key. */
   readonly ifAbsent: boolean;
+  /** The body has at most so many bytes, which makes one request of it where that can be. */
+  readonly mostBytes?: number;
   /** The body's chunks are held by nobody else: their memory may be freed once it was copied. */
   readonly ownsChunks?: boolean;
   /** SHA-256 of what the body means to its writer, lower-case hexadecimal; kept where `keepsDigests` says so. */
@@ -96,6 +100,13 @@ export interface Storage extends AsyncDisposable {
    * stream fails when the object ends early, and never ends cleanly then.
    */
   get(key: string, options: { signal: AbortSignal; range?: ByteRange }): Promise<Readable>;
+
+  /**
+   * An object whose bytes are one open file of this host, for a program to read by itself while `bytes`, which is as
+   * `get` gives it, reads the same file. The descriptor is open until `bytes` is over or destroyed. Left out where
+   * objects are no files; fails as `get`.
+   */
+  getFile?(key: string, signal: AbortSignal): Promise<{ readonly fd: number; readonly bytes: Readable }>;
 
   /** Size of an object, and the digest that its put kept with it; undefined when there is no object. */
   stat(key: string, signal: AbortSignal): Promise<{ sizeBytes: number; contentSha256?: string } | undefined>;

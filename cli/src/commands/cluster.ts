@@ -18,6 +18,7 @@ import { addCommand, addGroup, type Execute } from "../command.ts";
 import { backupRoleStatements, makeRolePassword } from "./cluster/backup-role.ts";
 import { checkCluster, type CheckOptions, checkOptions } from "./cluster/check.ts";
 import { describeLeftSlot } from "./cluster/left-slot.ts";
+import { describeKept } from "./cluster/kept-databases.ts";
 import { describeUnknown, formatRunState } from "./cluster/run-state.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
 import { labelOption, repeatableOption, yesOption } from "../input/options.ts";
@@ -315,6 +316,7 @@ export function formatCluster(cluster: Cluster, now: Date): string {
     ["verified", lastGoodDump?.verifyTime ? formatRelative(timeOf(lastGoodDump.verifyTime), now) : "never"],
     ["last good physical", lastGoodPhysical && describeLastGood(lastGoodPhysical, now)],
     ["recovery", describeWindow(cluster.recoveryWindow)],
+    ["kept aside", describeKept(cluster.databases)],
   ]);
   if (cluster.databases.length === 0) return details;
   const databases = formatTable(

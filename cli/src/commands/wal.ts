@@ -19,6 +19,7 @@ import { protoJson } from "../output/proto-json.ts";
 import type { Session } from "../session.ts";
 import { type CleanupOptions, cleanUpWal } from "./wal/cleanup.ts";
 import { formatArchive } from "./wal/describe.ts";
+import { describeLeft, findArchive } from "./wal/ended.ts";
 import { describePush, waitForArchiver } from "./wal/push.ts";
 
 const modes = { stream: WalMode.STREAM, push: WalMode.PUSH };
@@ -153,6 +154,7 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
     const what = `WAL of ${cluster} is archived no more: from then on nothing newer than what is stored can be reached`;
     await confirm(session, { yes: options.yes, what, name: cluster });
   }
+  const before = disable ? await findArchive(api, cluster) : undefined;
   let archive = await api.clusters.updateWalArchive({
     ...request,
     ...(dryRun ? { validateOnly: true } : { requestId: session.newRequestId() }),
@@ -162,7 +164,9 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
   await session.answer({
     json: () => protoJson(WalArchiveSchema, archive),
     table: () =>
-      isPush ? describePush(archive, session, dryRun) : session.success(...describeSetup(archive, { disable, dryRun })),
+      isPush
+        ? describePush(archive, session, dryRun)
+        : session.success(...describeSetup(archive, { disable, dryRun })) + describeLeft(before, session.terminal),
     names: () => [archive.clusterName],
   });
 }

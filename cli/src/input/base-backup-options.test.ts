@@ -17,7 +17,7 @@ function parse(...words: string[]) {
 
 test("flags of a physical backup become its options", () => {
   const flags = parse(
-    ..."--wal embedded --checkpoint spread --max-rate 50MB --codec zstd --level 7 --accept-corrupt --backup-label x".split(
+    ..."--wal embedded --checkpoint spread --max-rate 50MB --codec zstd --level 7 --compression-workers 3 --accept-corrupt --backup-label x".split(
       " ",
     ),
   );
@@ -27,11 +27,12 @@ test("flags of a physical backup become its options", () => {
     maxRateBytes: 50_000_000n,
     codec: BaseBackupCodec.ZSTD,
     compressionLevel: 7,
+    compressionWorkers: 3,
     acceptCorrupt: true,
     label: "x",
   });
   const plain = baseBackupOptionsFromFlags(BackupKind.FULL, parse());
-  expect(plain).toMatchObject({ walEmbedded: false, walArchived: false, maxRateBytes: 0n });
+  expect(plain).toMatchObject({ walEmbedded: false, walArchived: false, maxRateBytes: 0n, compressionWorkers: 0 });
   expect(plain.walWait).toBeUndefined();
   const archived = parse("--wal", "archive", "--wal-wait", "10m");
   expect(baseBackupOptionsFromFlags(BackupKind.FULL, archived)).toMatchObject({
@@ -56,6 +57,7 @@ test.each([
   [["--database", "x"], "--database: that is about dumps"],
   [["--no-owner", "--jobs", "2"], "--jobs, --no-owner: that is about dumps"],
   [["--codec", "gzip", "--level", "12"], "--level 12 is none of --codec gzip"],
+  [["--codec", "gzip", "--compression-workers", "2"], "--compression-workers: --codec gzip has none"],
   [["--codec", "none", "--level", "1"], "--level 1 is none of --codec none"],
   [["--wal", "embedded", "--wal-wait", "1m"], "--wal-wait: WAL that is embedded is not waited for"],
 ])("a physical backup with %j is refused", (words, message) => {
@@ -65,6 +67,11 @@ test.each([
 test("a flag of physical backups is refused with a dump", () => {
   expect(() => refuseBaseBackupFlags(parse("--wal", "embedded"))).toThrow("--wal: that is about physical backups");
   expect(() => refuseBaseBackupFlags(parse("--codec", "gzip", "--no-owner"))).not.toThrow();
+});
+
+test("an incremental by archived WAL has nothing to compress", () => {
+  const flags = parse("--method", "wal", "--compression-workers", "2");
+  expect(() => baseBackupOptionsFromFlags(BackupKind.INCREMENTAL, flags)).toThrow("copies nothing");
 });
 
 test.each(["1kB", "2GiB", "fast"])("a rate of %s is refused", (rate) => {

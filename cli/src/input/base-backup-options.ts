@@ -12,7 +12,7 @@ import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { parseSize } from "@coppice/proto/kit/size";
 import { InvalidArgumentError, Option } from "commander";
 import { type DumpFlags, dumpFlags } from "./dump-options.ts";
-import { durationOption } from "./options.ts";
+import { durationOption, integerOption } from "./options.ts";
 
 /** Flags that say how a physical backup is taken, beside --codec and --level, which dumps have too. */
 export interface BaseBackupFlags extends Pick<DumpFlags, "codec" | "level"> {
@@ -20,6 +20,7 @@ export interface BaseBackupFlags extends Pick<DumpFlags, "codec" | "level"> {
   readonly walWait?: number;
   readonly checkpoint?: keyof typeof checkpoints;
   readonly maxRate?: bigint;
+  readonly compressionWorkers?: number;
   readonly acceptCorrupt?: boolean;
   readonly backupLabel?: string;
   readonly parent?: string;
@@ -55,6 +56,12 @@ export const baseBackupFlags = () => [
     "physical: begin with a checkpoint at once, or with one that is spread over time, gentler and later (fast)",
   ).choices(Object.keys(checkpoints)),
   new Option("--max-rate <size>", "physical: most bytes a second, 32KiB to 1GiB (none)").argParser(parseRate),
+  integerOption(
+    "--compression-workers <n>",
+    "physical: threads of the server that compress, with codec zstd, 1 to 64 (half of the host's cores, 2 to 4; 2 where the agent is elsewhere)",
+    1,
+    64,
+  ),
   new Option("--accept-corrupt", "physical: take it also when pages fail their checksums; it is shown"),
   new Option("--backup-label <text>", "physical: label in backup_label (the backup's id)"),
 ];
@@ -93,11 +100,24 @@ export function baseBackupOptionsFromFlags(
     fail("INVALID_FIELD", "--wal-wait: WAL that is embedded is not waited for", { hint: "leave one of them out" });
   }
   refuseWrongLevel(flags);
+  if (flags.compressionWorkers !== undefined && flags.codec !== undefined && flags.codec !== "zstd") {
+    fail("INVALID_FIELD", `--compression-workers: --codec ${flags.codec} has none`, { hint: "leave one of them out" });
+  }
+  if (flags.compressionWorkers !== undefined && flags.method === "wal") {
+    fail(
+      "INVALID_FIELD",
+      "--compression-workers: an incremental by archived WAL copies nothing that is to be compressed",
+      {
+        hint: "leave one of them out",
+      },
+    );
+  }
   const init: MessageInitShape<typeof BaseBackupOptionsSchema> = {
     checkpoint: flags.checkpoint === undefined ? CheckpointMode.UNSPECIFIED : checkpoints[flags.checkpoint],
     maxRateBytes: flags.maxRate ?? 0n,
     codec: flags.codec === undefined ? BaseBackupCodec.UNSPECIFIED : codecs[flags.codec],
     compressionLevel: flags.level ?? 0,
+    compressionWorkers: flags.compressionWorkers ?? 0,
     acceptCorrupt: flags.acceptCorrupt ?? false,
     label: flags.backupLabel ?? "",
     walEmbedded: flags.wal === "embedded",

@@ -40,7 +40,7 @@ test("a full backup ends with its numbers, its WAL and the command that plans it
   expect(shown(operation)).toBe(
     "✓ bkp_1  full, 1.2 GB → 310 MB in 14 s, checked\n" +
       "  WAL from 0/2000028 to 0/2000120, in the backup, consistent at its end\n" +
-      "  next: coppice restore plan shop --backup bkp_1 --to db7:/EMPTY/DIRECTORY\n",
+      "  next: coppice restore plan shop --backup bkp_1 --to db7:/EMPTY/DIRECTORY --immediate\n",
   );
   expect(outcomeName(operation)).toBe("bkp_1");
 });

@@ -46,7 +46,7 @@ export function formatCreatedPhysicalBackup(
     `${created.backup}  ${isIncremental ? "incremental" : "full"}, ${sizes} in ${took}, checked`,
     {
       facts,
-      next: `coppice restore plan ${cluster} --backup ${created.backup} --to ${hostName || "HOST"}:/EMPTY/DIRECTORY${isByWal ? " --immediate --start" : ""}`,
+      next: `coppice restore plan ${cluster} --backup ${created.backup} --to ${hostName || "HOST"}:/EMPTY/DIRECTORY --immediate${isByWal ? " --start" : ""}`,
     },
   );
 }

@@ -3,6 +3,7 @@ import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_datab
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { DecidedRestore, RecoveredPart } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { formatSize } from "@coppice/proto/kit/size";
+import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
 import type { Terminal } from "../output/terminal.ts";
 import { instantOf } from "../output/time.ts";
@@ -52,7 +53,7 @@ export function formatRecoveredPart(
   if (recovered.file !== "") {
     const size = formatSize(recovered.fileBytes);
     const text = `${name}${as} is in ${hostName}:${recovered.file}: ${count(recovered.tables, "table")} with rows, ${size}, read by pg_restore, in ${took}`;
-    return formatSuccess(paint, text, { facts, next: `pg_restore --list ${recovered.file}` });
+    return formatSuccess(paint, text, { facts, next: `pg_restore --list ${shellWord(recovered.file)}` });
   }
   const rows = `${count(recovered.objects, "object")} compared, ${count(recovered.tables, "table")} with ${count(recovered.rows, "row")} counted`;
   const cluster = part?.targetClusterName ?? recovered.cluster;

@@ -41,7 +41,7 @@ test("verified WAL says what was compared and what was not looked at", () => {
     },
   });
   expect(formatOutcome(operation, { paint, now })).toBe(
-    "✓ WAL of shop in main verified: 3 objects, 10 MB re-read in 10 s, 1 MB/s\n" +
+    "✓ WAL of shop in main is there and can be read: 3 objects, 10 MB re-read in 10 s, 1 MB/s\n" +
       "  50 MB of WAL, the checksums of 1 record match\n" +
       "  ! 2 objects not looked into, encrypted: --content on a host that may decrypt\n" +
       "  1 part of segments not read: there is more of the segment, which was\n" +

@@ -51,9 +51,10 @@ export function formatVerifiedWal(result: VerifiedWal, { spec }: Operation, { pa
     facts.push(`! ${count(undecoded, "object")} not looked into, encrypted: --content on a host that may decrypt`);
   if (replacedParts > 0)
     facts.push(`${count(replacedParts, "part")} of segments not read: there is more of the segment, which was`);
+  const came = undecoded > 0 ? "is there and can be read" : "verified";
   return formatSuccess(
     paint,
-    `WAL of ${clusterName} in ${repositoryName} verified: ${describeRead(objects, bytes, tookMs)}`,
+    `WAL of ${clusterName} in ${repositoryName} ${came}: ${describeRead(objects, bytes, tookMs)}`,
     { facts, next: `coppice wal status ${clusterName}` },
   );
 }

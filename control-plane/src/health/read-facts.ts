@@ -1,18 +1,30 @@
 import { fromJson } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
+import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { lastGoodDumps, listDamagedCopies } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { listClusters } from "../catalog/cluster.ts";
 import { type HostRow, listHosts } from "../catalog/host.ts";
 import { listPhysicalCopies } from "../catalog/physical/copies.ts";
 import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
-import { listStrayArchives } from "../catalog/physical/stray-archive.ts";
-import { listAllWalArchives } from "../catalog/physical/wal-archive.ts";
-import { findWalGap } from "../catalog/physical/wal-gap.ts";
-import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
+import { listLeftovers } from "../catalog/physical/told/leftover.ts";
+import { listStrayArchives } from "../catalog/physical/told/stray-archive.ts";
+import { listAllWalArchives, type WalArchiveRow } from "../catalog/physical/wal-archive.ts";
+import { findUnled, findWalGap } from "../catalog/physical/wal-gap.ts";
+import { anchorTimeBefore, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
 import { listLost } from "../catalog/physical/wal-lost.ts";
+import { listHeld } from "../catalog/operations/held.ts";
 import { listRepositories } from "../catalog/repository.ts";
-import type { HealthFacts, LostWalFact, StrayArchiveFact, WalArchiveFact } from "./rules/facts.ts";
+import type {
+  HealthFacts,
+  LeftoverFact,
+  LostWalFact,
+  StrayArchiveFact,
+  UnledArchiveFact,
+  WalArchiveFact,
+} from "./rules/facts.ts";
+import { undecidedMs } from "./rules/restore-undecided.ts";
 
 /** Reads what the rules look at. */
 export async function readHealthFacts(db: Database, now: Date): Promise<HealthFacts> {
@@ -34,10 +46,16 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
     damagedCopies: await listDamagedCopies(db),
     repositories,
     walArchives: await readWalArchives(db, names, hosts),
+    unledArchives: await readUnledArchives(db, names, namesOf(repositories)),
     lostWal: await readLostWal(db, names, namesOf(repositories)),
     strayArchives: await readStrayArchives(db, names, now),
+    leftovers: await readLeftovers(db, now),
+    heldDatabases: await listHeld(db, new Date(now.getTime() - undecidedMs)),
   };
 }
+
+/** So many segments behind a server, WAL may be on its way. */
+const lateSegments = 4n;
 
 type Names = ReadonlyMap<string, string>;
 
@@ -70,6 +88,29 @@ async function readStrayArchives(db: Database, names: Names, now: Date): Promise
   });
 }
 
+async function readLeftovers(db: Database, now: Date): Promise<LeftoverFact[]> {
+  const archived = new Set((await listAllWalArchives(db)).map(({ clusterId }) => clusterId));
+  return (await listLeftovers(db, now)).map((left) => ({ ...left, isArchived: archived.has(left.clusterId) }));
+}
+
+async function readUnledArchives(db: Database, names: Names, repositories: Names): Promise<UnledArchiveFact[]> {
+  const facts: UnledArchiveFact[] = [];
+  for (const archive of await listAllWalArchives(db)) {
+    const { clusterId, repositoryId, createTime, grantTime } = archive;
+    const unled = await findUnled(db, archive);
+    if (unled === undefined || (await findWalGap(db, archive)) !== undefined) continue;
+    const clusterName = names.get(clusterId) ?? clusterId;
+    facts.push({
+      ...unled,
+      clusterId,
+      clusterName,
+      repositoryName: repositories.get(repositoryId) ?? repositoryId,
+      since: unled.isBackedUp ? grantTime : createTime,
+    });
+  }
+  return facts;
+}
+
 async function readWalArchives(db: Database, names: Names, hosts: readonly HostRow[]): Promise<WalArchiveFact[]> {
   const facts: WalArchiveFact[] = [];
   for (const archive of await listAllWalArchives(db)) {
@@ -93,8 +134,34 @@ async function readWalArchives(db: Database, names: Names, hosts: readonly HostR
         isConnected: owner?.state === "CONNECTED",
         since: nextTime,
       },
+      present:
+        owner?.state === "CONNECTED"
+          ? { hostName: owner.name, since: owner.stateTime > archive.grantTime ? owner.stateTime : archive.grantTime }
+          : null,
+      behind: await readBehind(db, archive),
       gap: gap ? { ...gap, since: lastUs === undefined ? createTime : new Date(Number(lastUs / 1000n)) } : null,
     });
   }
   return facts;
+}
+
+/** By positions and the server's clock: what the archive is in trouble with, or not, is no part of it. */
+async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArchiveFact["behind"]> {
+  const { timeline, segmentBytes, storedLsn, serverLsn, serverTime, storedRate, grantTime } = archive;
+  if (serverLsn === null || serverTime === null || segmentBytes === null || timeline === null) return null;
+  // Where nothing was stored yet, what was there at the beginning is none of it.
+  const fromLsn = storedLsn ?? (await firstAnchorFrom(db, archive, grantTime))?.lsn;
+  if (fromLsn === undefined) return null;
+  const lateLsn = fromLsn + lateSegments * segmentBytes;
+  if (serverLsn <= lateLsn) return null;
+  const lastUs = await anchorTimeBefore(db, archive, { timeline, lsn: lateLsn });
+  const since = lastUs === undefined ? grantTime : new Date(Number(lastUs / 1000n));
+  const settings = fromJson(WalSettingsSchema, archive.settings, { ignoreUnknownFields: true });
+  return {
+    bytes: serverLsn - fromLsn,
+    since,
+    ageMs: serverTime.getTime() - since.getTime(),
+    maxAgeMs: settings.maxAge ? durationMs(settings.maxAge) : 0,
+    isMoving: storedRate !== null && storedRate > 0n,
+  };
 }

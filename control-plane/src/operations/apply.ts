@@ -11,6 +11,7 @@ import { noteClusterFound, noteClusterSeen } from "../catalog/outcome/cluster.ts
 import { noteClusterTried, noteRepositoryTried } from "../catalog/outcome/reachability.ts";
 import { lockWal } from "../catalog/physical/wal-archive.ts";
 import { noteDeleted, noteFound } from "../catalog/physical/wal-deleted.ts";
+import { addExtents, addKnowledge } from "../catalog/physical/wal-knowledge.ts";
 import { noteLost } from "../catalog/physical/wal-lost.ts";
 import type { CatalogChange, StoredBackup, WalPlace, WalRun } from "./kinds/catalog-change.ts";
 
@@ -40,6 +41,8 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
       return await noteDeleted(tx, placeOf(change), change.runs);
     case "walFound":
       return await noteWalFound(tx, change, change.runs);
+    case "walScanned":
+      return await noteWalScanned(tx, change);
     case "copyDeleting":
       return await markDeleting(tx, change.backupId, change.repositoryId);
     case "copyDeleted":
@@ -60,6 +63,14 @@ function placeOf({ clusterId, repositoryId, systemIdentifier }: WalPlace): WalPl
 async function noteWalFound(tx: Database, place: WalPlace, runs: readonly WalRun[]): Promise<void> {
   // A cluster or repository that is gone has no WAL.
   if (runs.length > 0 && (await lockWal(tx, place))) await noteFound(tx, placeOf(place), runs);
+}
+
+async function noteWalScanned(tx: Database, change: Extract<CatalogChange, { is: "walScanned" }>): Promise<void> {
+  if (!(await lockWal(tx, change))) return;
+  const { clusterId, systemIdentifier, repositoryId, runs, anchors, histories } = change;
+  const server = { clusterId, systemIdentifier };
+  await addExtents(tx, server, repositoryId, runs);
+  await addKnowledge(tx, server, { anchors, histories, commits: [] });
 }
 
 async function storeBackup(tx: Database, operationId: string, stored: StoredBackup): Promise<void> {

@@ -15,9 +15,10 @@ import { findBackup, listBackups, listFolders } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { findCluster } from "../catalog/cluster.ts";
 import { findHost } from "../catalog/host.ts";
-import { findRepository } from "../catalog/repository.ts";
+import { findRepository, type RepositoryRow } from "../catalog/repository.ts";
 import type { BackupFact, ClusterFact, Facts, References, RepositoryContents } from "./kinds/kind.ts";
-import { requireMayDecrypt } from "../secrets/may-decrypt.ts";
+import { listServers } from "../catalog/physical/copies.ts";
+import { mayDecrypt, requireMayDecrypt } from "../secrets/may-decrypt.ts";
 import { storedObjects } from "./kinds/stored-objects.ts";
 import { parseStored } from "./spec.ts";
 
@@ -77,8 +78,7 @@ async function repositoryTarget(
   const row = await findRepository(db, repositoryId);
   if (row === undefined) return fail("REPOSITORY_NOT_FOUND", `the repository ${repositoryId} was removed meanwhile`);
   const encryption = row.encryption === null ? undefined : fromJson(RepositoryEncryptionSchema, row.encryption);
-  const mustDecrypt = decrypts && encryption !== undefined;
-  if (mustDecrypt) requireMayDecrypt(row, (await findHost(db, hostId)) ?? fail("HOST_NOT_FOUND", "the host is gone"));
+  const isDecrypted = decrypts !== false && encryption !== undefined && (await getsIdentity(db, row, hostId, decrypts));
   const all = { write: row.writeSecretId, read: row.readSecretId, delete: row.deleteSecretId };
   const secrets = create(StorageSecretsSchema);
   for (const purpose of purposes) secrets[purpose] = all[purpose] ?? all.write ?? "";
@@ -88,14 +88,27 @@ async function repositoryTarget(
     location: fromJson(RepositoryLocationSchema, row.location),
     secrets,
     recipients: encryption?.recipients ?? [],
-    identitySecret: (mustDecrypt ? row.identitySecretId : null) ?? "",
+    identitySecret: (isDecrypted ? row.identitySecretId : null) ?? "",
   });
+}
+
+async function getsIdentity(
+  db: Database,
+  repository: RepositoryRow,
+  hostId: string,
+  decrypts: true | "whereAllowed",
+): Promise<boolean> {
+  const host = (await findHost(db, hostId)) ?? fail("HOST_NOT_FOUND", "the host is gone");
+  if (decrypts === "whereAllowed") return mayDecrypt(host);
+  requireMayDecrypt(repository, host);
+  return true;
 }
 
 async function contentsFact(db: Database, repositoryId: string): Promise<RepositoryContents> {
   const writing = (await listActiveSpecs(db, repositoryId)).map((json) => parseStored(json).spec);
   return {
     knownFolders: await listFolders(db, repositoryId),
+    knownServers: await listServers(db),
     activeFolders: writing.flatMap((spec) =>
       spec.case === "createBackup" || spec.case === "createPhysicalBackup"
         ? `${spec.value.cluster}/${spec.value.folder}`

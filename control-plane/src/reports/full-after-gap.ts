@@ -6,6 +6,7 @@ import { findWalArchive, lockWal, type WalArchiveRow } from "../catalog/physical
 import { findWalGap, type WalGap } from "../catalog/physical/wal-gap.ts";
 import { startOperation } from "../operations/start.ts";
 import { preparePhysicalBackup } from "../preflight/physical/backup.ts";
+import type { SeenGaps } from "./seen-gaps.ts";
 
 /** Who asks for what nobody asked for. */
 const principal = "system";
@@ -15,19 +16,28 @@ const pauseMs = 6 * 3_600_000;
 /**
  * Starts a full backup where the archive of a cluster's WAL has a gap that no backup leads on behind, and gives the
  * operation's id; undefined where there is nothing to do. A cluster without a full backup gets none: nobody has asked
- * for one yet. It waits while a physical backup is under way, and for six hours after it has started one, whatever came
- * of that. Errors: those of preparePhysicalBackup.
+ * for one yet. It begins when the same gap has been seen for long enough, waits while a physical backup is under way, and
+ * for six hours after it has started one, whatever came of that. Errors: those of preparePhysicalBackup.
  */
-export async function startFullAfterGap(catalog: Catalog, clusterId: string, now: Date): Promise<string | undefined> {
+export async function startFullAfterGap(
+  catalog: Catalog,
+  clusterId: string,
+  { seen, now }: { readonly seen: SeenGaps; readonly now: Date },
+): Promise<string | undefined> {
   const archive = await findWalArchive(catalog.db, clusterId);
   // Most of the time there is none, and no lock is needed to see it.
-  if (archive === undefined || (await neededFor(catalog.db, archive, now)) === undefined) return undefined;
+  const found = archive && (await neededFor(catalog.db, archive, now));
+  if (!seen.note(clusterId, archive && found && nameOf(archive, found), now) || archive === undefined) return undefined;
   return await catalog.transaction(async (tx) => {
     if (!(await lockWal(tx, archive))) return undefined;
     const present = await findWalArchive(tx, clusterId);
     const gap = present && (await neededFor(tx, present, now));
     return present && gap && (await start(tx, present, gap, now));
   });
+}
+
+function nameOf({ repositoryId, systemIdentifier }: WalArchiveRow, { timeline, startLsn, endLsn }: WalGap): string {
+  return [repositoryId, systemIdentifier, timeline, startLsn, endLsn].join(" ");
 }
 
 async function neededFor(db: Database, archive: WalArchiveRow, now: Date): Promise<WalGap | undefined> {

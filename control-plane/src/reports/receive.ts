@@ -12,8 +12,10 @@ import { openProgressKeeper } from "../operations/intake/progress-keeper.ts";
 import { takeResult } from "../operations/intake/result.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import type { AgentReport } from "../fleet/fleet.ts";
-import { noteStrayArchive, type ToldArchive } from "../catalog/physical/stray-archive.ts";
+import { noteStrayArchive, type ToldArchive } from "../catalog/physical/told/stray-archive.ts";
+import { noteLeftover } from "../catalog/physical/told/leftover.ts";
 import { startFullAfterGap } from "./full-after-gap.ts";
+import { openSeenGaps } from "./seen-gaps.ts";
 import { takeWalEnd } from "./wal-end.ts";
 import { ackOf, takeWalReport } from "./wal-report.ts";
 import { openInventories } from "./inventory.ts";
@@ -26,9 +28,19 @@ export type Receive = (session: AgentSession, report: AgentReport) => Promise<vo
  * tells everything that matters again. What cannot be stored at all would come again for ever: it is logged and dropped,
  * and of a result it is noted that it could not be used.
  */
-export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger }): Receive {
+export function openReceive({
+  catalog,
+  gapPatienceMs,
+  log,
+}: {
+  readonly catalog: Catalog;
+  /** How long a gap in archived WAL has to be seen before a full backup is begun behind it. */
+  readonly gapPatienceMs: number;
+  readonly log: Logger;
+}): Receive {
   const inventories = openInventories(catalog);
   const progress = openProgressKeeper(catalog);
+  const seen = openSeenGaps(gapPatienceMs);
   const takeEnd = async (session: AgentSession, result: Result) => {
     const { hostId } = session;
     const { commandId, operationId } = result;
@@ -46,7 +58,7 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
   /** The agent has told all it can: what cannot be begun now is tried again at its next report. */
   const mendGap = async (clusterId: string, about: object) => {
     try {
-      const operation = await startFullAfterGap(catalog, clusterId, new Date());
+      const operation = await startFullAfterGap(catalog, clusterId, { seen, now: new Date() });
       if (operation !== undefined) log.warn({ ...about, operation }, "archived WAL has a gap: a full backup is begun");
     } catch (error) {
       if (!isFailure(error) || error.reason === "CATALOG_UNREACHABLE") throw error;
@@ -66,6 +78,7 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
         return await takeLog(catalog, session.hostId, report.value);
       case "walReport": {
         const about = { host: session.hostId, cluster: report.value.clusterId };
+        if (report.value.leftover) return await takeLeftover(catalog, session.hostId, report.value);
         const isEnd = report.value.endedGrant > 0n;
         if (!isEnd) await noteStrayArchive(catalog.db, toldArchive(session, report.value), new Date());
         const taken = await takeWalReport(catalog, session, report.value).catch((error: unknown) => {
@@ -95,6 +108,15 @@ export function openReceive({ catalog, log }: { catalog: Catalog; log: Logger })
       if (report.case === "walReport") await session.send(ackOf(report.value));
     }
   };
+}
+
+/** Nothing is waited for: the agent tells it as long as it is so. */
+async function takeLeftover(catalog: Catalog, hostId: string, report: WalReport): Promise<void> {
+  const { clusterId, clusterName, leftover } = report;
+  if (leftover === undefined) return;
+  const { slot, isCommanded, trouble } = leftover;
+  const left = { slot, isCommanded, problem: trouble?.message ?? "" };
+  await noteLeftover(catalog.db, { hostId, clusterId, clusterName, leftover: left }, new Date());
 }
 
 function toldArchive({ hostId, desiredRevision: heldRevision }: AgentSession, told: WalReport): ToldArchive {

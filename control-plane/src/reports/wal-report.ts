@@ -9,15 +9,8 @@ import { findCluster } from "../catalog/cluster.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
 import { holdSession } from "../catalog/operations/claim.ts";
 import { findWalArchive, lockWal, noteWalPositions, type WalPositions } from "../catalog/physical/wal-archive.ts";
-import {
-  addKnowledge,
-  listExtents,
-  replaceExtents,
-  thinKnowledge,
-  type WalServer,
-} from "../catalog/physical/wal-knowledge.ts";
+import { addExtents, addKnowledge, thinKnowledge } from "../catalog/physical/wal-knowledge.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
-import { addRuns } from "@coppice/proto/kit/recovery/extents";
 import { microsecondsOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 
@@ -47,7 +40,7 @@ export async function takeWalReport(
     const server = { clusterId, systemIdentifier };
     const known = await findWalArchive(tx, clusterId);
     const before = known?.reportTime ?? new Date(0);
-    await storeRuns(tx, server, repositoryId, parsed.runs);
+    await addExtents(tx, server, repositoryId, parsed.runs);
     await addKnowledge(tx, server, parsed);
     await thinKnowledge(tx, server, {
       since: new Date(before.getTime() - keptMs),
@@ -79,37 +72,6 @@ async function requireOwn(tx: Database, hostId: string, report: WalReport): Prom
   if (cluster === undefined || !isOwn) return fail("CLUSTER_NOT_FOUND", `the host has no cluster ${clusterId}`);
   if (cluster.incarnations.some((one) => one.systemIdentifier === systemIdentifier)) return;
   fail("CLUSTER_CHANGED", `cluster ${cluster.row.name} never had the system identifier ${systemIdentifier}`);
-}
-
-async function storeRuns(
-  tx: Database,
-  server: WalServer,
-  repository: string,
-  runs: readonly { readonly timeline: number; readonly startLsn: bigint; readonly endLsn: bigint }[],
-): Promise<void> {
-  if (runs.length === 0) return;
-  const { systemIdentifier } = server;
-  const present = (await listExtents(tx, server)).map(({ repositoryId, timeline, startLsn, endLsn }) => ({
-    repository: repositoryId,
-    systemIdentifier,
-    timeline,
-    startLsn,
-    endLsn,
-  }));
-  const merged = addRuns(
-    present,
-    runs.map((run) => ({ ...run, repository, systemIdentifier })),
-  );
-  await replaceExtents(
-    tx,
-    server,
-    merged.map(({ repository: repositoryId, timeline, startLsn, endLsn }) => ({
-      repositoryId,
-      timeline,
-      startLsn,
-      endLsn,
-    })),
-  );
 }
 
 function parseReport(report: WalReport) {

@@ -13,8 +13,8 @@ import { writeAudit } from "../audit/audit.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
 import { type ClusterRecord, lockCluster } from "../catalog/cluster.ts";
 import { hostNames } from "../catalog/host.ts";
-import { endDesired } from "../catalog/physical/desired.ts";
-import { findStrayCluster } from "../catalog/physical/stray-archive.ts";
+import { endDesired, repeatEnded } from "../catalog/physical/desired.ts";
+import { findStrayCluster } from "../catalog/physical/told/stray-archive.ts";
 import { deleteWalArchive, findWalArchive, type WalArchiveRow } from "../catalog/physical/wal-archive.ts";
 import { declareWalOwnerDead, putWalArchive } from "../catalog/physical/wal-owner.ts";
 import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
@@ -97,6 +97,7 @@ async function put(tx: Database, clusterId: string, wanted: WantedArchive): Prom
   // Of another server nothing is handed over: whoever else archives the one before is to end.
   if (present && present.systemIdentifier !== systemIdentifier)
     await endDesired(tx, { clusterId, hostIds: hostsOf(present).filter((id) => id !== host.id) });
+  if (present === undefined) await repeatEnded(tx, { clusterId, exceptHostId: host.id });
   const place = { clusterId, hostId: host.id, repositoryId: repository.id, systemIdentifier };
   await putWalArchive(tx, { ...place, settings: toJson(WalSettingsSchema, settings) }, new Date());
 }

@@ -295,6 +295,29 @@ test("a backup of the old timeline leads to the new one only if it ended by the 
   expect([plan.timelines, codes(plan)]).toEqual([[1], ["timeline-not-followed"]]);
 });
 
+test("the newest timeline is not followed without a word when the server went on with an older one", () => {
+  const lived = {
+    ...forked,
+    extents: [wal(at(20), at(70)), wal(at(40), at(80), 2)],
+    anchors: [...forked.anchors, anchor(600n, at(60))],
+  };
+  const plan = planned({ kind: "latest" }, lived);
+  expect([plan.timelines, codes(plan)]).toEqual([[1, 2], ["timeline-not-followed"]]);
+  expect(plan.warnings[0]?.message).toContain("the server wrote timeline 1 later");
+  expect(codes(planned({ kind: "lsn", lsn: at(50) }, lived))).toContain("timeline-not-followed");
+  for (const target of [
+    { kind: "latest", timeline: 2 },
+    { kind: "latest", timeline: 1 },
+    { kind: "lsn", lsn: at(44) },
+  ] as const) {
+    expect(codes(planned(target, lived))).not.toContain("timeline-not-followed");
+  }
+  // The old primary was there for a while after the promotion.
+  expect(codes(planned({ kind: "latest" }, { ...lived, anchors: [...forked.anchors, anchor(450n, at(60))] }))).toEqual(
+    [],
+  );
+});
+
 test("a timeline that nothing is known of is refused as such", () => {
   expect(refused({ kind: "latest", timeline: 9 })).toMatchObject({ reason: "timeline-unknown" });
 });

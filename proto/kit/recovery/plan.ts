@@ -1,4 +1,6 @@
+// One thing: which way is taken to a target, and in what it is another one than who asks may expect; both weigh the same ways.
 import { formatLsn } from "../wal/lsn.ts";
+import { recordEnd } from "../wal/record-end.ts";
 import { segmentNumber } from "../wal/segment.ts";
 import { nearestPoints } from "./nearest-points.ts";
 import { coverage, knownTimelines, type Reach, reaches } from "./reach.ts";
@@ -9,7 +11,7 @@ import type { Target } from "./target.ts";
 import { timeFacts } from "./time-facts.ts";
 import { leadsThrough, pieceAt, timelinePath } from "./timeline-path.ts";
 import { usableChains } from "./usable-chains.ts";
-import { type RecoveryWindow, recoveryWindows } from "./windows.ts";
+import { type RecoveryWindow, recoveryWindows, windowsOf } from "./windows.ts";
 
 /**
  * How a target is reached: from the backup that leaves least WAL to replay, along the timeline asked for or the latest
@@ -21,7 +23,13 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
   const timelines = knownTimelines(input);
   const { timeline } = asked;
   if (timeline !== undefined && !timelines.includes(timeline)) {
-    return unreachable(input, asked, "timeline-unknown", `nothing is known of timeline ${timeline}`);
+    const windows = recoveryWindows(input);
+    return unreachable(
+      input,
+      { target: asked, windows },
+      "timeline-unknown",
+      `nothing is known of timeline ${timeline}; known: ${timelines.toSorted((a, b) => a - b).join(", ") || "none"}`,
+    );
   }
   const restorePoints = new Map(
     input.backups.flatMap(({ restorePoint, stopLsn, systemIdentifier }) =>
@@ -30,7 +38,8 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
         : [[restorePoint, stopLsn] as const],
     ),
   );
-  const found = reaches(input).filter((reach) => timeline === undefined || reach.timeline === timeline);
+  const all = reaches(input);
+  const found = all.filter((reach) => timeline === undefined || reach.timeline === timeline);
   const stray = new Set(found.filter((reach) => strays(input, reach, asked)));
   const attempts = found
     .flatMap((reach) =>
@@ -41,7 +50,7 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
     const result = resolveTarget(attempt);
     if (result !== undefined) return makePlan(input, attempt, result);
   }
-  return explain(input, asked);
+  return explain(input, { target: asked, windows: windowsOf(input, all) });
 }
 
 /** Of a WAL increment, as soon as it is consistent means its restore point; what is unpacked is consistent before. */
@@ -107,7 +116,8 @@ function warnOfWhatIsLeft(
   { reach, target }: Pick<Attempt, "reach" | "target">,
   { endLsn }: ResolvedTarget,
 ): PlanWarning[] {
-  const warnings = warnOfNewest(input, { reach, target }, endLsn);
+  const ofNewest = warnOfNewest(input, { reach, target }, endLsn);
+  const warnings = ofNewest.length > 0 ? ofNewest : warnOfLivelier(input, { reach, target }, endLsn);
   if (target.kind === "latest") {
     const end = repositoriesOf(input)
       .flatMap((repository) => coverage(input, reach.path, repository))
@@ -148,6 +158,42 @@ function warnOfNewest(
   return [{ code: "timeline-not-followed", message }];
 }
 
+/** Where another timeline was written later than the one that is followed: the server went on with that one. */
+function warnOfLivelier(
+  input: RecoveryInput,
+  { reach, target }: Pick<Attempt, "reach" | "target">,
+  endLsn: bigint | undefined,
+): PlanWarning[] {
+  if (target.timeline !== undefined || target.kind === "immediate" || target.kind === "time") return [];
+  const last = target.kind === "latest" || endLsn === undefined ? undefined : endLsn - 1n;
+  const isOnPath = (timeline: number, lsn: bigint) => leadsThrough(reach.path, timeline, lsn);
+  const followedUs = lastWritten(input, (timeline, lsn) => timeline === reach.timeline && isOnPath(timeline, lsn));
+  const livelier = knownTimelines(input).find((other) => {
+    if (other === reach.timeline) return false;
+    const path = timelinePath(input.histories, other);
+    if (last !== undefined && pieceAt(path, last)?.timeline === pieceAt(reach.path, last)?.timeline) return false;
+    const writtenUs = lastWritten(input, (timeline, lsn) => timeline === other && !isOnPath(timeline, lsn));
+    return writtenUs !== undefined && (followedUs === undefined || writtenUs > followedUs);
+  });
+  if (livelier === undefined) return [];
+  const message = `timeline ${reach.timeline} is followed, but the server wrote timeline ${livelier} later, and what it wrote there is not on the way`;
+  return [{ code: "timeline-not-followed", message }];
+}
+
+/** The latest time that is known of WAL, of those positions. */
+function lastWritten(input: RecoveryInput, isOf: (timeline: number, lsn: bigint) => boolean): bigint | undefined {
+  const { backups, systemIdentifier, anchors, commits = [], segmentBytes } = input;
+  const own = backups.filter((backup) => backup.systemIdentifier === systemIdentifier);
+  let latest: bigint | undefined;
+  const see = (timeline: number, lsn: bigint, timeUs: bigint) => {
+    if ((latest === undefined || timeUs > latest) && isOf(timeline, lsn)) latest = timeUs;
+  };
+  for (const { timeline, stopLsn, stopTimeUs } of own) see(timeline, stopLsn, stopTimeUs);
+  for (const { timeline, lsn, timeUs } of anchors) see(timeline, recordEnd(lsn, segmentBytes), timeUs);
+  for (const { timeline, endLsn, times } of commits) if (times) see(timeline, endLsn, times.latestUs);
+  return latest;
+}
+
 type Followed = Pick<Reach, "path" | "facts" | "timeline">;
 
 /** Whether another timeline was written at the time that is asked for, and this one left it before. */
@@ -173,22 +219,29 @@ function repositoriesOf({ extents }: RecoveryInput): string[] {
   return [...new Set(extents.map(({ repository }) => repository))];
 }
 
-function explain(input: RecoveryInput, target: Target): Unreachable {
+/** What was asked for, and all that there is. */
+interface Asked {
+  readonly target: Target;
+  readonly windows: readonly RecoveryWindow[];
+}
+
+function explain(input: RecoveryInput, asked: Asked): Unreachable {
+  const { target, windows } = asked;
   const { bases } = usableChains(input);
   if (bases.length === 0)
-    return unreachable(input, target, "no-backup", "no usable physical backup of this server is known");
-  if (recoveryWindows(input).length === 0) {
-    return unreachable(input, target, "no-backup", "no usable backup has all the WAL from its start to its end");
+    return unreachable(input, asked, "no-backup", "no usable physical backup of this server is known");
+  if (windows.length === 0) {
+    return unreachable(input, asked, "no-backup", "no usable backup has all the WAL from its start to its end");
   }
-  const { before, after } = nearestPoints(relevantWindows(input, target), target);
+  const { before, after } = nearestPoints(relevantWindows(input, asked), target);
   if (before !== undefined && after !== undefined) {
-    return unreachable(input, target, "in-gap", "it lies in a gap between what can be reached");
+    return unreachable(input, asked, "in-gap", "it lies in a gap between what can be reached");
   }
   if (after !== undefined) {
-    return unreachable(input, target, "too-early", "it lies before the end of the first usable backup");
+    return unreachable(input, asked, "too-early", "it lies before the end of the first usable backup");
   }
-  if (before !== undefined) return unreachable(input, target, "too-late", tooLate(target));
-  return unreachable(input, target, "not-known", "no usable backup leads there");
+  if (before !== undefined) return unreachable(input, asked, "too-late", tooLate(target));
+  return unreachable(input, asked, "not-known", "no usable backup leads there");
 }
 
 function tooLate(target: Target): string {
@@ -198,22 +251,22 @@ function tooLate(target: Target): string {
 }
 
 /** The windows that nearest points are looked for in: of the timeline asked for and those that it came from. */
-function relevantWindows(input: RecoveryInput, { timeline }: Target): RecoveryWindow[] {
-  const windows = recoveryWindows(input);
+function relevantWindows(input: RecoveryInput, { target: { timeline }, windows }: Asked): readonly RecoveryWindow[] {
   if (timeline === undefined) return windows;
   const path = timelinePath(input.histories, timeline).map((piece) => piece.timeline);
   const own = windows.filter((window) => window.timeline === timeline);
   return own.length > 0 ? own : windows.filter((window) => path.includes(window.timeline));
 }
 
-function unreachable(
-  input: RecoveryInput,
-  target: Target,
-  reason: Unreachable["reason"],
-  message: string,
-): Unreachable {
+function unreachable(input: RecoveryInput, asked: Asked, reason: Unreachable["reason"], message: string): Unreachable {
   const { unusable } = usableChains(input);
-  return { kind: "unreachable", reason, message, ...nearestPoints(relevantWindows(input, target), target), unusable };
+  return {
+    kind: "unreachable",
+    reason,
+    message,
+    ...nearestPoints(relevantWindows(input, asked), asked.target),
+    unusable,
+  };
 }
 
 function compare<T extends string | bigint>(one: T, other: T): number {

@@ -96,12 +96,9 @@ export function baseTimes({ facts, endLsn, repository }: Reach, { backup }: Base
   if (repository === undefined) return undefined;
   const { startLsn, stopLsn, stopTimeUs } = backup;
   const startUs = greatest([stopTimeUs, latestWithin(facts, startLsn, stopLsn) ?? stopTimeUs]) ?? stopTimeUs;
-  const endUs = greatest([
-    ...facts.anchors.filter(({ lsn }) => lsn >= stopLsn && lsn <= endLsn).map(({ timeUs }) => timeUs),
-    ...facts.commits.flatMap((span) =>
-      span.endLsn > stopLsn && span.endLsn <= endLsn && span.times !== undefined ? [span.times.latestUs - 1n] : [],
-    ),
-  ]);
+  const anchored = facts.latestAnchored(stopLsn, endLsn);
+  const ended = facts.latestEnded(stopLsn + 1n, endLsn);
+  const endUs = greatest([...(anchored === undefined ? [] : [anchored]), ...(ended === undefined ? [] : [ended - 1n])]);
   return endUs === undefined || endUs < startUs ? undefined : { startUs, endUs };
 }
 

@@ -1,4 +1,5 @@
 import { recordEnd } from "../wal/record-end.ts";
+import { countBelow, type MostWithin, mostWithin } from "../wal/most-within.ts";
 import { segmentStart } from "../wal/segment.ts";
 import { leadsThrough, type PathPiece } from "./timeline-path.ts";
 import type { Anchor, CommitSpan, RecoveryInput } from "./recovery-input.ts";
@@ -9,6 +10,10 @@ export interface TimeFacts {
   /** Where a timeline is left: at that position the parent may stand still for long while its child goes on. */
   readonly atSwitches: readonly Anchor[];
   readonly commits: readonly CommitSpan[];
+  /** The latest time of an anchor, by its position. */
+  readonly latestAnchored: MostWithin;
+  /** The latest time of a span's commits, by the span's end. */
+  readonly latestEnded: MostWithin;
 }
 
 /** The anchors and commits that recovery along the path would come by; positions of anchors as `recordEnd` gives them. */
@@ -30,7 +35,17 @@ export function timeFacts(input: RecoveryInput, path: readonly PathPiece[]): Tim
       return endLsn > piece.startLsn && (piece.endLsn === undefined || endLsn <= piece.endLsn);
     })
     .sort((one, other) => compare(one.startLsn, other.startLsn) || compare(one.endLsn, other.endLsn));
-  return { anchors, atSwitches: onPath.filter(isAtSwitch), commits };
+  const ended = commits.flatMap(({ endLsn, times }) =>
+    times === undefined ? [] : [{ at: endLsn, value: times.latestUs }],
+  );
+  return {
+    anchors,
+    atSwitches: onPath.filter(isAtSwitch),
+    commits,
+    // There may be a week of both, and every backup asks.
+    latestAnchored: mostWithin(anchors.map(({ lsn, timeUs }) => ({ at: lsn, value: timeUs }))),
+    latestEnded: mostWithin(ended.sort((one, other) => compare(one.at, other.at))),
+  };
 }
 
 /** Whether everything between is known and holds no commit after that time. */
@@ -59,13 +74,17 @@ export function earliestBeyond({ anchors, atSwitches, commits }: TimeFacts, lsn:
 }
 
 /** The latest time that was seen from a position to before another one; spans that go beyond either do not count. */
-export function latestWithin({ anchors, commits }: TimeFacts, startLsn: bigint, endLsn: bigint): bigint | undefined {
-  return greatest([
-    ...anchors.filter(({ lsn }) => lsn >= startLsn && lsn < endLsn).map(({ timeUs }) => timeUs),
-    ...commits.flatMap((span) =>
-      span.startLsn >= startLsn && span.endLsn <= endLsn && span.times !== undefined ? [span.times.latestUs] : [],
-    ),
-  ]);
+export function latestWithin(facts: TimeFacts, startLsn: bigint, endLsn: bigint): bigint | undefined {
+  const { commits, latestAnchored } = facts;
+  let latest = latestAnchored(startLsn, endLsn - 1n);
+  const first = countBelow(commits.length, (index) => (commits[index]?.startLsn ?? startLsn) < startLsn);
+  for (let index = first; index < commits.length; index++) {
+    const span = commits[index];
+    if (span === undefined || span.startLsn >= endLsn) break;
+    if (span.endLsn > endLsn || span.times === undefined) continue;
+    if (latest === undefined || span.times.latestUs > latest) latest = span.times.latestUs;
+  }
+  return latest;
 }
 
 /**

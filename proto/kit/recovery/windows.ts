@@ -23,14 +23,19 @@ export interface RecoveryWindow {
 
 /** What can be recovered to, newest timeline first, then in order of WAL. */
 export function recoveryWindows(input: RecoveryInput): RecoveryWindow[] {
-  return reaches(input).flatMap((reach) => {
+  return windowsOf(input, reaches(input));
+}
+
+/** The same of everything that can be reached, where that is known already. */
+export function windowsOf({ systemIdentifier }: RecoveryInput, all: readonly Reach[]): RecoveryWindow[] {
+  return all.flatMap((reach) => {
     const [first, ...others] = reach.bases.map(({ backup }) => backup);
     if (first === undefined) return [];
     const backups = [first, ...others].sort((one, other) => (one.stopLsn < other.stopLsn ? -1 : 1));
     const { stopLsn: startLsn, stopTimeUs: backupTimeUs } = backups[0] ?? first;
     return [
       {
-        systemIdentifier: input.systemIdentifier,
+        systemIdentifier,
         timeline: reach.timeline,
         timelines: reach.path
           .filter((piece) => (piece.endLsn ?? reach.endLsn + 1n) > startLsn)

@@ -14,6 +14,11 @@ export function formatKeptDatabase(name: string, time: Date): string {
   return withSuffix(name, `_before_${time.toISOString().replace(/[-:T]|\..*/g, "")}`);
 }
 
+/** Whether a database has the name of one that was replaced and kept. */
+export function isKeptDatabase(name: string): boolean {
+  return /_before_20\d{12}$/.test(name);
+}
+
 /** A name to propose for what is restored beside a database: `<name>-<what>`, cut in the same way. */
 export function nameCopy(name: string, what: string): string {
   return withSuffix(name, `-${what}`);

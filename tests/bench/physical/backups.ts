@@ -8,9 +8,9 @@ export interface ListedBackup {
   readonly physical: { readonly fullReason?: string };
 }
 
-/** Arguments of the CLI that take a backup of the lab's server which can be restored alone. */
+/** Arguments of the CLI that take a backup which can be restored alone, by as many threads as the peers are given. */
 export function takeArguments(kind: "full" | "incremental"): readonly string[] {
-  return ["backup", "create", subject, "--kind", kind, "--wal", "embedded"];
+  return ["backup", "create", subject, "--kind", kind, "--wal", "embedded", "--compression-workers", "2"];
 }
 
 /** The backups of the lab's server, newest first. */

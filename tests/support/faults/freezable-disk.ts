@@ -1,11 +1,7 @@
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import process from "node:process";
+import { readdir, readFile } from "node:fs/promises";
 import { waitFor } from "../installation.ts";
-import { runProgram } from "../run-program.ts";
+import { openLoopDisk, runSystem } from "./loop-disk.ts";
 
 /** A file system of its own that can be made to hang: whoever would change something in it waits and cannot be ended. */
 export interface FreezableDisk extends AsyncDisposable {
@@ -16,20 +12,9 @@ export interface FreezableDisk extends AsyncDisposable {
   thaw(): Promise<void>;
 }
 
-/** Why this machine cannot have one; undefined where it can. */
-export function whyNoFreezableDisk(): string | undefined {
-  if (process.getuid?.() !== 0) return "only root can mount a disk";
-  return existsSync("/dev/loop-control") ? undefined : "there are no loop devices";
-}
-
 const looks = 5;
 /** Should the test be killed, nothing hangs for longer. */
 const longestFreezeSeconds = 60;
-
-async function run(program: string, ...args: string[]): Promise<void> {
-  const { code, stderr } = await runProgram(program, args, { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
-  if (code !== 0) throw new Error(`${program}: ${stderr}`);
-}
 
 /** The threads of this process that wait for a device. */
 async function waitingThreads(): Promise<Set<string>> {
@@ -45,25 +30,21 @@ async function waitingThreads(): Promise<Set<string>> {
 
 /** Makes one of 64 MB. */
 export async function openFreezableDisk(): Promise<FreezableDisk> {
-  const folder = await mkdtemp(join(tmpdir(), "coppice-disk-"));
-  const [image, path] = [join(folder, "image"), join(folder, "disk")];
-  await mkdir(path);
-  await run("truncate", "--size=64M", image);
-  await run("mkfs.ext4", "-q", "-F", image);
-  await run("mount", "-o", "loop", image, path);
+  const disk = await openLoopDisk("ext4", "64M");
+  const { path } = disk;
   let watchdog: ReturnType<typeof spawn> | undefined;
   const thaw = async () => {
     if (watchdog === undefined) return;
     watchdog.kill();
     watchdog = undefined;
-    await run("fsfreeze", "--unfreeze", path);
+    await runSystem("fsfreeze", "--unfreeze", path);
   };
   return {
     path,
     async freeze() {
       const script = `sleep ${longestFreezeSeconds}; exec fsfreeze --unfreeze "$0"`;
       watchdog = spawn("sh", ["-c", script, path], { detached: true, stdio: "ignore" });
-      await run("fsfreeze", "--freeze", path);
+      await runSystem("fsfreeze", "--freeze", path);
     },
     async isMissed() {
       let seen = 0;
@@ -78,8 +59,7 @@ export async function openFreezableDisk(): Promise<FreezableDisk> {
     thaw,
     async [Symbol.asyncDispose]() {
       await thaw();
-      await run("umount", path);
-      await rm(folder, { recursive: true, force: true });
+      await disk[Symbol.asyncDispose]();
     },
   };
 }

@@ -103,7 +103,8 @@ export async function openLedgerLab({
   await using opening = new AsyncDisposableStack();
   const truth = opening.use(await openArchiveTruth(mode));
   const [installation, server] = await Promise.all([
-    openInstallation().then((opened) => opening.use(opened)),
+    // A gap is believed after thirty heartbeats.
+    openInstallation({ heartbeat: "1s" }).then((opened) => opening.use(opened)),
     openPostgresServer({ major, settings: truth.settings }).then((opened) => opening.use(opened)),
   ]);
   await installation.addAgent("db7");

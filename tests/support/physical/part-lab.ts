@@ -25,6 +25,8 @@ export interface PartWish {
   /** Or the file that comes of it. */
   readonly file?: string;
   readonly tablespaces?: readonly number[];
+  /** Scratch folder; one in the lab's when left out. */
+  readonly scratch?: string;
 }
 
 /** Brings back parts of a server's backups into the same server, as the agent does. */
@@ -47,7 +49,7 @@ export async function openPartLab(server: PostgresServer, lab: RestoreLab): Prom
   const workFolder = join(lab.folder, "work");
   const home = join(lab.folder, "home");
   for (const made of [workFolder, home]) await mkdir(made);
-  const scratch = join(lab.folder, "scratch");
+  const usual = join(lab.folder, "scratch");
   const leavings: string[] = [];
   const own = { targetPassword: server.password, livePassword: server.password, files: { home }, workFolder };
 
@@ -64,7 +66,7 @@ export async function openPartLab(server: PostgresServer, lab: RestoreLab): Prom
   };
   return {
     leavings,
-    command(chain, { selection, load, file, tablespaces = [] }) {
+    command(chain, { selection, load, file, tablespaces = [], scratch = usual }) {
       return create(RecoverPartCommandSchema, {
         restore: {
           chain: [...chain],

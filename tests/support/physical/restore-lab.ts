@@ -26,6 +26,7 @@ interface CommandChanges {
   readonly target?: MessageInitShape<typeof RecoveryTargetSchema>;
   readonly replace?: boolean;
   readonly start?: boolean;
+  readonly keepFailed?: boolean;
 }
 
 /** Places to restore a server's backups to, by the agent's own restore. */
@@ -44,8 +45,10 @@ export interface RestoreLab extends AsyncDisposable {
   ): Promise<T>;
   /** Asks the server that was restored there. */
   sql(command: RestorePhysicalCommand, text: string): Promise<string>;
-  /** Stops it at once. */
-  stop(command: RestorePhysicalCommand): Promise<void>;
+  /** Starts what lies in a data directory. */
+  start(command: RestorePhysicalCommand): Promise<void>;
+  /** Stops it, at once unless it is to shut down. */
+  stop(command: RestorePhysicalCommand, mode?: "immediate" | "fast"): Promise<void>;
 }
 
 /** Opens a lab for the backups of a server; disposing of it stops what was restored. */
@@ -71,9 +74,9 @@ export async function openRestoreLab(server: PostgresServer, repository: string)
         },
       );
     });
-  const stop = async (command: RestorePhysicalCommand) => {
+  const stop: RestoreLab["stop"] = async (command, mode = "immediate") => {
     started.delete(command);
-    await asOwner("pg_ctl", ["stop", "-s", "-m", "immediate", "-D", command.dataDirectory]);
+    await asOwner("pg_ctl", ["stop", "-s", "-m", mode, "-D", command.dataDirectory]);
   };
 
   const withRestore: RestoreLab["with"] = async (command, work, changes = {}) => {
@@ -134,6 +137,10 @@ export async function openRestoreLab(server: PostgresServer, repository: string)
         "--dbname=postgres",
         `--command=${text}`,
       ]),
+    async start(command) {
+      await asOwner("pg_ctl", ["start", "-s", "-w", "-l", `${command.dataDirectory}.log`, "-D", command.dataDirectory]);
+      started.add(command);
+    },
     stop,
     async [Symbol.asyncDispose]() {
       for (const command of started) await stop(command).catch(() => {});

@@ -27,8 +27,8 @@ export interface Archiving extends AsyncDisposable {
   telling(): WalReport | undefined;
 }
 
-/** Archives a server's WAL as an agent would, in this process. */
-export async function archiveBy(lab: ArchiveLab, mode: WalMode): Promise<Archiving> {
+/** Archives a server's WAL as an agent with its files in a folder would, in this process. */
+export async function archiveBy(lab: ArchiveLab, mode: WalMode, folder = lab.folder): Promise<Archiving> {
   // The server's user has to come to the socket.
   await chmod(lab.folder, 0o711);
   if (lab.archive.settings) lab.archive.settings.mode = mode;
@@ -37,13 +37,13 @@ export async function archiveBy(lab: ArchiveLab, mode: WalMode): Promise<Archivi
     {
       archive: lab.archive,
       secret: lab.secret,
-      folder: join(lab.folder, "state"),
+      folder: join(folder, "state"),
       clientFiles: { home: "/nonexistent" },
       budget: openBudget(64 << 20),
       log,
       signal: ending.signal,
     },
-    lab.folder,
+    folder,
   );
   let last: WalReport | undefined;
   return {

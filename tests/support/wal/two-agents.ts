@@ -1,10 +1,11 @@
 // One thing: two agents as processes of their own, and what a test of who archives asks of them and their control plane.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { ClusterService, type WalArchive } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { OperationService, OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
@@ -43,8 +44,8 @@ export interface MovableArchive {
 /** The agents of two hosts, that run until they are disposed of. */
 export interface TwoAgents extends AsyncDisposable {
   readonly agents: readonly [AgentProcess, AgentProcess];
-  /** Has the first one protect a cluster of that name, and archive its WAL from now on. */
-  protect(cluster: string, server: PostgresServer): Promise<MovableArchive>;
+  /** Has the first one protect a cluster of that name, and archive its WAL from now on: received, or handed over. */
+  protect(cluster: string, server: PostgresServer, mode?: WalMode): Promise<MovableArchive>;
 }
 
 /** Enrols and starts them. */
@@ -52,9 +53,11 @@ export async function openTwoAgents(lab: ControlPlaneLab): Promise<TwoAgents> {
   await using opening = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), "coppice-two-agents-"));
   opening.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+  // A server that hands WAL over has to pass through, to the sockets.
+  await chmod(folder, 0o711);
   const open = async (host: string) => {
     const dataDirectory = join(folder, host);
-    await mkdir(dataDirectory, { mode: 0o700 });
+    await mkdir(dataDirectory, { mode: 0o711 });
     await writeIdentity(dataDirectory, await lab.enrol(host));
     const agent = agentProcess(host, dataDirectory);
     opening.defer(() => agent.kill());
@@ -65,17 +68,23 @@ export async function openTwoAgents(lab: ControlPlaneLab): Promise<TwoAgents> {
   const resources = opening.move();
   return {
     agents,
-    protect: (cluster, server) =>
-      protect(lab, { cluster, server, host: agents[0].host, folder: join(folder, cluster) }),
+    protect: (cluster, server, mode = WalMode.STREAM) =>
+      protect(lab, { cluster, server, mode, host: agents[0].host, folder: join(folder, cluster) }),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
 
 async function protect(
   lab: ControlPlaneLab,
-  of: { readonly cluster: string; readonly server: PostgresServer; readonly host: string; readonly folder: string },
+  of: {
+    readonly cluster: string;
+    readonly server: PostgresServer;
+    readonly mode: WalMode;
+    readonly host: string;
+    readonly folder: string;
+  },
 ): Promise<MovableArchive> {
-  const { cluster, server, host, folder: repository } = of;
+  const { cluster, server, mode, host, folder: repository } = of;
   await mkdir(repository);
   const clusters = lab.client(ClusterService);
   const repositories = lab.client(RepositoryService);
@@ -88,7 +97,7 @@ async function protect(
   };
   await succeeds(await repositories.checkRepository({ repository: cluster }));
   await succeeds(await clusters.checkCluster({ cluster }));
-  await clusters.updateWalArchive({ cluster, repository: cluster, settings: { maxAge: { seconds: 1n } } });
+  await clusters.updateWalArchive({ cluster, repository: cluster, settings: { mode, maxAge: { seconds: 1n } } });
   const archive = () => clusters.getWalArchive({ cluster });
   return {
     repository,

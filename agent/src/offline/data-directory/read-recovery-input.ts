@@ -35,7 +35,13 @@ export async function readRecoveryInput(
   const named = wanted === undefined ? undefined : backups.find(({ address }) => address.backupId === wanted);
   if (wanted !== undefined && !named)
     return fail("BACKUP_NOT_FOUND", `${name} has no backup ${wanted} that can be read`, { hint: "coppice-agent ls" });
-  const newest = named ?? backups.find((backup) => physicalOf(backup));
+  // Folders are named by the clock of a control plane; each backup says itself when it ended.
+  const newest =
+    named ??
+    backups
+      .filter((backup) => physicalOf(backup))
+      .toSorted(byEnd)
+      .at(-1);
   if (!newest) return fail("BACKUP_NOT_FOUND", `${name} has no physical backup`, { hint: "coppice-agent ls" });
   const content = physicalOf(newest);
   if (!content)
@@ -59,6 +65,11 @@ export async function readRecoveryInput(
     anchors: await listAnchors(storage, place, signal),
     ...(wanted === undefined ? {} : { backup: wanted }),
   };
+}
+
+function byEnd({ manifest: one }: FoundBackup, { manifest: other }: FoundBackup): number {
+  const [end, otherEnd] = [one, other].map(({ endTime }) => (endTime ? microsecondsOf(endTime) : 0n));
+  return Number((end ?? 0n) - (otherEnd ?? 0n));
 }
 
 function toPlanned({ manifest, storedBytes }: FoundBackup, content: PhysicalContent): PhysicalBackup {

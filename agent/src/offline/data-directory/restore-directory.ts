@@ -42,6 +42,7 @@ export interface DirectoryOptions extends PlaceOptions, Omit<RecoveryFlags, "act
   /** OID=FOLDER, one for each tablespace that gets another place. */
   readonly tablespace?: readonly string[];
   readonly replace?: boolean;
+  readonly keepFailed?: boolean;
   readonly plan?: boolean;
   /** Warnings of the plan that are accepted. */
   readonly accept?: readonly string[];
@@ -92,7 +93,7 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
     onProgress: progress.update,
     // Warnings come with the result.
     log: (line) => (line.startsWith("warning: ") ? undefined : progress.note(line)),
-    onLeaving: (leaving) => progress.note(`! not cleared away: ${leaving}`),
+    onLeaving: (leaving) => progress.note(`! left behind: ${leaving}`),
     onRestored: () => Promise.resolve(),
   });
   progress[Symbol.dispose]();
@@ -117,7 +118,7 @@ function toCommand(
   { plan, target }: PlannedRecovery,
   expectedEnd: bigint | undefined,
 ): RestorePhysicalCommand {
-  const { into, tablespace = [], replace = false, start = false, port = 0 } = options;
+  const { into, tablespace = [], replace = false, start = false, port = 0, keepFailed = false } = options;
   const { chain, walEndLsn } = plan;
   return create(RestorePhysicalCommandSchema, {
     chain: chain.map(
@@ -131,6 +132,7 @@ function toCommand(
     replace,
     start,
     port,
+    keepFailed,
     expectedEndLsn: expectedEnd === undefined ? "" : formatLsn(expectedEnd),
     walEndLsn: walEndLsn === undefined ? "" : formatLsn(walEndLsn),
   });

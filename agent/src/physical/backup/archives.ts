@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { availableParallelism } from "node:os";
 import { Transform, type TransformCallback } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
@@ -16,6 +17,7 @@ import {
 } from "../../postgres/replication/base-backup.ts";
 import type { ServerCompression } from "../../postgres/replication/base-backup-statement.ts";
 import type { ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import { compressionsToTry } from "./compression.ts";
 import type { Keeping } from "./parent/kept-manifest.ts";
 import type { PreparedBackup } from "./prepare-backup.ts";
 import { storeEncoded } from "./store-encoded.ts";
@@ -31,14 +33,6 @@ export interface StoredArchives {
   readonly backupManifestSha256: string;
   /** Size of the data directory and tablespaces, as the server said before it began. */
   readonly dataBytes: bigint;
-}
-
-/** What to try in turn; undefined is to compress on this host. */
-function compressions({ options, workers }: PreparedBackup): (ServerCompression | undefined)[] {
-  const { codec, level } = options;
-  if (codec === "none") return [undefined];
-  if (codec === "gzip") return [{ codec, ...(level === 0 ? {} : { level }) }, undefined];
-  return [{ codec, level, workers }, { codec, level }, undefined];
 }
 
 /** Digests a stream on its way, and gives it to who keeps it. */
@@ -134,7 +128,8 @@ export async function storeArchives(
   onStart: (start: BackupStart) => Promise<void>,
 ): Promise<StoredArchives> {
   const { options, endpoint, request } = prepared;
-  const ways = compressions(prepared);
+  const { isLocal } = prepared.facts;
+  const ways = compressionsToTry(options, { isLocal, cores: availableParallelism() });
   // The server remembers it for as long as the connection lasts.
   if (prepared.parent) await replication.uploadManifest(prepared.parent.backupManifest());
   for (const [index, way] of ways.entries()) {

@@ -15,6 +15,8 @@ export interface ResolvedBackupOptions {
   readonly codec: Codec;
   /** Of gzip 0 means its own default. */
   readonly level: number;
+  /** Threads that are to compress on the server; undefined: as many as are sensible. */
+  readonly workers: number | undefined;
   readonly label: string;
   readonly walWaitMs: number;
 }
@@ -35,6 +37,11 @@ export function resolveBackupOptions(given: BaseBackupOptions, backupId: string)
   const codec = codecs[given.codec];
   const level = given.compressionLevel || (codec === "zstd" ? defaultZstdLevel : 0);
   if (codec === "gzip" && level > 9) fail("INVALID_FIELD", `gzip has no level ${level}`, { hint: "it has 1 to 9" });
+  const workers = given.compressionWorkers || undefined;
+  if (workers !== undefined && codec !== "zstd")
+    fail("INVALID_FIELD", `codec ${codec} compresses by one thread at most, not by ${workers}`, {
+      hint: "leave --compression-workers out, or take codec zstd",
+    });
   const maxRateKib = Number(given.maxRateBytes) / 1024;
   if (maxRateKib > 0 && maxRateKib < leastRateKib)
     fail("INVALID_FIELD", `a server cannot be slowed down to ${given.maxRateBytes} bytes a second`, {
@@ -47,6 +54,7 @@ export function resolveBackupOptions(given: BaseBackupOptions, backupId: string)
     maxRateKib: maxRateKib > 0 ? Math.floor(maxRateKib) : undefined,
     codec,
     level,
+    workers,
     label: given.label || backupId,
     walWaitMs: walWait ? Number(walWait.seconds) * 1000 + walWait.nanos / 1e6 : defaultWalWaitMs,
   };

@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { create } from "@bufbuild/protobuf";
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
@@ -63,8 +62,6 @@ export interface PreparedBackup {
   /** The one that the server was on when it was looked at. */
   readonly timeline: number;
   readonly configFiles: readonly ConfigFile[];
-  /** Threads that compress, where the server does. */
-  readonly workers: number;
   readonly codecTools: readonly CodecTool[];
   /** The server's clock when the work on it began. */
   readonly clock: ServerClock;
@@ -227,8 +224,6 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
     server,
     timeline,
     configFiles,
-    // Nobody can ask a server for its cores; two help any, and cost little where there is one.
-    workers: facts.isLocal ? Math.max(availableParallelism(), 2) : 2,
     codecTools,
     clock,
     ...chosen,

@@ -7,10 +7,36 @@ export function describeArchive({ systemIdentifier }: { readonly systemIdentifie
   return `# It needs WAL of the archive, ../../wal/${systemIdentifier} seen from this folder, and so does the server that you
 # start later, for as long as it recovers: it must be able to read it. Where that folder lies elsewhere, say so:
 #   export WAL=/another/${systemIdentifier}
-# The server recovers to the end of this backup. For the latest point in the archive, or a time with its zone, say:
+# The server recovers to the end of this backup. For the latest point in the archive, or a time with its
+# offset (or Z), say:
 #   export RECOVER_TO=latest
 #   export RECOVER_TO='2026-11-21 14:03:07+01'`;
 }
+
+/** The commands that refuse a RECOVER_TO that no server would take, or that could mean several times. */
+export const checkRecoverTo = String.raw`case "${"$"}{RECOVER_TO:-}" in
+  "" | latest) ;;
+  *)
+    is_time() {
+      local date='^([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])'
+      local clock='[T ](([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?)'
+      local zone=' ?(Z|UTC|GMT|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)$'
+      [[ $RECOVER_TO =~ $date$clock$zone ]] || return 1
+      local year=$((10#${"$"}{BASH_REMATCH[1]})) month=$((10#${"$"}{BASH_REMATCH[2]})) day=$((10#${"$"}{BASH_REMATCH[3]}))
+      local days=(0 31 28 31 30 31 30 31 31 30 31 30 31)
+      if ((year % 4 == 0 && (year % 100 != 0 || year % 400 == 0))); then days[2]=29; fi
+      ((year > 0 && day <= days[month])) || return 1
+      # PostgreSQL takes no Z here.
+      local offset=${"$"}{BASH_REMATCH[8]}
+      case $offset in [ZUG]*) offset=+00 ;; esac
+      RECOVER_TO="${"$"}{RECOVER_TO:0:10} ${"$"}{BASH_REMATCH[4]}$offset"
+    }
+    is_time || {
+      echo "RECOVER_TO is neither empty, nor latest, nor a time with its offset such as 2026-11-21 14:03:07+01: $RECOVER_TO" >&2
+      exit 1
+    }
+    ;;
+esac`;
 
 const script = String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
 # ends recovery there; 126 stops it, so that trouble does not end recovery early.
@@ -61,12 +87,14 @@ ${hereDocument("  cat", script)}
  * The commands that add how far the server recovers, and from where; `target` is where that is when nothing is said, as a
  * line of its configuration.
  */
-export const archiveSettings = (target: string) => `QUOTE="'"
-{
+export const archiveSettings = (target: string) => `{
   echo "restore_command = 'bash fetch_wal.bash %f %p'"
   case "\${RECOVER_TO:-}" in
     "") printf '%s\\n' "${target}" "recovery_target_timeline = 'current'" ;;
     latest) echo "recovery_target_timeline = 'latest'" ;;
-    *) printf '%s\\n' "recovery_target_time = '\${RECOVER_TO//$QUOTE/$QUOTE$QUOTE}'" "recovery_target_timeline = 'latest'" ;;
+    *) printf '%s\\n' "recovery_target_time = '$RECOVER_TO'" "recovery_target_timeline = 'latest'" ;;
   esac
 } >> "$PGDATA/postgresql.auto.conf"`;
+
+/** Its last command. */
+export const tellHowToStart = 'echo "restored; now start it: pg_ctl --pgdata=${PGDATA@Q} --wait start"';

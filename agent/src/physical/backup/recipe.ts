@@ -1,7 +1,8 @@
 // One text: RECOVER.txt of physical backups, whose parts name and follow each other.
 import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
-import { archivedWalStep, archiveSettings, describeArchive } from "./recipe-archive.ts";
+import { archivedWalStep, archiveSettings, checkRecoverTo, describeArchive, tellHowToStart } from "./recipe-archive.ts";
+import { formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
 import {
   askForIdentity,
   digestLines,
@@ -197,22 +198,26 @@ function configSteps({ configFiles }: PhysicalContent): string[] {
   ];
 }
 
-const settings = `archive_mode = off
-archive_command = ''
-primary_conninfo = ''
-primary_slot_name = ''
-synchronous_standby_names = ''
-max_logical_replication_workers = 0
-cron.launch_active_jobs = off
-recovery_target_action = 'promote'
-recovery_end_command = ''
-archive_cleanup_command = ''`;
+const settings = formatSettings([
+  ...quietSettings,
+  // A standby that lags on purpose has it, and archive recovery heeds it.
+  ["recovery_min_apply_delay", "0"],
+  ["hot_standby", "on"],
+  ["recovery_target_action", "promote"],
+  ["recovery_end_command", ""],
+  ["archive_cleanup_command", ""],
+]).trimEnd();
 
 /** After a standby's backup there may be no record at which a server could see that it is where it was to stop. */
 function settingsOfEmbedded({ fromStandby }: PhysicalContent): string {
   return `restore_command = 'false'
 ${fromStandby ? "" : "recovery_target = 'immediate'\n"}recovery_target_timeline = 'current'`;
 }
+
+const refuseRecoverTo = `[ -z "\${RECOVER_TO:-}" ] || {
+  echo "RECOVER_TO is set, and this backup holds the WAL to its own end alone: unset it, and it recovers to there" >&2
+  exit 1
+}`;
 
 const verifyUnpacked =
   'if command -v pg_verifybackup > /dev/null; then pg_verifybackup --quiet --no-parse-wal --ignore=tablespace_map "$PGDATA"; fi';
@@ -257,12 +262,13 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
     unpackFunction(physical),
     `# 1. The bytes are the ones that were stored.\n${hereDocument("sha256sum --check --quiet -", digestLines(objects))}`,
     unpackPart(facts),
+    wal ? refuseRecoverTo : checkRecoverTo,
     ': "${PGDATA:?set it to the path of the data directory to make}"\nempty_folder "$PGDATA"',
     ...placeTablespaces(physical),
     dataDirectorySteps(facts),
     walSteps(facts),
     ...configSteps(physical),
     recoveryStep(facts),
-    "echo \"restored; now start it: pg_ctl --pgdata='$PGDATA' --wait start\"",
+    tellHowToStart,
   ].join("\n\n")}\n`;
 }

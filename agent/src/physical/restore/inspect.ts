@@ -10,6 +10,7 @@ import type { ScratchServer } from "./settings/scratch-settings.ts";
 import { seePort } from "./directory/see-port.ts";
 import { findReserve, findRooms, freeOf, seeRoom } from "./directory/see-room.ts";
 import { findServerPrograms, type ServerPrograms } from "./server-programs.ts";
+import { findKept, isOf, type Kept, tellUnpacked } from "./kept/find-kept.ts";
 import { type PlacedTablespace, seeDirectory, seeTablespace } from "./directory/see-directory.ts";
 
 /** A physical restore that is asked for. */
@@ -34,14 +35,18 @@ export interface RestoreGround {
   readonly tablespaces: readonly PlacedTablespace[];
   readonly recovery: Recovery;
   readonly freeBytes: bigint | undefined;
+  /** What earlier tries have left for this directory. */
+  readonly kept: readonly Kept[];
+  /** The one of them that this restore goes on with. */
+  readonly goesOn: Kept | undefined;
 }
 
 /** Looks at everything that a restore depends on; changes nothing. Fails where not even the looking works. */
 export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreGround> {
   const { command, backups, restoreCommand, signal } = restore;
   const opened = await openRestoreChain(backups, signal);
-  const chain = restoreCommand === undefined ? withArchivedWal(opened) : opened;
-  const { newest, major } = chain;
+  const whole = restoreCommand === undefined ? withArchivedWal(opened) : opened;
+  const { newest, major } = whole;
   const { content } = newest;
   const { dataDirectory } = command;
   const recovery: Recovery = {
@@ -51,13 +56,25 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     isWatched: command.start,
   };
   const tablespaces = placeTablespaces(command, content.tablespaces);
+  const kept = restore.scratch ? [] : await findKept(dataDirectory, await ownUids(dataDirectory, signal));
+  const wanted = tellUnpacked(whole, recovery.target, tablespaces);
+  const fitting = await Promise.all(kept.map(async (each) => ((await isOf(each, wanted)) ? [each] : [])));
+  const goesOn = fitting.flat().at(-1);
+  const chain: Chain = goesOn ? { ...whole, storedBytes: 0n, neededBytes: 0n } : whole;
   let owner: OsUser | undefined;
   let programs: ServerPrograms | undefined;
   const folders = [dataDirectory, ...tablespaces.map(({ location }) => location)];
   const rooms = await findRooms(chain, { dataDirectory, tablespaces });
   const reserve = restore.scratch ? await findReserve(content.dataDirectory, dataDirectory) : 0n;
   const items = [
-    { name: "backup", message: describeChain(chain) },
+    { name: "backup", message: describeChain(whole) },
+    ...kept.map((each) => ({
+      name: "kept",
+      message:
+        each === goesOn
+          ? `it goes on with what an earlier try has unpacked and compared, in ${each.staging}`
+          : `what an earlier try of another restore has unpacked, in ${each.staging}, is removed`,
+    })),
     await look("owner", signal, async () => {
       owner = await chooseOwner(dataDirectory, signal);
       return { message: `the files become ${owner.name}'s` };
@@ -71,10 +88,14 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     await look("directory", signal, () => seeDirectory(command)),
     ...(await Promise.all(
       tablespaces.map((tablespace) =>
-        look(`tablespace ${tablespace.oid}`, signal, () => seeTablespace(tablespace, folders)),
+        look(`tablespace ${tablespace.oid}`, signal, () =>
+          seeTablespace(tablespace, folders, command.replace ? dataDirectory : undefined),
+        ),
       ),
     )),
-    await look("space", signal, () => seeRoom(rooms, chain.neededBytes, reserve)),
+    goesOn
+      ? { name: "space", message: "nothing more is unpacked" }
+      : await look("space", signal, () => seeRoom(rooms, chain.neededBytes, reserve)),
     ...(command.start && !restore.scratch
       ? [await look("port", signal, () => seePort(command.port, content.dataDirectory))]
       : []),
@@ -88,7 +109,14 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
         ]
       : []),
   ];
-  return { items, chain, owner, programs, tablespaces, recovery, freeBytes: freeOf(rooms) };
+  return { items, chain, owner, programs, tablespaces, recovery, freeBytes: freeOf(rooms), kept, goesOn };
+}
+
+/** Whose files are taken for what this agent has kept: its own, and those of the server's user. */
+async function ownUids(dataDirectory: string, signal: AbortSignal): Promise<number[]> {
+  const own = process.geteuid?.() ?? 0;
+  const owner = await chooseOwner(dataDirectory, signal).catch(() => undefined);
+  return owner ? [own, owner.uid] : [own];
 }
 
 /** With the files of the archive that are unpacked too, because nobody will fetch them for the server. */

@@ -5,17 +5,34 @@ import { lookUpUser, type OsUser } from "../../host/os-user.ts";
 
 const usualName = "postgres";
 
-/** The folder itself or the nearest one above it that exists. */
+/** What a path cannot be used for because of, in words. */
+const obstacles: Readonly<Record<string, string>> = {
+  EACCES: "its user may not look there",
+  ELOOP: "links lead in a circle",
+  ENAMETOOLONG: "the name is too long",
+};
+
+/** The folder itself or the nearest one above it that exists. Fails with FILE_NOT_WRITABLE where that cannot be seen. */
 export async function nearestFolder(path: string): Promise<string> {
   for (let folder = path; ; folder = dirname(folder)) {
     try {
-      await stat(folder);
+      const found = await stat(folder);
+      if (!found.isDirectory() && folder !== path) refusePlace(path, `${folder} is no folder`);
       return folder;
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      const code = error instanceof Error && "code" in error ? String(error.code) : "";
+      const why = obstacles[code];
+      if (why !== undefined) refusePlace(path, why, error);
       if ((code !== "ENOENT" && code !== "ENOTDIR") || folder === "/") throw error;
     }
   }
+}
+
+function refusePlace(path: string, why: string, cause?: unknown): never {
+  fail("FILE_NOT_WRITABLE", `the agent cannot write into ${path}: ${why}`, {
+    hint: "let the agent's user write there, or name another folder",
+    cause,
+  });
 }
 
 /**

@@ -7,16 +7,22 @@ import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_ta
 import { toCheckItem } from "../../host/look.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
 
-function describeSteps({ command }: PhysicalRestore, { chain, tablespaces, recovery }: RestoreGround): string[] {
+function describeSteps(
+  { command }: PhysicalRestore,
+  { chain, tablespaces, recovery, goesOn }: RestoreGround,
+): string[] {
   const { dataDirectory, replace, start } = command;
   const isChain = chain.links.length > 1;
   const { archivedWal, startLsn, stopLsn } = chain.newest.content;
   const takesWal = recovery.restoreCommand === undefined && archivedWal.length > 0;
-  return [
+  const unpack = [
     `read ${chain.links.map(({ manifest }) => manifest.backupId).join(", ")}, every object's digest checked, and unpack beside ${dataDirectory}`,
     ...(isChain ? ["combine them by pg_combinebackup"] : []),
     "compare every file with PostgreSQL's own manifest: size and checksum",
     ...(takesWal ? [`put the archived WAL from ${startLsn} to ${stopLsn} into its pg_wal`] : []),
+  ];
+  return [
+    ...(goesOn ? [`go on with what an earlier try has unpacked and compared, in ${goesOn.staging}`] : unpack),
     ...(replace ? [`move what is in ${dataDirectory} aside`] : []),
     `move it into place, pg_control last${tablespaces.length > 0 ? `, tablespaces to ${tablespaces.map(({ location }) => location).join(", ")}` : ""}`,
     "leave archiving, standby and slot settings of the source out",

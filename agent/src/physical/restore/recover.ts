@@ -6,6 +6,7 @@ import { RecoveryAction, RestoredServerState } from "@coppice/proto/gen/coppice/
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { lookUpUser } from "../../host/os-user.ts";
+import { freeBytesOf } from "../../host/space.ts";
 import { runProgram } from "../../host/run.ts";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
@@ -17,10 +18,11 @@ import { awaitSealed, sealRecovery } from "./seal-recovery.ts";
 import { serverProgram } from "./server-programs.ts";
 import {
   readServerLog,
-  readSetting,
+  readSettings,
   type ServerPlace,
   startServer,
   stopServer,
+  takesConnections,
   waitWhileRunning,
   whyServerEnded,
 } from "./server.ts";
@@ -29,6 +31,8 @@ import {
 export interface RecoveryToRun {
   readonly place: ServerPlace;
   readonly action: RecoveryAction;
+  /** Whether it was told to pause at its target though it is to be promoted there. */
+  readonly isPromoted: boolean;
   readonly restoreCommand: string;
   /** Of the backup and of the target, which may be 0. */
   readonly timelines: readonly number[];
@@ -60,9 +64,11 @@ export interface StopNote {
 export type Recovered = Pick<RestorePhysicalResult, "endLsn" | "timeline" | "address" | "started" | "serverState"> &
   Partial<Pick<RestorePhysicalResult, "lastCommitTime">>;
 
+/** Less than that is free where something could not be written. */
+const fullBytes = 1n << 20n;
 const mapName = "coppice_restore";
 /** A whole record ends at most that far before a position inside the next one: one segment's worth is generous. */
-const recordSlack = 16n * 1024n * 1024n;
+export const recordSlack = 16n * 1024n * 1024n;
 
 interface Access {
   readonly endpoint: ResolvedEndpoint;
@@ -82,13 +88,16 @@ async function openAccess(place: ServerPlace, logins: Logins): Promise<Access> {
   const roles = logins.roles.map(quoteLogin);
   await writeOwned(hba, `local all ${roles.join(",")} peer map=${mapName}\n${oldHba}`, user);
   await writeOwned(ident, `${roles.map((role) => `${mapName} ${self.name} ${role}\n`).join("")}${oldIdent}`, user);
-  const folders = (await readSetting(place, "unix_socket_directories")).split(",").map((each) => each.trim());
-  const host = folders.find((folder) => folder.startsWith("/"));
+  const [folders, port] = await readSettings(place, ["unix_socket_directories", "port"]);
+  const host = folders
+    .split(",")
+    .map((each) => each.trim())
+    .find((folder) => folder.startsWith("/"));
   if (host === undefined)
     return fail("SERVER_NOT_STARTED", `the server in ${data} listens on no socket that it could be asked by`, {
       hint: "restore without --start, and start it by hand",
     });
-  const endpoint = socketEndpoint(host, Number(await readSetting(place, "port")), logins);
+  const endpoint = socketEndpoint(host, Number(port), logins);
   return {
     endpoint,
     async close(connection) {
@@ -114,16 +123,24 @@ const sight = `select pg_is_in_recovery() as in_recovery,
   case when pg_is_in_recovery() then (select min_recovery_end_timeline from pg_control_recovery())
     else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end as timeline`;
 
+/** What no waiting mends. */
+const final = ["RECOVERY_TARGET_UNREACHABLE", "SERVER_NOT_STARTED", "SPACE_MISSING"] as const;
+
 /** Why it cannot be asked yet: it is still starting, or it is not consistent. */
 function isNotYet(error: unknown): boolean {
   return isFailure(error) && error.reason !== "LOGIN_REFUSED";
 }
 
-/** Fails with RECOVERY_TARGET_UNREACHABLE or SERVER_NOT_STARTED, saying what the server said. */
+/** Fails with RECOVERY_TARGET_UNREACHABLE, SPACE_MISSING or SERVER_NOT_STARTED, saying what the server said. */
 async function failEnded(place: ServerPlace, how = "ended while it recovered"): Promise<never> {
   const { data } = place;
   const log = await readServerLog(place);
   const why = whyServerEnded(log);
+  // The log may lie on the disk that is full.
+  if (/No space left on device|Disk quota exceeded/.test(log) || ((await freeBytesOf(data)) ?? fullBytes) < fullBytes)
+    fail("SPACE_MISSING", `there was no room left for ${data} while its server recovered: ${why}`, {
+      hint: "WAL that is replayed may make a cluster larger than its backup: make room, or name another place",
+    });
   if (log.includes("recovery ended before configured recovery target was reached"))
     fail("RECOVERY_TARGET_UNREACHABLE", `recovery came to the end of the WAL before its target: ${why}`);
   return fail("SERVER_NOT_STARTED", `the server in ${data} ${how}: ${why}`);
@@ -136,6 +153,23 @@ function requireReached(end: string, { expectedEnd, isEndExact }: RecoveryToRun)
     `recovery ended at ${end}, before ${formatLsn(expectedEnd)}, which the plan had promised`,
     { hint: "the WAL between is missing or damaged: `coppice wal verify CLUSTER`; or choose a target before it" },
   );
+}
+
+/**
+ * Has a server that was told to pause at its target be promoted there instead, as a standby is: without the checkpoint
+ * that ends every other recovery, which writes and syncs all that was replayed before anybody gets in. Asked for while it
+ * still replays it is seen to at the target itself; a server that pauses there already looks for it once a second, and
+ * goes on with that checkpoint when it is told to.
+ */
+async function promote(connection: PostgresConnection, { paused }: Seen): Promise<void> {
+  try {
+    await connection.query(paused ? "select pg_wal_replay_resume()" : "select pg_promote(false)");
+  } catch (error) {
+    // It has got there meanwhile, or sees to it just now.
+    if (isFailure(error, "POSTGRES_REFUSED")) return;
+    if (!isFailure(error, "PRIVILEGE_MISSING")) throw error;
+    fail("SERVER_NOT_STARTED", `the server cannot be promoted at its target: ${error.message}`, { cause: error });
+  }
 }
 
 /** By SHOW, because what the configuration's files say and what a server acts by may differ. */
@@ -174,27 +208,36 @@ async function requireStopped(place: ServerPlace, stopsAt: StopNote | undefined)
 }
 
 /**
- * Starts a restored server and waits until it is where it was to recover to. Fails with SERVER_NOT_STARTED or
- * RECOVERY_TARGET_UNREACHABLE, which say what the server said; then it may still run.
+ * Starts a restored server and waits until it is where it was to recover to. Fails with SERVER_NOT_STARTED, SPACE_MISSING
+ * or RECOVERY_TARGET_UNREACHABLE, which say what the server said; then it may still run.
  */
 export async function recover(request: RecoveryToRun): Promise<Recovered> {
-  const { place, action, restoreCommand, stopsAt, onWait, onRecovered, warnings, logins, onRaised } = request;
+  const { place, action, isPromoted, restoreCommand, stopsAt, onWait, onRecovered, warnings, logins, onRaised } =
+    request;
+  const pauses = action === RecoveryAction.PAUSE;
   const access = await openAccess(place, logins);
   const { endpoint } = access;
   const address = `${endpoint.host}:${endpoint.port}`;
   // One for all looks: a server that has two cores for its recovery would spend much of them on logins.
   let connection: PostgresConnection | undefined;
+  // Whether it was asked to be promoted.
+  let isAsked = false;
   await using _last = { [Symbol.asyncDispose]: async () => await connection?.[Symbol.asyncDispose]() };
   const look = async (): Promise<Recovered | "paused by itself" | undefined> => {
     try {
+      if (!connection && !(await takesConnections(place.data))) return undefined;
       connection ??= (await openLogin(endpoint, logins, place.signal)).connection;
       const seen = await connection.queryOne<Seen>(sight);
       if (seen.lsn !== null) onWait(seen.lsn);
       // Of a server that has less than the one that wrote the WAL that is its own doing, also where it is to pause later.
-      if (seen.paused && (action !== RecoveryAction.PAUSE || (await findInsufficient(place)).length > 0))
+      if (seen.paused && (!(pauses || isPromoted) || (await findInsufficient(place)).length > 0))
         return "paused by itself";
-      if (seen.in_recovery && !(action === RecoveryAction.PAUSE && seen.paused)) return undefined;
-      if (action === RecoveryAction.PAUSE && !seen.in_recovery)
+      if (seen.in_recovery && isPromoted && (seen.paused || !isAsked)) {
+        await promote(connection, seen);
+        isAsked = true;
+      }
+      if (seen.in_recovery && !(pauses && seen.paused)) return undefined;
+      if (pauses && !seen.in_recovery)
         fail("RECOVERY_TARGET_UNREACHABLE", "the server has ended recovery instead of pausing at its target");
       await requireQuiet(connection, restoreCommand);
       const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
@@ -215,14 +258,14 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       };
     } catch (error) {
       place.signal.throwIfAborted();
-      const isFinal = isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE");
-      if (isFinal || !isNotYet(error)) throw error;
+      if (final.some((reason) => isFailure(error, reason)) || !isNotYet(error)) throw error;
       await connection?.[Symbol.asyncDispose]();
       connection = undefined;
       return undefined;
     }
   };
   for (;;) {
+    isAsked = false;
     await startServer(place);
     const ended = await waitWhileRunning(place, look);
     if (ended !== undefined && ended !== "paused by itself") return ended;
@@ -238,7 +281,11 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
   const log = await readServerLog(place);
   if (!log.includes("shutdown at recovery target")) return await failEnded(place);
   await access.close(undefined);
-  for (const [name, value] of quietSettings) requireShown(name, value, await readSetting(place, name));
+  const shown = await readSettings(
+    place,
+    quietSettings.map(([name]) => name),
+  );
+  for (const [index, [name, value]] of quietSettings.entries()) requireShown(name, value, shown[index] ?? "");
   const { endLsn, timeline } = await readControl(place);
   requireReached(endLsn, request);
   await requireStopped(place, stopsAt);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalResult,
@@ -9,24 +9,27 @@ import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common
 import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { OsUser } from "../../host/os-user.ts";
-import { runProgram } from "../../host/run.ts";
 import { appendSettings, writeConfiguration, writeRecovered, writeRecovery } from "./settings/configuration.ts";
 import { openDirectoryLock } from "./directory/lock.ts";
-import { isOwnPlace } from "./directory/ownership.ts";
 import { takeBack } from "./directory/take-back.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
 import { recover } from "./recover.ts";
-import { recoverySettings, stopNote } from "./settings/recovery-settings.ts";
-import { removeServerTraces, type ServerPlace, stopServer } from "./server.ts";
-import { serverProgram, type ServerPrograms } from "./server-programs.ts";
+import { isPromotedAtPause, recoverySettings, stopNote } from "./settings/recovery-settings.ts";
+import { lastLines, readServerLog, removeServerTraces, type ServerPlace } from "./server.ts";
+import type { ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
 import { loginsOf } from "./settings/logins.ts";
 import { findRequired } from "./settings/required-settings.ts";
 import { scratchSettings, writeScratchAccess } from "./settings/scratch-settings.ts";
 import { putIntoPlace } from "./directory/place.ts";
 import { settleUnlocked } from "./settle.ts";
-import { stageBackup } from "./stage-backup.ts";
-import { dataStaging, listContent, makeOwned, type Marker, readMarker, writeMarker } from "./staging.ts";
+import { tellUnpacked } from "./kept/find-kept.ts";
+import { takeUp } from "./kept/take-up.ts";
+import { undo, type WholeUnpacked } from "./kept/undo.ts";
+import { stageBackup, type Staged, stagedTablespace } from "./stage-backup.ts";
+import { unpackHistories } from "./unpacked/archived-histories.ts";
+import { syncSettings, syncTree } from "./unpacked/sync-tree.ts";
+import { dataStaging, listContent, makeOwned, type Marker, writeMarker } from "./staging.ts";
 
 /** A physical restore that is carried out. */
 export interface RestoreToDo extends PhysicalRestore {
@@ -51,29 +54,16 @@ function requireReady(ground: RestoreGround): Ready {
   return { ...ground, owner, programs };
 }
 
-function keptName(dataDirectory: string, now: Date): string {
-  return `${dataDirectory}.before-${now.toISOString().replaceAll(/[-:]|\.\d+/g, "")}`;
-}
-
-/** Stops what runs and takes everything back; says what it could not. What others have put there is left alone. */
-async function undo(restore: RestoreToDo, { staging, ground }: { staging: string; ground: Ready }): Promise<void> {
-  try {
-    const marker = await readMarker(staging);
-    if (marker?.state === "placing" && (await isOwnPlace(marker)))
-      await stopServer({ data: marker.dataDirectory, programs: ground.programs, user: ground.owner });
-    if (!marker) return await rm(staging, { recursive: true, force: true });
-    for (const left of (await takeBack(staging, marker)).left) restore.onLeaving(left);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : "";
-    restore.onLeaving(`what was restored into ${restore.command.dataDirectory}, and ${staging}: ${why}`);
-  }
+function beforeName(folder: string, now: Date): string {
+  return `${folder}.before-${now.toISOString().replaceAll(/[-:]|\.\d+/g, "")}`;
 }
 
 /**
  * Restores a data directory as the command says. Everything is made beside its place, compared with PostgreSQL's own
  * manifest and synced, and then moved there. When it fails or is cancelled, at any step, the server that was started is
  * stopped, what was made is removed and what was there before is put back: a half of a cluster, or one that is not where
- * it was to recover to, is never left for somebody to use. Fails as inspectRestore's items, stageBackup and putIntoPlace
+ * it was to recover to, is never left for somebody to use. With `keepFailed` what was unpacked whole is kept, without its
+ * pg_control, and the next restore of the same goes on with it. Fails as inspectRestore's items, stageBackup and putIntoPlace
  * do, with RESTORE_RUNNING, SERVER_NOT_STARTED or RECOVERY_TARGET_UNREACHABLE.
  */
 export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhysicalResult> {
@@ -83,17 +73,26 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
   for (const removed of earlier.removed) log(`removed of an earlier run: ${removed}`);
   for (const left of earlier.left) log(`left of an earlier run: ${left}`);
   const ground = requireReady(await inspectRestore(restore));
-  const { chain, owner, programs, tablespaces, recovery } = ground;
+  const { chain, owner, programs, tablespaces, recovery, kept } = ground;
   const { dataDirectory } = command;
+  for (const each of kept.filter((one) => one !== ground.goesOn)) {
+    log(`removed of an earlier try, which this restore cannot go on with: ${each.staging}`);
+    await takeBack(each.staging, each.marker);
+  }
   const staging = await dataStaging(dataDirectory, operationId);
   const isThere = (await stat(dataDirectory).catch(() => undefined)) !== undefined;
   const isKept = command.replace && (await isFilled(dataDirectory));
-  const marker: Marker = {
+  const now = new Date();
+  const former = await Promise.all(
+    tablespaces.map(async ({ location }) => ((await isFilled(location)) ? [location] : [])),
+  );
+  let marker: Marker = {
     operationId,
     dataDirectory,
     tablespaces: tablespaces.map(({ location }) => location),
     madeFolder: !isThere,
-    keptAs: isKept ? keptName(dataDirectory, new Date()) : "",
+    keptAs: isKept ? beforeName(dataDirectory, now) : "",
+    former: former.flat().map((location) => ({ location, keptAs: beforeName(location, now) })),
     state: "unpacking",
     token: randomUUID(),
     placement: "whole",
@@ -104,25 +103,47 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     Object.assign(work, { phase, item });
     onProgress(work);
   };
+  const place: ServerPlace = { data: dataDirectory, programs, user: owner, signal, earlierLogs: new Map() };
+  let unpacked: WholeUnpacked | undefined;
   try {
-    await makeOwned(staging, owner);
-    await writeMarker(staging, marker);
     const onBytes = (bytes: number) => {
       work.doneBytes += BigInt(bytes);
       onProgress(work);
     };
     const unpacking = { user: owner, signal, onBytes };
-    const staged = await stageBackup(chain, {
-      staging,
-      operationId,
-      tablespaces,
-      programs,
-      takesArchivedWal: recovery.restoreCommand === undefined,
-      unpacking,
-      onPhase: say,
-    });
+    let staged: Staged;
+    if (ground.goesOn) ({ staged, marker } = await takeUp(ground.goesOn, { staging, marker, owner }));
+    else {
+      await makeOwned(staging, owner);
+      await writeMarker(staging, marker);
+      staged = await stageBackup(chain, {
+        staging,
+        operationId,
+        tablespaces,
+        programs,
+        takesArchivedWal: recovery.restoreCommand === undefined,
+        unpacking,
+        onPhase: say,
+      });
+    }
     await removeServerTraces(staged.data);
-    const warnings = await writeConfiguration(chain.newest, { data: staged.data, staging, unpacking });
+    // What was kept has its configuration already, and perhaps somebody has mended it meanwhile.
+    const warnings = ground.goesOn
+      ? [...ground.goesOn.unpacked.warnings]
+      : await writeConfiguration(chain.newest, { data: staged.data, staging, unpacking });
+    if (recovery.restoreCommand === undefined)
+      await unpackHistories(chain.newest, { data: staged.data, unpacking, warnings });
+    if (command.keepFailed || ground.goesOn) {
+      const told = {
+        ...tellUnpacked(chain, recovery.target, tablespaces),
+        staged: await Promise.all(tablespaces.map((tablespace) => stagedTablespace(staged, tablespace))),
+        files: staged.tree.files,
+        bytes: String(staged.tree.bytes),
+        warnings: [...warnings],
+      };
+      unpacked = { data: staged.data, told };
+      marker = { ...marker, unpacked: told };
+    }
     const stagedPlace: ServerPlace = { data: staged.data, programs, user: owner, signal, earlierLogs: new Map() };
     const logins = loginsOf(chain.newest.content);
     const extra = [
@@ -134,12 +155,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     if (restore.scratch) await writeScratchAccess(staged.data, { user: owner, logins, signal });
     await writeRecovery(staged.data, { recovery, extra, user: owner });
     say("syncing", "");
-    const sync = {
-      file: serverProgram(programs, "initdb"),
-      args: ["--sync-only", `--pgdata=${staged.data}`],
-      user: owner,
-    };
-    await runProgram(sync, { signal });
+    // What another try has left was written by a server, too.
+    if (ground.goesOn) await syncTree(staged.data, { programs, user: owner, signal });
+    else await syncSettings(staged.data);
     const result: MessageInitShape<typeof RestorePhysicalResultSchema> = {
       dataDirectory,
       bytesRead: work.doneBytes,
@@ -156,16 +174,18 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     const placed = await putIntoPlace(staged, {
       owner,
       tablespaces,
-      marker: { ...marker, ...isAllButPlacing },
+      marker: { ...marker, ...isAllButPlacing, expectedEnd: command.expectedEndLsn },
       staging,
     });
+    for (const each of placed.former ?? [])
+      warnings.push(`what was in ${each.location} before, a tablespace of what was there, is kept as ${each.keptAs}`);
     if (command.start) {
       say("recovering", "");
-      const place: ServerPlace = { data: dataDirectory, programs, user: owner, signal, earlierLogs: new Map() };
       const restoreCommand = recoverySettings(recovery).find(([name]) => name === "restore_command")?.[1] ?? "";
       const recovered = await recover({
         place,
         action: recovery.target.action,
+        isPromoted: isPromotedAtPause(recovery),
         restoreCommand,
         timelines: [recovery.backupTimeline, recovery.target.timeline],
         stopsAt: stopNote(recovery.target),
@@ -190,7 +210,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     for (const warning of warnings) log(`warning: ${warning}`);
     return restored;
   } catch (error) {
-    await undo(restore, { staging, ground });
+    if (isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE"))
+      for (const line of lastLines(await readServerLog(place))) log(`the server said: ${line}`);
+    await undo({ ...restore, staging, owner, programs, unpacked: signal.aborted ? undefined : unpacked });
     signal.throwIfAborted();
     throw asSpaceFailure(error, dataDirectory);
   }

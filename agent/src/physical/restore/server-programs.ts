@@ -45,7 +45,10 @@ export async function findServerPrograms(
 ): Promise<ServerPrograms> {
   const names: readonly string[] = isChain ? [...always, ...forChains] : always;
   let nearest: string[] = [...names];
-  for (const folder of await listToolFolders()) {
+  // Packages put the major version into the path: those that say it are asked first.
+  const isNamed = (folder: string) => folder.split("/").includes(String(major));
+  const folders = (await listToolFolders()).toSorted((a, b) => Number(isNamed(b)) - Number(isNamed(a)));
+  for (const folder of folders) {
     const missing = await missingIn(folder, names);
     if (missing.length === names.length) continue;
     const version = missing.includes("postgres") ? undefined : await versionOf(join(folder, "postgres"), user, signal);

@@ -2,7 +2,7 @@ import { appendFile, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { readServerLog, removeServerTraces } from "./server.ts";
+import { lastLines, readServerLog, removeServerTraces, whyServerEnded } from "./server.ts";
 
 const user = { name: "postgres", uid: 1, gid: 1, home: "/" };
 const programs = { version: "18.1", folder: "/nowhere" };
@@ -36,4 +36,20 @@ test("what its source's server has left of itself does not come with a data dire
   } finally {
     await rm(data, { recursive: true });
   }
+});
+
+test("why a server ended is its last fatal line, with what is wrong in its configuration before it, and no control characters", () => {
+  const log = [
+    '2026-11-20 12:00:00 UTC [7] LOG:  unrecognized configuration parameter "shared_bufers" in file "/d/postgresql.conf" line 3',
+    '2026-11-20 12:00:00 UTC [7] FATAL:  configuration file "/d/postgresql.conf" contains errors',
+    "",
+  ].join("\n");
+  expect(whyServerEnded(log)).toBe(
+    'unrecognized configuration parameter "shared_bufers" in file "/d/postgresql.conf" line 3; configuration file "/d/postgresql.conf" contains errors',
+  );
+  expect(whyServerEnded('FATAL:  could not access file "x\u001b[2J"\nLOG:  shut down\n')).toBe(
+    'could not access file "x [2J"',
+  );
+  expect(whyServerEnded("\n")).toBe("it said nothing");
+  expect(lastLines(`one\ntwo\u0007\n\n${"x".repeat(400)}\n`, 2)).toEqual(["two ", "x".repeat(300)]);
 });

@@ -6,6 +6,7 @@ import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
 import { type ServerPrograms, serverProgram } from "./server-programs.ts";
 import { readPidOf } from "./directory/running-server.ts";
+import { readIfThere } from "./settings/configuration.ts";
 
 /** A data directory, and how its server is run. */
 export interface ServerPlace {
@@ -21,18 +22,35 @@ const logName = "restore.log";
 const tailBytes = 64 * 1024;
 const stopMs = 60_000;
 
-/** What the server would take a setting to be. Fails with SERVER_NOT_STARTED when it cannot read its configuration. */
-export async function readSetting({ data, programs, user, signal }: ServerPlace, name: string): Promise<string> {
+/** Each answer ends with a zero byte, which no setting holds. */
+const printSettings = `postgres=$1 data=$2; shift 2; for name; do "$postgres" -D "$data" -C "$name" || exit; printf '\\0'; done`;
+
+/**
+ * What the server would take settings to be, in the order of their names. One shell asks for all of them, because what a
+ * program of ours costs to start adds up. Fails with SERVER_NOT_STARTED when it cannot read its configuration.
+ */
+export async function readSettings<const Names extends readonly string[]>(
+  { data, programs, user, signal }: ServerPlace,
+  names: Names,
+): Promise<{ readonly [Index in keyof Names]: string }> {
   try {
-    const args = ["-D", data, "-C", name];
-    const { stdout } = await runProgram({ file: serverProgram(programs, "postgres"), args, user }, { signal });
-    return stdout.toString("utf8").replace(/\n$/, "");
+    const args = ["-c", printSettings, "sh", serverProgram(programs, "postgres"), data, ...names];
+    const { stdout } = await runProgram({ file: "/bin/sh", args, user, forks: true }, { signal });
+    const values = stdout.toString("utf8").split("\n\0");
+    if (values.length !== names.length + 1) fail("INTERNAL", `${names.join(", ")} were asked for, and not answered`);
+    return values.slice(0, -1) as { readonly [Index in keyof Names]: string };
   } catch (error) {
     if (!isFailure(error, "PROGRAM_FAILED")) throw error;
     return fail("SERVER_NOT_STARTED", `the configuration in ${data} cannot be read: ${error.message}`, {
       cause: error,
     });
   }
+}
+
+/** As readSettings, of one. */
+export async function readSetting(place: ServerPlace, name: string): Promise<string> {
+  const [value] = await readSettings(place, [name]);
+  return value;
 }
 
 /**
@@ -121,10 +139,24 @@ export async function readServerLog({ data, earlierLogs }: ServerPlace): Promise
 /** The lines in which a server says why it ended, for a message. */
 export function whyServerEnded(log: string): string {
   const lines = log.split("\n").filter((line) => line.trim() !== "");
-  const fatal = lines
-    .filter((line) => /\b(FATAL|PANIC):/.test(line))
-    .map((line) => line.replace(/^.*?\b(FATAL|PANIC):\s*/, ""));
-  return (fatal.at(-1) ?? lines.at(-1) ?? "it said nothing").slice(0, 500);
+  const at = lines.findLastIndex((line) => /\b(FATAL|PANIC):/.test(line));
+  const said = (line: string) => line.replace(/^.*?\b(LOG|FATAL|PANIC):\s*/, "");
+  const why = said(lines[at] ?? lines.at(-1) ?? "it said nothing");
+  // What is wrong with a file of its configuration stands in the line before.
+  const before = why.includes("contains errors") && /\bLOG:/.test(lines[at - 1] ?? "") ? lines[at - 1] : undefined;
+  return (before === undefined ? why : `${said(before)}; ${why}`).replaceAll(/\p{Cc}/gu, " ").slice(0, 500);
+}
+
+/** The last lines of a server's log, for the log of an operation: no control characters, none without bounds. */
+export function lastLines(log: string, count = 12): string[] {
+  const lines = log.split("\n").filter((line) => line.trim() !== "");
+  return lines.slice(-count).map((line) => line.replaceAll(/\p{Cc}/gu, " ").slice(0, 300));
+}
+
+/** Whether a server that runs lets anybody in yet, as it says of itself: to be refused costs both more than to look. */
+export async function takesConnections(data: string): Promise<boolean> {
+  const state = (await readIfThere(join(data, "postmaster.pid")))?.split("\n")[7]?.trim();
+  return state === "ready" || state === "standby";
 }
 
 /** Waits until the server of a data directory is there and the condition holds; undefined when it ended before. */
@@ -132,14 +164,14 @@ export async function waitWhileRunning<T>(
   { data, signal }: ServerPlace,
   look: () => Promise<T | undefined>,
 ): Promise<T | undefined> {
-  const everyMs = 50;
+  const everyMs = 25;
   let seen = false;
   // pg_ctl has started it, but its pid file comes a moment later.
   for (let turns = 0; ; turns++) {
     signal.throwIfAborted();
     const runs = (await readPidOf(data)) !== undefined;
     seen ||= runs;
-    if (!runs && (seen || turns > 100)) return undefined;
+    if (!runs && (seen || turns > 200)) return undefined;
     const found = runs ? await look() : undefined;
     if (found !== undefined) return found;
     await sleep(turns < 100 ? everyMs : 4 * everyMs, signal);

@@ -1,4 +1,4 @@
-import { rm, stat } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fromJsonString } from "@bufbuild/protobuf";
 import {
@@ -6,6 +6,8 @@ import {
   type RestorePhysicalResult,
   RestorePhysicalResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
+import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { syncFolder } from "../../journal/durable-file.ts";
 import { readMajor } from "../../postgres/control-data.ts";
 import { closeAccess } from "./access.ts";
@@ -13,7 +15,10 @@ import { openDirectoryLock } from "./directory/lock.ts";
 import { isOwnPlace, isWholeInPlace } from "./directory/ownership.ts";
 import { readPidOf } from "./directory/running-server.ts";
 import { type TakenBack, takeBack } from "./directory/take-back.ts";
+import { describeKept } from "./kept/find-kept.ts";
+import { keepPlaced } from "./kept/keep.ts";
 import { chooseOwner } from "./owner.ts";
+import { recordSlack } from "./recover.ts";
 import { reloadServer, stopServer } from "./server.ts";
 import { findServerPrograms } from "./server-programs.ts";
 import { dataStaging, type Marker, readMarker } from "./staging.ts";
@@ -43,8 +48,8 @@ export async function stopServerIn(dataDirectory: string, signal: AbortSignal): 
 
 /**
  * How a restore ended whose answer was lost, by what it noted and what lies there: with a result it stays; so does what
- * has recovered by itself since, because somebody may use it; anything else of it is stopped and taken back. What others
- * have put into its place is neither. Fails with RESTORE_RUNNING where it still works.
+ * has recovered by itself since, because somebody may use it, and whether it came to its target is looked up; anything else
+ * of it is stopped and taken back, or kept where it was to be. What others have put into its place is neither. Fails with RESTORE_RUNNING where it still works.
  */
 export async function settlePhysical(lost: LostRestore): Promise<Settled> {
   await using _lock = await openDirectoryLock(lost.command.dataDirectory);
@@ -62,16 +67,22 @@ export async function settleUnlocked({ command, operationId, noted, signal }: Lo
     return { outcome: noted, removed: isThere && !noted ? [`the staging folder ${staging}`] : [], left: [] };
   }
   if (noted) return { outcome: noted, ...(await takeBack(staging, { ...marker, state: "done" })) };
+  if (marker.state === "kept" && marker.unpacked)
+    return { outcome: undefined, removed: [], left: [describeKept({ staging, unpacked: marker.unpacked })] };
   if (marker.state === "placing" && (await isWholeInPlace(marker))) {
-    if (marker.result !== undefined) return await keepPlaced(staging, marker, marker.result);
+    if (marker.result !== undefined) return await finishPlaced(staging, marker, marker.result);
     if (await hasRecovered(dataDirectory)) return await keepRecovered(staging, marker, signal);
   }
-  if (marker.state === "placing" && (await isOwnPlace(marker))) await stopServerIn(dataDirectory, signal);
+  if (marker.state === "placing" && (await isOwnPlace(marker))) {
+    await stopServerIn(dataDirectory, signal);
+    const left = await keepPlaced(staging, marker, await chooseOwner(dataDirectory, signal));
+    if (left) return { outcome: undefined, removed: [], left };
+  }
   return { outcome: undefined, ...(await takeBack(staging, marker)) };
 }
 
 /** Nothing was left to do but to make the last rename last. */
-async function keepPlaced(staging: string, marker: Marker, result: string): Promise<Settled> {
+async function finishPlaced(staging: string, marker: Marker, result: string): Promise<Settled> {
   await syncFolder(join(marker.dataDirectory, "global"));
   await syncFolder(marker.dataDirectory);
   const taken = await takeBack(staging, { ...marker, state: "done" });
@@ -82,13 +93,30 @@ async function hasRecovered(dataDirectory: string): Promise<boolean> {
   return (await stat(join(dataDirectory, "recovery.signal")).catch(ignoreMissing)) === undefined;
 }
 
+/** Where its recovery has ended, as the server itself has written it down when it began its own timeline. */
+async function sayEnd({ dataDirectory, expectedEnd = "" }: Marker): Promise<string> {
+  const folder = join(dataDirectory, "pg_wal");
+  const newest = (await readdir(folder))
+    .filter((name) => /^[0-9A-F]{8}\.history$/.test(name))
+    .toSorted()
+    .at(-1);
+  const content = newest === undefined ? "" : await readFile(join(folder, newest), "utf8");
+  const begun = parseTimelineHistory(Number.parseInt(newest ?? "1", 16), content).ancestors.at(-1);
+  if (!begun) return "Where its recovery ended is not known, and nobody has checked that it is the target";
+  const where = `Its recovery ended at ${formatLsn(begun.endLsn)} (${begun.reason.replaceAll(/\p{Cc}/gu, " ").slice(0, 200)})`;
+  if (expectedEnd === "") return `${where}; nobody has checked that this is the target`;
+  if (begun.endLsn + recordSlack < parseLsn(expectedEnd))
+    return `${where}, before ${expectedEnd}, which the plan had promised: it is not what was asked for, do not use it`;
+  return `${where}; the plan had promised ${expectedEnd} at least; its settings were not checked`;
+}
+
 /** The agent's own way in goes, the rest stays as it is. */
 async function keepRecovered(staging: string, marker: Marker, signal: AbortSignal): Promise<Settled> {
   const { dataDirectory, keptAs } = marker;
   if (await closeAccess(dataDirectory, await chooseOwner(dataDirectory, signal))) await reloadServer(dataDirectory);
   const { removed, left } = await takeBack(staging, { ...marker, state: "done" });
   const kept = keptAs === "" ? "" : `; what was there before is kept as ${keptAs}`;
-  const recovered = `${dataDirectory}: its server came to the end of recovery after the restore was cut off, and somebody may use it, so it is left as it is; whether that end is the target was not checked${kept}`;
+  const recovered = `${dataDirectory}: its server came to the end of recovery after the restore was cut off, and somebody may use it, so it is left as it is. ${await sayEnd(marker)}${kept}`;
   return { outcome: undefined, removed, left: [...left, recovered] };
 }
 

@@ -1,14 +1,19 @@
 import { chown, lchown, mkdir, readlink, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
+import { fail } from "@coppice/proto/kit/failure";
 import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
+import { syncFolder } from "../../journal/durable-file.ts";
 import { archivedWalStreams } from "../../repository/manifest-objects.ts";
+import { copyMethod } from "../combine/copy-method.ts";
 import type { Chain, ChainLink } from "./chain.ts";
 import type { PlacedTablespace } from "./directory/see-directory.ts";
 import { type ServerPrograms, serverProgram } from "./server-programs.ts";
 import { makeOwned, stagingIn } from "./staging.ts";
-import { surveyTree, type Tree, unpackFile, unpackTar, type Unpacking } from "./unpack.ts";
+import { allOrNone } from "./unpacked/all-or-none.ts";
+import { compareWithManifest } from "./unpacked/compare.ts";
+import { syncTree } from "./unpacked/sync-tree.ts";
+import { surveyTree, type Tree, unpackFile, unpackTar, type Unpacking } from "./unpacked/unpack.ts";
 
 /** Where and with what backups are made into a data directory. */
 export interface StagePlace {
@@ -22,7 +27,7 @@ export interface StagePlace {
   readonly onPhase: (phase: string, item: string) => void;
 }
 
-/** A data directory that is whole and was compared with its manifest, but is not in its place yet. */
+/** A data directory that is whole, was compared with its manifest and synced, but is not in its place yet. */
 export interface Staged {
   readonly data: string;
   readonly tree: Tree;
@@ -54,6 +59,7 @@ export async function linkTablespaces(
   }
   // A server would make the links of the source again by it.
   await rm(join(data, "tablespace_map"), { force: true });
+  await syncFolder(folder);
 }
 
 /** Puts the files of the archive that the backup needs where its server looks first. */
@@ -72,10 +78,11 @@ async function unpackArchivedWal(link: ChainLink, data: string, { unpacking, onP
 
 async function unpackBackup(
   link: ChainLink,
-  { part, isNewest }: { part: number; isNewest: boolean },
+  { part, isNewest, isResult }: { part: number; isNewest: boolean; isResult: boolean },
   place: StagePlace,
 ): Promise<Staged> {
-  const { staging, operationId, unpacking, tablespaces, onPhase } = place;
+  const { staging, operationId, tablespaces, onPhase } = place;
+  const unpacking = { ...place.unpacking, stays: isResult };
   const { user } = unpacking;
   const { content, manifest } = link;
   const data = join(staging, String(part));
@@ -122,21 +129,7 @@ async function unpackBackup(
   return { data, tree: { files, bytes } };
 }
 
-/** Compares every file with PostgreSQL's own manifest of the backup. Fails with CONTENT_UNREADABLE. */
-async function compareWithManifest(data: string, what: string, { programs, unpacking }: StagePlace): Promise<void> {
-  const { user, signal } = unpacking;
-  const args = ["--no-parse-wal", "--exit-on-error", "--quiet", "--ignore=tablespace_map", data];
-  try {
-    await runProgram({ file: serverProgram(programs, "pg_verifybackup"), args, user }, { signal });
-  } catch (error) {
-    if (!isFailure(error, "PROGRAM_FAILED") || error.metadata["exitCode"] === undefined) throw error;
-    throw new Failure("CONTENT_UNREADABLE", `${what} is not what its manifest says: ${error.message}`, {
-      cause: error,
-    });
-  }
-}
-
-async function combine(staged: readonly Staged[], place: StagePlace): Promise<Staged> {
+async function combine(staged: readonly Staged[], major: number, place: StagePlace): Promise<Staged> {
   const { staging, operationId, tablespaces, programs, unpacking } = place;
   const { user, signal } = unpacking;
   const newest = staged.at(-1) ?? fail("INTERNAL", "a chain without backups");
@@ -149,10 +142,13 @@ async function combine(staged: readonly Staged[], place: StagePlace): Promise<St
     const escaped = [from, to].map((path) => path.replaceAll("\\", "\\\\").replaceAll("=", "\\="));
     mappings.push(`--tablespace-mapping=${escaped.join("=")}`);
   }
+  const folders = [staging, ...tablespaces.map((each) => tablespaceStage(each, operationId, "result"))];
+  // It is synced with all that is written to it later.
+  const how = [await copyMethod(major, folders), "--no-sync"];
   await runProgram(
     {
       file: serverProgram(programs, "pg_combinebackup"),
-      args: [`--output=${data}`, ...mappings, ...staged.map((each) => each.data)],
+      args: [...how, `--output=${data}`, ...mappings, ...staged.map((each) => each.data)],
       user,
     },
     { signal },
@@ -171,24 +167,52 @@ async function combine(staged: readonly Staged[], place: StagePlace): Promise<St
 
 /**
  * Makes a data directory of a chain of backups in the staging folders: unpacked, combined where there are incrementals,
- * each compared with its manifest, its tablespaces linked where they are staged. Fails as unpackTar does, and with
- * CONTENT_UNREADABLE.
+ * each compared with its manifest, its tablespaces linked where they are staged, and all of it synced. A backup of a
+ * chain is compared while the next one is unpacked. Fails as unpackTar does, and with CONTENT_UNREADABLE.
  */
-export async function stageBackup({ links }: Chain, place: StagePlace): Promise<Staged> {
-  const staged: Staged[] = [];
-  for (const [index, link] of links.entries()) {
-    const unpacked = await unpackBackup(link, { part: index, isNewest: index === links.length - 1 }, place);
-    place.onPhase("comparing", link.manifest.backupId);
-    await compareWithManifest(unpacked.data, `the backup ${link.manifest.backupId}`, place);
-    staged.push(unpacked);
+export async function stageBackup({ links, major }: Chain, place: StagePlace): Promise<Staged> {
+  const { onPhase } = place;
+  const { user, signal } = place.unpacking;
+  const compare = (data: string, what: string, stop: AbortSignal) =>
+    compareWithManifest(data, { what, programs: place.programs, user, signal: stop });
+  const finish = async (staged: Staged, what: string) => {
+    await allOrNone(signal, [
+      (stop) => compare(staged.data, what, stop),
+      (stop) => syncTree(staged.data, { programs: place.programs, user, signal: stop }),
+    ]);
+    return staged;
+  };
+  const [only, ...more] = links;
+  if (only && more.length === 0) {
+    const staged = await unpackBackup(only, { part: 0, isNewest: true, isResult: true }, place);
+    onPhase("comparing", only.manifest.backupId);
+    return await finish(staged, `the backup ${only.manifest.backupId}`);
   }
-  const [only] = staged;
-  if (only && staged.length === 1) return only;
-  place.onPhase("combining", `${links.length} backups`);
-  const result = await combine(staged, place);
-  place.onPhase("comparing", "the result");
-  await compareWithManifest(result.data, "what was combined", place);
-  return result;
+  const staged: Staged[] = [];
+  let comparing: ((stop: AbortSignal) => Promise<void>)[] = [];
+  for (const [part, link] of links.entries()) {
+    const unpack = async (stop: AbortSignal) => {
+      const unpacking = { ...place.unpacking, signal: stop };
+      const isNewest = part === links.length - 1;
+      staged.push(await unpackBackup(link, { part, isNewest, isResult: false }, { ...place, unpacking }));
+    };
+    await allOrNone(signal, [...comparing, unpack]);
+    const { data } = staged.at(-1) ?? fail("INTERNAL", "a backup that was not unpacked");
+    comparing = [(stop) => compare(data, `the backup ${link.manifest.backupId}`, stop)];
+  }
+  onPhase("comparing", links.at(-1)?.manifest.backupId ?? "");
+  await allOrNone(signal, comparing);
+  onPhase("combining", `${links.length} backups`);
+  const result = await combine(staged, major, place);
+  onPhase("comparing", "the result");
+  const whole = await finish(result, "what was combined");
+  // It may share files with what it was made of, which are its own from here on.
+  for (const [part, { data }] of staged.entries()) {
+    await rm(data, { recursive: true });
+    for (const tablespace of place.tablespaces)
+      await rm(tablespaceStage(tablespace, place.operationId, part), { recursive: true, force: true });
+  }
+  return whole;
 }
 
 /** The staged content of a tablespace of a staged data directory. */

@@ -3,7 +3,29 @@ import { basename, dirname, join } from "node:path";
 import type { OsUser } from "../../host/os-user.ts";
 import { replaceFile } from "../../journal/durable-file.ts";
 import type { MovedEntry } from "./directory/ownership.ts";
+import type { PlacedTablespace } from "./directory/see-directory.ts";
 import { readIfThere } from "./settings/configuration.ts";
+
+/** What another try has to know of what was unpacked. */
+export interface UnpackedBefore {
+  /** Ids of the backups it was made of. */
+  readonly chain: readonly string[];
+  /** What the server was to recover to: JSON. */
+  readonly target: string;
+  readonly tablespaces: readonly PlacedTablespace[];
+  /** Where the content of each tablespace lies, in the same order. */
+  readonly staged: readonly string[];
+  readonly files: number;
+  /** As a decimal number. */
+  readonly bytes: string;
+  readonly warnings: readonly string[];
+}
+
+/** A tablespace of the cluster that is replaced, and where its former content is, or will be. */
+export interface FormerTablespace {
+  readonly location: string;
+  readonly keptAs: string;
+}
 
 /** What is known of a restore that has begun, durably. */
 export interface Marker {
@@ -15,8 +37,11 @@ export interface Marker {
   readonly madeFolder: boolean;
   /** Where the former content is, or will be. */
   readonly keptAs: string;
-  /** `unpacking`: nothing outside of staging folders was touched. `placing`: it may have been. `done`: it stays. */
-  readonly state: "unpacking" | "placing" | "done";
+  /**
+   * `unpacking`: nothing outside of staging folders was touched. `placing`: it may have been. `done`: it stays. `kept`:
+   * it has failed, and what was unpacked waits in staging folders for another try.
+   */
+  readonly state: "unpacking" | "placing" | "done" | "kept";
   /** By which the data directory is known as this restore's. */
   readonly token: string;
   /** Whether the data directory comes to its place by one rename, or each of its entries by one. */
@@ -25,6 +50,13 @@ export interface Marker {
   readonly entries: readonly MovedEntry[];
   /** The result, where nothing but placing is left to do: JSON. */
   readonly result?: string;
+  /** Position that recovery has to reach, where one is known. */
+  readonly expectedEnd?: string;
+  readonly former?: readonly FormerTablespace[];
+  /** Where it is to be kept when it fails. */
+  readonly unpacked?: UnpackedBefore;
+  /** Staging folders of tablespaces by the name of an earlier try. */
+  readonly alsoStaged?: readonly string[];
 }
 
 const prefix = ".coppice-restore-";

@@ -16,6 +16,14 @@ test.each([
   expect(findArchiver({ ...server, archiveCommand })).toEqual({ name, by: "archive_mode" });
 });
 
+test("Coppice's own command is known wherever it lies, and one that archives nothing is nobody's", () => {
+  const by = (archiveCommand: string) => findArchiver({ ...server, archiveCommand })?.by;
+  expect(by("'/usr/bin/coppice-wal' push '/var/lib/coppice/push/cls_01/s' %p")).toBe("coppice");
+  expect(by("coppice-wal push '/srv/dä ta'\\''s/push/cls_01/s' %p")).toBe("coppice");
+  expect(by("true")).toBe("discard");
+  expect(by("/srv/coppice-wal-copy push '/x' %p")).toBe("archive_mode");
+});
+
 test("a library counts as a command does, an empty command as nobody, and a slot only where nothing archives", () => {
   expect(findArchiver({ ...server, archiveLibrary: "basic_archive" })?.name).toBe("the library basic_archive");
   expect(findArchiver(server)).toEqual({ name: "nobody", by: "nothing" });

@@ -16,6 +16,9 @@ const slotsNeeded = 1;
 const usualLimit = 10;
 const spare = 5;
 const reload = "SELECT pg_reload_conf();";
+/** A defect that no release mends and no setting keeps away: it says so, as a gate would make every incremental a full one. */
+const soundBut =
+  "sound, but where VACUUM truncates a table and a bulk load fills it again between two backups, rows that were deleted come back: --method wal, or full backups, for such";
 const leastSlotLimitMib = 4096n;
 const mebibyte = 1024n * 1024n;
 
@@ -82,6 +85,9 @@ function checkArchiver(settings: ServerSettings): Item[] {
         off,
       ),
     ];
+  if (by === "coppice") return [ok("archiving", "archive_command hands WAL to Coppice's agent")];
+  if (by === "discard")
+    return [ok("archiving", "archive_mode is on, and its command archives nothing and keeps nothing")];
   const message = `${name} archives this server's WAL already, by ${by === "slot" ? "a replication slot" : "archive_mode"}: Coppice receives it beside that and changes nothing there`;
   if (by === "slot") return [warning("archiving", message, "drop its slot when it is no longer wanted")];
   return [mendableByRestart("archiving", message, off, "when it is no longer wanted")];
@@ -122,7 +128,7 @@ function checkData(
       warning(
         "checksums",
         "pages have no checksums: nothing tells a backup of damaged pages from a good one",
-        `stop the server, run \`pg_checksums --enable --pgdata='${dataDirectory || "DATA-DIRECTORY"}'\` as its user, and start it`,
+        `stop the server, run \`pg_checksums --enable --pgdata='${(dataDirectory || "DATA-DIRECTORY").replaceAll("'", String.raw`'\''`)}'\` as its user, and start it`,
       ),
     );
   // Where it is minimal the server would not start with it.
@@ -141,7 +147,7 @@ function checkData(
         ? mendableByRestart("incrementals", message, [...statements])
         : warning("incrementals", message, mend),
     );
-  }
+  } else if (summarizesWal === true) items.push(ok("incrementals", soundBut));
   return items;
 }
 

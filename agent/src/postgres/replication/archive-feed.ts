@@ -1,12 +1,12 @@
 import { Readable } from "node:stream";
+import { gatherBytes, openGather } from "../../host/chunks/gather.ts";
 import type { Line } from "./line.ts";
-
-/** What is read ahead of a consumer; a socket's chunk is 64 KiB, and iterating gives what has gathered in one piece. */
-const aheadBytes = 1024 * 1024;
 
 /** A stream that the line's bytes are put into. */
 export interface ArchiveFeed {
+  /** In large pieces, which are the consumer's own. */
   readonly content: Readable;
+  /** Copies it. */
   put(piece: Buffer): void;
   end(): void;
   /** Ends it with an error, if it has not ended yet. */
@@ -16,13 +16,18 @@ export interface ArchiveFeed {
 /** Makes a stream that stops the server when nobody reads it, and for good when its consumer gives up on it. */
 export function openArchiveFeed(line: Pick<Line, "hold">): ArchiveFeed {
   let release: (() => void) | undefined;
+  const gather = openGather((bytes) => {
+    if (!content.push(bytes)) release ??= line.hold();
+  });
   const content = new Readable({
-    highWaterMark: aheadBytes,
+    // One piece: a reader that finds several gets a copy of them.
+    highWaterMark: gatherBytes,
     read() {
       release?.();
       release = undefined;
     },
     destroy(error, done) {
+      gather.drop();
       // Why it was given up says the consumer's promise, a moment later.
       if (!content.readableEnded) release ??= line.hold();
       done(error);
@@ -32,10 +37,9 @@ export function openArchiveFeed(line: Pick<Line, "hold">): ArchiveFeed {
   content.on("error", () => {});
   return {
     content,
-    put(piece) {
-      if (!content.push(piece)) release ??= line.hold();
-    },
+    put: (piece) => gather.put(piece),
     end() {
+      gather.flush();
       // Nobody asks a stream that has ended for more, and what comes next is held back by who takes it.
       release?.();
       release = undefined;

@@ -119,11 +119,13 @@ function toBackupFailure(
   { options, hasBegun }: { readonly options: BaseBackupOptions; readonly hasBegun: boolean },
 ): Failure {
   if (hasBegun) return toReplicationFailure(error, endpoint, "backup");
-  if (options.serverCompression && isCompressionRefusal(error))
-    return new Failure(
-      "SERVER_COMPRESSION_MISSING",
-      `the server at ${formatAddress(endpoint)} does not compress by ${options.serverCompression.codec}: ${error.message}`,
-    );
+  if (options.serverCompression && isCompressionRefusal(error)) {
+    const { codec, workers } = options.serverCompression;
+    const asked = workers === undefined ? codec : `${codec} and ${workers} thread${workers === 1 ? "" : "s"}`;
+    const text = `the server at ${formatAddress(endpoint)} does not compress by ${asked}: ${error.message}`;
+    const hint = "leave --compression-workers out: then it, or the agent, compresses as it can";
+    return new Failure("SERVER_COMPRESSION_MISSING", text, workers === undefined ? {} : { hint });
+  }
   return toReplicationFailure(error, endpoint, options.incremental ? "incremental" : "backup");
 }
 
@@ -192,11 +194,12 @@ export async function runBaseBackup(
         results.push(rows);
         if (results.length === 2) inTurn(() => sink.onStart?.(parseStart(results[0] ?? [], rows)));
       },
+      copiesPieces: true,
       onCopyPiece: (piece, isFirst, isLast) => {
         if (isFirst) kind = piece[0] ?? 0;
         if (kind === decode.data) feeds.at(-1)?.put(isFirst ? piece.subarray(1) : piece);
         else {
-          head = isFirst ? [piece] : [...head, piece];
+          head = [...(isFirst ? [] : head), Buffer.from(piece)];
           if (isLast) readHead(Buffer.concat(head));
         }
       },

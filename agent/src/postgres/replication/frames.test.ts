@@ -38,6 +38,28 @@ test("messages come out the same however the bytes were cut", () => {
   for (let chunkBytes = 1; chunkBytes <= bytes.length; chunkBytes++) expect(read(bytes, chunkBytes)).toEqual(expected);
 });
 
+test("a chunk is said to be content alone when nothing of it is kept", () => {
+  const content = frame("d", Buffer.from("d".repeat(300)));
+  const feed = createFrameReader({ onMessage: () => {}, onCopyPiece: () => {} });
+  const chunks = [
+    content,
+    content.subarray(0, 200),
+    content.subarray(200),
+    content.subarray(0, 20),
+    content.subarray(20),
+  ];
+  const rows = frame("D", Buffer.from("row"));
+  expect([...chunks, Buffer.concat([content, rows]), rows].map(feed)).toEqual([
+    true,
+    true,
+    true,
+    false,
+    true,
+    false,
+    false,
+  ]);
+});
+
 test("bytes that are no messages are refused", () => {
   expect(() => read(Buffer.from("HTTP/1.1 400 Bad Request\r\n"), 64)).toThrow("no message of its protocol");
   expect(() => read(Buffer.from([0x5a, 0, 0, 0, 3]), 64)).toThrow("no message of its protocol");

@@ -3,7 +3,7 @@ export interface FrameSink {
   /** A whole message that is not CopyData. The body is a part of what was fed. */
   onMessage(type: string, body: Buffer): void;
   /**
-   * What has come of a CopyData message's content, not copied. The first piece of a message holds at least
+   * What has come of a CopyData message's content, not copied: a part of what was fed. The first piece of a message holds at least
    * `copyHeadBytes`, or the whole of it.
    */
   onCopyPiece(piece: Buffer, isFirst: boolean, isLast: boolean): void;
@@ -18,9 +18,10 @@ const copyData = 0x64;
 
 /**
  * Cuts what a server sends into messages. Content of CopyData is handed on as it comes and is never gathered or copied:
- * the parser of `pg` would copy each byte once, and reuses the memory that it has handed out.
+ * the parser of `pg` would copy each byte once, and reuses the memory that it has handed out. Gives whether all of the chunk
+ * was handed on as content.
  */
-export function createFrameReader(sink: FrameSink): (chunk: Buffer) => void {
+export function createFrameReader(sink: FrameSink): (chunk: Buffer) => boolean {
   let kept: Buffer | undefined;
   let copyLeft = 0;
 
@@ -28,6 +29,7 @@ export function createFrameReader(sink: FrameSink): (chunk: Buffer) => void {
     const data = kept ? Buffer.concat([kept, chunk]) : chunk;
     kept = undefined;
     let offset = 0;
+    let isContent = true;
     while (offset < data.length) {
       if (copyLeft > 0) {
         const piece = data.subarray(offset, offset + copyLeft);
@@ -48,8 +50,12 @@ export function createFrameReader(sink: FrameSink): (chunk: Buffer) => void {
       if (type === copyData) {
         copyLeft = length - there;
         sink.onCopyPiece(data.subarray(start, offset), true, copyLeft === 0);
-      } else sink.onMessage(String.fromCharCode(type), data.subarray(start, offset));
+      } else {
+        isContent = false;
+        sink.onMessage(String.fromCharCode(type), data.subarray(start, offset));
+      }
     }
     if (offset < data.length) kept = data.subarray(offset);
+    return isContent && !kept;
   };
 }

@@ -1,4 +1,5 @@
 import type { Client, DatabaseError } from "pg";
+import { freeChunk } from "../../host/free-chunk.ts";
 import { createFrameReader } from "./frames.ts";
 import { parseColumns, parseRow, type Row } from "./rows.ts";
 import { parseNotice, parseServerError } from "./server-error.ts";
@@ -7,6 +8,8 @@ import { parseNotice, parseServerError } from "./server-error.ts";
 export interface CommandEvents {
   /** A piece of the content of a CopyData message, at once as it comes. */
   onCopyPiece?(piece: Buffer, isFirst: boolean, isLast: boolean): void;
+  /** No piece is held when that returns, so that its memory can be freed. */
+  readonly copiesPieces?: boolean;
   /** The server is ready to take CopyData; for CopyBoth `onCopyStart` is called. */
   onCopyIn?(): void;
   onCopyStart?(): void;
@@ -128,8 +131,9 @@ export function takeLine(client: Client, explain: (trouble: unknown) => Error): 
   const readChunk = (chunk: Buffer) => {
     heardAt = performance.now();
     if (broken) return;
+    const isFree = running?.events.copiesPieces ?? false;
     try {
-      feed(chunk);
+      if (feed(chunk) && isFree) freeChunk(chunk);
     } catch (error) {
       fallSilent(error);
     }

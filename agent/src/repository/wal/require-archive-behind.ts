@@ -1,6 +1,6 @@
-import { parseWalFile } from "@coppice/proto/kit/wal/segment";
-import { parseObjectOwner, type WalPlace, walTimelinePrefix } from "../layout.ts";
+import { type WalPlace, walTimelinePrefix } from "../layout.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { listedRun } from "./listed-run.ts";
 import { setBackFailure } from "./set-back-failure.ts";
 
 /** An archive, and the end of the server's WAL, which is asked for after the archive's. */
@@ -20,11 +20,8 @@ export async function requireArchiveBehind(storage: Storage, archive: ArchiveBeh
   const { place, timeline, segmentBytes, serverLsn, signal } = archive;
   let archivedLsn = 0n;
   for await (const { key } of storage.list(walTimelinePrefix(place, timeline), signal)) {
-    const owner = parseObjectOwner(key);
-    const file = owner.is === "wal" ? parseWalFile(owner.name, segmentBytes) : undefined;
-    const endLsn =
-      file?.kind === "segment" ? file.startLsn + segmentBytes : file?.kind === "partial" ? file.endLsn : undefined;
-    if (endLsn !== undefined && endLsn > archivedLsn) archivedLsn = endLsn;
+    const run = listedRun(key, segmentBytes);
+    if (run && run.endLsn > archivedLsn) archivedLsn = run.endLsn;
   }
   const lsn = await serverLsn();
   if (archivedLsn > lsn) throw setBackFailure(timeline, { lsn, archivedLsn });

@@ -12,6 +12,7 @@ import { inspectBucket } from "./inspect/inspect.ts";
 import { listObjects, listUploads, removeUploads } from "./list.ts";
 import { whatStays } from "./inspect/protection.ts";
 import { type Patience, usualPatience } from "./patience.ts";
+import { largestPartBytes } from "./put/parts.ts";
 import { putObject } from "./put/put.ts";
 import { send } from "./request.ts";
 import { statObject } from "./stat.ts";
@@ -53,6 +54,8 @@ export async function openS3(
     name: bucket.name,
     capabilities: {
       putIfAbsent: conditionalPut,
+      // Completing a multipart upload keeps no condition everywhere, whatever it says.
+      putIfAbsentBytes: largestPartBytes,
       freeBytes: false,
       countsDeleted: false,
       keepsDigests: true,

@@ -65,6 +65,7 @@ export function makeSftpStorage(parts: SftpStorageParts): Omit<Storage, typeof S
     name: root.name,
     capabilities: {
       putIfAbsent: extensions.has("hardlink@openssh.com"),
+      putIfAbsentBytes: Infinity,
       freeBytes: extensions.has("statvfs@openssh.com"),
       countsDeleted: true,
       keepsDigests: false,

@@ -6,7 +6,14 @@ import { fetchWal, type WalToFetch } from "./fetch-wal.ts";
 
 const backoff = { baseMs: 500, capMs: 10_000 };
 /** What waiting does not mend. */
-const lasting = ["OBJECT_KEY_REFUSED", "IDENTITY_MISSING", "CONTENT_UNREADABLE", "FEATURE_UNKNOWN", "PROGRAM_MISSING"];
+const lasting = [
+  "OBJECT_KEY_REFUSED",
+  "IDENTITY_MISSING",
+  "CONTENT_UNREADABLE",
+  "FEATURE_UNKNOWN",
+  "PROGRAM_MISSING",
+  "SPACE_MISSING",
+];
 
 /** As fetchWal, tried again for so long while the storage is in trouble. */
 export async function fetchPatiently(

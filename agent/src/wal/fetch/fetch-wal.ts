@@ -1,7 +1,7 @@
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { addAbortSignal, type Readable } from "node:stream";
-import { isFailure } from "@coppice/proto/kit/failure";
+import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { requireClusterFile } from "../../repository/cluster-file.ts";
 import { walKey, type WalPlace, walPrefix } from "../../repository/layout.ts";
@@ -42,7 +42,7 @@ export async function fetchWal(storage: Storage, wal: WalToFetch, path: string):
     return true;
   } catch (error) {
     signal.throwIfAborted();
-    throw toDecodeFailure(error, walKey(place, name));
+    throw asSpaceFailure(toDecodeFailure(error, walKey(place, name)), name);
   } finally {
     await rm(temporary, { force: true });
   }
@@ -70,6 +70,14 @@ async function writePlain(path: string, plain: Readable, signal: AbortSignal): P
     filled = chunk.buffer;
     for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
   }
+}
+
+/** In the words that the server's log has for it, which it goes into. */
+function asSpaceFailure(error: unknown, name: string): unknown {
+  const code = !isFailure(error) && error instanceof Error && "code" in error ? error.code : undefined;
+  if (code !== "ENOSPC" && code !== "EDQUOT") return error;
+  const why = code === "ENOSPC" ? "No space left on device" : "Disk quota exceeded";
+  return new Failure("SPACE_MISSING", `there was no room for ${name}: ${why}`, { cause: error });
 }
 
 /** The stored bytes of a file; of a segment that is not there whole, of the longest part of it. */

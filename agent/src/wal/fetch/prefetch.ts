@@ -1,4 +1,4 @@
-import { rm, stat } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
@@ -35,9 +35,17 @@ export function openPrefetch({ storage, wal, folder, waitMs }: PrefetchOptions):
     const path = join(folder, `${count++}_${name}`);
     return (await fetchPatiently(storage, { ...wal, name }, { path, waitMs })) ? path : undefined;
   };
+  /** What a server takes into its pg_wal it syncs before it replays it: of a file that is renamed there that is done then. */
+  const fetchAhead = async (name: string): Promise<string | undefined> => {
+    const path = await fetchOne(name);
+    if (path === undefined) return undefined;
+    await using file = await open(path, "r");
+    await file.datasync();
+    return path;
+  };
   function begin(name: string): void {
     if (begun.has(name)) return;
-    const fetching = fetchOne(name);
+    const fetching = fetchAhead(name);
     begun.set(name, fetching);
     // What is not there yet, or could not be had, is asked for again by who needs it.
     fetching.then(

@@ -1,6 +1,6 @@
 import type { CommitRun, SegmentPlace } from "../content/commit-times.ts";
 
-/** What a thread that reads and compresses files is asked for: first to read one, then perhaps to compress it. */
+/** What a thread that reads and compresses files is asked for: first to read one, then what is wanted of that one. */
 export type PressTask =
   | {
       readonly is: "read";
@@ -8,6 +8,7 @@ export type PressTask =
       readonly expectedBytes: number;
       readonly segment: SegmentPlace | undefined;
     }
+  | { readonly is: "digest" }
   | { readonly is: "compress"; readonly level: number };
 
 /** What it answers, one answer to each task. */
@@ -15,9 +16,9 @@ export type PressAnswer =
   | {
       readonly is: "read";
       readonly sizeBytes: number;
-      readonly sha256: string;
       readonly start: Uint8Array;
       readonly commits: readonly CommitRun[];
     }
+  | { readonly is: "digested"; readonly sha256: string }
   | { readonly is: "compressed"; readonly bytes: Uint8Array }
   | { readonly is: "failed"; readonly message: string };

@@ -16,11 +16,14 @@ function read({ fd, expectedBytes, segment }: PressTask & { is: "read" }): Press
   for (let bytesRead = 1; bytesRead > 0 && sizeBytes < expectedBytes; sizeBytes += bytesRead)
     bytesRead = readSync(fd, held, sizeBytes, expectedBytes - sizeBytes, sizeBytes);
   content = held.subarray(0, sizeBytes);
-  const sha256 = createHash("sha256").update(content).digest("hex");
   const reading = readCommits(segment);
   reading.take(content, 0);
   const start = new Uint8Array(content.subarray(0, mostStartBytes));
-  return { is: "read", sizeBytes, sha256, start, commits: reading.commits() };
+  return { is: "read", sizeBytes, start, commits: reading.commits() };
+}
+
+function digest(): PressAnswer {
+  return { is: "digested", sha256: createHash("sha256").update(content).digest("hex") };
 }
 
 function compress(level: number): PressAnswer {
@@ -35,9 +38,14 @@ function compress(level: number): PressAnswer {
   return { is: "compressed", bytes };
 }
 
+function answerTo(task: PressTask): PressAnswer {
+  if (task.is === "read") return read(task);
+  return task.is === "digest" ? digest() : compress(task.level);
+}
+
 parentPort?.on("message", (task: PressTask) => {
   try {
-    const answer = task.is === "read" ? read(task) : compress(task.level);
+    const answer = answerTo(task);
     parentPort?.postMessage(answer, answer.is === "compressed" ? [answer.bytes.buffer as ArrayBuffer] : []);
   } catch (error) {
     parentPort?.postMessage({ is: "failed", message: String(error) } satisfies PressAnswer, []);

@@ -11,7 +11,9 @@ test("a command is for the server's shell and has no placeholder but the path, a
   expect(command).toBe(`'/usr/bin/coppice-wal' push '/var/lib/it'\\''s 100%% mine/s' %p`);
   expect(isOwnCommand(command, socket)).toBe(true);
   expect(isOwnCommand(formatCommand({ shim: "/opt/coppice-wal", socket }), socket)).toBe(true);
+  expect(isOwnCommand(command, "/srv/agent/var/lib/it's 100% mine/s")).toBe(true);
   expect(isOwnCommand(command, "/var/lib/other/s")).toBe(false);
+  expect(isOwnCommand(command, "/var/lib/more it's 100% mine/s")).toBe(false);
 });
 
 test("statements say what is missing, and nothing else", () => {

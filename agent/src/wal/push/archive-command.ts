@@ -3,13 +3,12 @@ import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { replaceFile } from "../../journal/durable-file.ts";
+import { isIdleCommand } from "../../postgres/check/archiver.ts";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import { quoteIdentifier, quoteLiteral } from "../../postgres/quote.ts";
 import { quoteWord } from "../fetch/open-replay.ts";
 import type { ArchiverState } from "./archiver-state.ts";
 
-/** Commands that archive nothing: nobody loses anything when they are replaced. */
-const idle = ["", "(disabled)", "true", "/bin/true", ":", "exit 0"];
 const timeoutStatement = "ALTER SYSTEM SET archive_timeout = ";
 const reload = "SELECT pg_reload_conf();";
 const waitMs = 10_000;
@@ -20,9 +19,13 @@ export function formatCommand({ shim, socket }: { readonly shim: string; readonl
   return `${quoteWord(shim)} push ${quoteWord(socket)} %p`;
 }
 
-/** Whether a command is one that hands files to this socket, whatever the program's path. */
+/**
+ * Whether a command is one that hands files of the socket's cluster to an agent: this one, or one that had the cluster
+ * before and kept its files elsewhere.
+ */
 export function isOwnCommand(command: string, socket: string): boolean {
-  return command.endsWith(` push ${quoteWord(socket)} %p`);
+  const ofCluster = quoteWord(socket.split("/").slice(-3).join("/")).slice(1);
+  return command.includes(" push '") && command.endsWith(`/${ofCluster} %p`);
 }
 
 /** What has the server archive by a command, a segment that is not full at the latest after so long. */
@@ -50,12 +53,12 @@ export async function applyCommand(
 ): Promise<void> {
   const { live } = archiveStatements(state, wanted);
   if (live.length === 0) return;
-  const isTaken =
-    state.library !== "" || !(idle.includes(state.command.trim()) || isOwnCommand(state.command, wanted.socket));
+  const isTaken = state.library !== "" || !(isIdleCommand(state.command) || isOwnCommand(state.command, wanted.socket));
   if (isTaken)
     fail("ARCHIVE_COMMAND_TAKEN", "the server archives by a command or a library of somebody else already", {
       hint: `when that is no longer wanted: ${live.join(" ")}`,
     });
+  await requireRights(connection, live);
   const isTimed = live.some((statement) => statement.startsWith(timeoutStatement));
   if (isTimed) await noteTimeout(connection, state, wanted);
   await run(connection, live);
@@ -130,7 +133,40 @@ export async function releaseCommand(
 
 const setSetting = (name: string, value: string) => `ALTER SYSTEM SET ${name} = ${value};`;
 
+/** Fails with PRIVILEGE_MISSING, before anything is changed, where the role may not run one of the statements. */
+async function requireRights(connection: PostgresConnection, statements: readonly string[]): Promise<void> {
+  const names = statements.flatMap((statement) => /^ALTER SYSTEM (?:RE)?SET (\w+)/.exec(statement)?.[1] ?? []);
+  const role = await connection.queryOne<{ isSuper: boolean; mayReload: boolean; major: number; database: string }>(
+    `select rolsuper as "isSuper", has_function_privilege('pg_catalog.pg_reload_conf()', 'EXECUTE') as "mayReload",
+      current_setting('server_version_num')::int / 10000 as major, current_database()::text as database
+      from pg_catalog.pg_roles where rolname = current_user`,
+  );
+  if (role.isSuper) return;
+  const refused =
+    role.major < 15
+      ? names
+      : await connection
+          .query<{ name: string }>(
+            "select name from unnest($1::text[]) name where not has_parameter_privilege(name, 'ALTER SYSTEM')",
+            [names],
+          )
+          .then((rows) => rows.map(({ name }) => name));
+  if (refused.length === 0 && (role.mayReload || !statements.includes(reload))) return;
+  const user = quoteIdentifier(connection.endpoint.user);
+  const grants = [
+    ...(refused.length > 0 ? [`GRANT ALTER SYSTEM ON PARAMETER ${refused.join(", ")} TO ${user};`] : []),
+    ...(role.mayReload
+      ? []
+      : [`GRANT EXECUTE ON FUNCTION pg_reload_conf() TO ${user}; -- in the database ${role.database}`]),
+  ];
+  const what = [...(refused.length > 0 ? [`set ${refused.join(", ")}`] : []), ...(role.mayReload ? [] : ["reload it"])];
+  fail("PRIVILEGE_MISSING", `${user} may not change how the server archives: it may not ${what.join(" or ")}`, {
+    hint: `as a superuser: ${role.major < 15 ? statements.join(" ") : grants.join(" ")}`,
+  });
+}
+
 async function run(connection: PostgresConnection, statements: readonly string[]): Promise<void> {
+  await requireRights(connection, statements);
   try {
     for (const statement of statements) await connection.query(statement);
   } catch (error) {

@@ -28,7 +28,7 @@ import { guardStorage, openGrantCheck, requireGrantedTimeline } from "../store/g
 import { findArchived, listBeyond, type Listed } from "../store/list-extents.ts";
 import { openArchiveTarget } from "../store/open-target.ts";
 import { walEncoding } from "../store/wal-codec.ts";
-import { formatCommand, releaseCommand } from "./archive-command.ts";
+import { formatCommand } from "./archive-command.ts";
 import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
 import { archiverMessage, type Refusal } from "./archiver-message.ts";
 import { type SeenServer, seeServer } from "./check-offered.ts";
@@ -38,6 +38,7 @@ import { inOrder, type LookAhead, openLookAhead } from "./look-ahead.ts";
 import { type Offer, openPushSocket, pushSocketPath } from "./push-socket.ts";
 import { pgWalPath, storeOffered, type StoredFile } from "./store-offered.ts";
 import { type Seen, supervise } from "./supervise.ts";
+import { archiverTrouble, type Heard } from "./trouble/archiver-trouble.ts";
 
 /** What archiving by archive_command is run with. */
 export interface PushOptions extends ArchiveOptions {
@@ -53,7 +54,6 @@ const backoff = { baseMs: 200, capMs: 5_000 };
  */
 const patienceMs = 20_000;
 const lookEveryMs = 100;
-const withdrawMs = 30_000;
 
 /** Takes files once the stream that was before it has come to its end. */
 interface Taking {
@@ -97,15 +97,20 @@ export function runPush(options: PushOptions): RunningArchive {
   /** The newest one of the look before: what the server says was asked later. */
   let lookedAt: WalExtent | undefined;
   let refusal: Refusal | undefined;
+  let heard: Heard = { sinceMs: Date.now(), lastMs: undefined, isAnswering: false };
+  let answering = 0;
   let serverTrouble: Failure | undefined;
   let storeTrouble: Failure | undefined;
   const requireNotSetBack = watchWalEnd();
 
   function tell(): void {
     ledger.stand({
-      trouble: storeTrouble ?? serverTrouble ?? (taking && server ? troubleOf(server.state) : undefined),
+      trouble:
+        storeTrouble ??
+        serverTrouble ??
+        (taking && server ? archiverTrouble(server.state, heard, Date.now()) : undefined),
     });
-    stream?.repeat();
+    stream?.touch?.();
   }
 
   async function onLook(
@@ -115,7 +120,8 @@ export function runPush(options: PushOptions): RunningArchive {
   ): Promise<void> {
     const { timeline, insertLsn, flushedLsn, segmentBytes } = state;
     if (timeline !== undefined) requireGrantedTimeline(archive, timeline);
-    if (timeline !== undefined && flushedLsn !== undefined) requireNotSetBack({ timeline, lsn: flushedLsn });
+    if (timeline !== undefined && flushedLsn !== undefined) requireNotSetBack({ timeline, lsn: flushedLsn }, lookedAt);
+    lookedAt = newest;
     const isFirst = server === undefined;
     server = await seeServer(state);
     isCommandSet = isSet;
@@ -127,8 +133,6 @@ export function runPush(options: PushOptions): RunningArchive {
     seen.resolve(server);
     if (taking && timeline !== undefined) await keepHistory(timeline);
     tell();
-    requireNotBehind({ timeline, lsn: insertLsn }, lookedAt);
-    lookedAt = newest;
   }
 
   let ending = new AbortController();
@@ -188,6 +192,18 @@ export function runPush(options: PushOptions): RunningArchive {
     }
   }
 
+  function hear(change: 1 | -1): void {
+    answering += change;
+    heard = { ...heard, lastMs: Date.now(), isAnswering: answering > 0 };
+  }
+  async function takeHeard(offered: Offer): Promise<void> {
+    hear(1);
+    try {
+      await take(offered);
+    } finally {
+      hear(-1);
+    }
+  }
   async function take({ name, directory, path }: Offer): Promise<void> {
     if (!server) return fail("WAL_NOT_READY", "the agent has not seen the server yet");
     const { directories, state } = server;
@@ -202,8 +218,9 @@ export function runPush(options: PushOptions): RunningArchive {
         ),
       );
     const untilMs = performance.now() + patienceMs;
-    const { ahead, storeAt } = await whenTaking(untilMs);
     for (let attempt = 0; ; attempt++) {
+      // It may have come to its end meanwhile, and begun anew.
+      const { ahead, storeAt } = await whenTaking(untilMs);
       try {
         note(path === undefined ? await ahead.take(name) : await storeAt(path, name, undefined));
         storeTrouble = undefined;
@@ -241,10 +258,11 @@ export function runPush(options: PushOptions): RunningArchive {
         owner: first.owner,
         spool: join(folder, "offered"),
         mostBytes: () => Number(first.state.segmentBytes),
-        take,
+        take: takeHeard,
         signal,
       }),
     );
+    heard = { ...heard, sinceMs: Date.now() };
     if (stream) {
       await waitForHandOver({ ...handOver, signal });
       ending.abort();
@@ -360,16 +378,5 @@ export function runPush(options: PushOptions): RunningArchive {
     acknowledge: (number) => (stream ?? ledger).acknowledge(number),
     repeat: () => (stream ?? ledger).repeat(),
     ended: Promise.all([keepArchiving(), superviseServer()]).then(() => stream?.ended),
-    async withdraw() {
-      const giveUp = AbortSignal.timeout(withdrawMs);
-      await using connection = await openConnection(await endpoint(), { signal: giveUp });
-      const state = await readArchiverState(connection);
-      if (state.systemIdentifier === systemIdentifier) await releaseCommand(connection, state, socket);
-    },
   };
-}
-
-function troubleOf({ mode }: ArchiverState): Failure | undefined {
-  if (mode !== "off") return undefined;
-  return new Failure("ARCHIVE_MODE_OFF", "archive_mode is off: the server hands out no WAL until it is restarted");
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { segmentStart } from "@coppice/proto/kit/wal/segment";
-import { isFailure } from "@coppice/proto/kit/failure";
+import { fail, isFailure } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 
 const lookEveryMs = 200;
@@ -32,23 +32,29 @@ export function isHandedOver({ since, slotLsn }: Omit<HandOver, "signal">): bool
 }
 
 /**
- * Drops the slot of a stream that has ended. The server notices its end a moment later; whoever else uses it keeps it.
- * Fails like a query.
+ * Drops the slot of a stream that has ended. The server notices its end a moment later; whoever else uses it keeps it, and
+ * then it is false. Fails like a query.
  */
-export async function dropIdleSlot(connection: PostgresConnection, slot: string): Promise<void> {
+export async function dropIdleSlot(connection: PostgresConnection, slot: string): Promise<boolean> {
   for (let look = 0; look < looks; look++) {
     try {
       const dropped = await connection.query(
         "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and not active",
         [slot],
       );
-      if (dropped.length > 0) return;
+      if (dropped.length > 0) return true;
     } catch (error) {
       // Somebody was faster: it is gone, or in use again.
       if (!isFailure(error) || !["42704", "55006"].includes(error.metadata["sqlstate"] ?? "")) throw error;
     }
     const [left] = await connection.query("select from pg_replication_slots where slot_name = $1", [slot]);
-    if (left === undefined) return;
+    if (left === undefined) return true;
     await delay(lookEveryMs);
   }
+  return false;
+}
+
+/** Drops the slot of an archive that has ended for good. Fails with SLOT_IN_USE while the server has a reader of it. */
+export async function giveUpSlot(connection: PostgresConnection, slot: string): Promise<void> {
+  if (!(await dropIdleSlot(connection, slot))) fail("SLOT_IN_USE", `the slot ${slot} has a reader still`);
 }

@@ -12,7 +12,7 @@ import { compressWal, readableOf } from "../store/wal-codec.ts";
 export interface OfferedFile extends AsyncDisposable {
   readonly sizeBytes: number;
   /** SHA-256 of its bytes, lower-case hexadecimal. */
-  readonly sha256: string;
+  readonly sha256: () => Promise<string>;
   readonly header: Buffer;
   /** Whole, of a small file such as a history; else empty. */
   readonly text: string;
@@ -84,6 +84,7 @@ async function hold(
   const pressed = await press.read(file, wanted);
   return {
     ...pressed,
+    sha256: async () => await pressed.sha256(),
     compressed: async (level) => readableOf(await pressed.compress(level)),
     release: async () => await pressed[Symbol.asyncDispose](),
   };
@@ -100,10 +101,11 @@ async function pass(file: FileHandle, segment: SegmentPlace | undefined): Promis
     sizeBytes += chunk.length;
     if (start.length < mostTextBytes) start = Buffer.concat([start, chunk.subarray(0, mostTextBytes)]);
   }
+  const sha256 = hash.digest("hex");
   const read = () => Readable.from(chunksOf(file), { objectMode: false, highWaterMark: chunkBytes });
   return {
     sizeBytes,
-    sha256: hash.digest("hex"),
+    sha256: async () => sha256,
     start,
     commits: reading.commits(),
     compressed: async (level) => compressWal(read(), level),

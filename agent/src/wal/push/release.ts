@@ -53,7 +53,7 @@ export async function releaseAfterStream(
 }
 
 /** Whether the slot keeps everything that is not stored: while it is new it begins behind what waits in pg_wal. */
-async function isStreamed(
+export async function isStreamed(
   connection: PostgresConnection,
   slot: string,
   heldFrom: () => bigint | undefined,

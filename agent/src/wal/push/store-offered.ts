@@ -6,13 +6,14 @@ import type { CommitRun } from "../content/commit-times.ts";
 import type { Press } from "../press/press.ts";
 import { lookIfAllowed } from "../../storage/look-if-allowed.ts";
 import type { ArchiveIndex } from "../store/archive-index.ts";
+import { canCompare } from "../store/can-compare.ts";
 import type { GrantCheck } from "../store/grant.ts";
-import type { WalExtent } from "../store/extent.ts";
+import { isWithin, type WalExtent } from "../store/extent.ts";
 import { storeWal } from "../store/store-wal.ts";
 import type { WalEncoding } from "../store/wal-codec.ts";
 import { checkOffered, type ExpectedServer } from "./check-offered.ts";
 import type { HeldStorage } from "./held-storage.ts";
-import { openOffered } from "./offered-file.ts";
+import { type OfferedFile, openOffered } from "./offered-file.ts";
 
 /** What offered files are stored with. */
 export interface StoreOfferedOptions {
@@ -52,19 +53,24 @@ export async function storeOffered(
     named?.kind === "segment" ? { timeline: named.timeline, startLsn: named.startLsn, segmentBytes } : undefined;
   await using file = await openOffered(path, { uid, press, segment });
   const parsed = checkOffered(name, file, server);
-  const { sha256, identity, text } = file;
+  const { identity, text } = file;
   const { timeline } = parsed;
   const startLsn = parsed.kind === "history" ? 0n : parsed.startLsn;
   const run = { timeline, startLsn, endLsn: parsed.kind === "segment" ? startLsn + segmentBytes : startLsn };
-  await storage.use(async (opened) => {
+  const { level, recipients } = encoding;
+  const sha256 = await storage.use(async (opened) => {
     await grant.require(opened, signal);
-    if (await isStored(opened, { place, name, sha256, index, signal })) return;
+    const isCompared = parsed.kind === "segment" && canCompare(opened, recipients);
+    const digest = isCompared ? undefined : await file.sha256();
+    if (await isStored(opened, { file, place, name, index, signal })) return digest;
     const known = (one: string) => index.digestOf(one);
-    const { level, recipients } = encoding;
     const compressed = () => file.compressed(level);
-    await storeWal(opened, { place, name, compressed, sha256, recipients, known, signal });
+    const plainBytes = file.sizeBytes;
+    await storeWal(opened, { place, name, plainBytes, compressed, sha256: file.sha256, recipients, known, signal });
+    return digest;
   });
-  if (index.digestOf(name) !== sha256) await index.add({ name, sha256, run });
+  const isNoted = sha256 === undefined ? isWithin(index.extents, run) : index.digestOf(name) === sha256;
+  if (!isNoted) await index.add({ name, sha256, run });
   const history = parsed.kind === "history" ? { timeline, content: text } : undefined;
   return { name, identity, run, history, commits: file.commits };
 }
@@ -73,14 +79,15 @@ export async function storeOffered(
 async function isStored(
   storage: Storage,
   of: {
+    readonly file: Pick<OfferedFile, "sha256">;
     readonly place: WalPlace;
     readonly name: string;
-    readonly sha256: string;
     readonly index: ArchiveIndex;
     readonly signal: AbortSignal;
   },
 ): Promise<boolean> {
-  if (of.index.digestOf(of.name) !== of.sha256) return false;
+  const known = of.index.digestOf(of.name);
+  if (known === undefined || known !== (await of.file.sha256())) return false;
   // Who may not look goes by what it knows to have stored.
   return (await lookIfAllowed(storage, () => storage.stat(walKey(of.place, of.name), of.signal))) !== undefined;
 }

@@ -10,7 +10,7 @@ import { Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure"
 import { type Ancestor, parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { historyName, partialName, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { historyName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { Logger } from "pino";
 import type { ByteBudget } from "../../budget.ts";
 import { type ClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
@@ -29,7 +29,8 @@ import { openArchiveTarget } from "../store/open-target.ts";
 import { checkSegmentHeader } from "../store/segment-header.ts";
 import { storeWal } from "../store/store-wal.ts";
 import { compressWal, readableOf, walEncoding } from "../store/wal-codec.ts";
-import { type ArchivedStart, chooseStart, type StreamStart } from "./choose-start.ts";
+import { archivedEnd } from "./archived-end.ts";
+import { chooseStart, type StreamStart } from "./choose-start.ts";
 import { ensureSlot, renewSlot } from "./ensure-slot.ts";
 import { type Anchor, type Ledger, openLedger } from "./ledger.ts";
 import { type ReceivedWal, receiveTimeline } from "./receive.ts";
@@ -57,16 +58,13 @@ export interface RunningArchive {
   report(): WalReport | undefined;
   acknowledge(number: bigint): void;
   repeat(): void;
+  /** Has the next report come, though nothing has changed. */
+  touch?(): void;
   /**
    * Everything before it is stored, or not to be had, and the server keeps the rest as long as its slot is not beyond it;
    * undefined while nothing is received.
    */
   heldFrom?(): bigint | undefined;
-  /**
-   * Has the server give nothing to it any more, once it has ended for good; at most for half a minute. The slot is kept
-   * where another agent goes on with it.
-   */
-  withdraw?(slot: "dropped" | "kept"): Promise<void>;
   /** Settles when it has ended after an abort. */
   readonly ended: Promise<void>;
 }
@@ -120,6 +118,7 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
     report: () => ledger.report(),
     acknowledge: (number) => ledger.acknowledge(number),
     repeat: () => ledger.repeat(),
+    touch: () => ledger.touch(),
     heldFrom: () => turn.heldLsn,
     ended: Promise.all([keepArchiving(turn), watching]).then(() => undefined),
   };
@@ -231,7 +230,7 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
     goneLsn,
   });
   if (known === undefined && goneLsn !== undefined && held.lsn <= goneLsn) held = await renewSlot(replication, turn);
-  let archived = known && archivedAt(index, known, segmentBytes);
+  let archived = known && (await archivedEnd(known, { index, storage, place: archive, segmentBytes, signal }));
   let start: StreamStart = known ?? { ...held, lsn: segmentStart(held.lsn, segmentBytes) };
   let reachedLsn = start.lsn;
   const spool = join(turn.folder, "spool");
@@ -291,15 +290,6 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
   }
 }
 
-/** What the last that is archived has to be when it comes once more; undefined where that is not known here. */
-function archivedAt(index: ArchiveIndex, { timeline, lsn, archivedLsn }: ArchivedStart, segmentBytes: bigint) {
-  if (archivedLsn <= lsn) return undefined;
-  const isWhole = archivedLsn === lsn + segmentBytes;
-  const name = isWhole ? segmentName(timeline, lsn, segmentBytes) : partialName(timeline, archivedLsn, segmentBytes);
-  const sha256 = index.digestOf(name);
-  return sha256 === undefined ? undefined : { endLsn: archivedLsn, sha256 };
-}
-
 interface Stores {
   readonly turn: Turn;
   readonly storage: Storage;
@@ -320,8 +310,9 @@ async function storeHistory(
   await storeWal(storage, {
     place: turn.archive,
     name,
+    plainBytes: content.length,
     compressed: () => compressWal(readableOf(content), level),
-    sha256,
+    sha256: async () => sha256,
     recipients,
     known: (known) => index.digestOf(known),
     signal: turn.signal,
@@ -365,8 +356,9 @@ async function storeUntilDone(
       await storeWal(storage, {
         place: archive,
         name: wal.name,
+        plainBytes: Number(segmentBytes),
         compressed: () => compressWal(wal.read(), level),
-        sha256: wal.sha256,
+        sha256: async () => wal.sha256,
         recipients,
         known: (name) => index.digestOf(name),
         signal,

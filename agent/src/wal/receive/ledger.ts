@@ -6,7 +6,7 @@ import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
 import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import type { CommitRun } from "../content/commit-times.ts";
-import type { WalExtent } from "../store/extent.ts";
+import { addExtent, type WalExtent } from "../store/extent.ts";
 import { openRate } from "./rate.ts";
 
 /** A time of the server's clock and the end of its WAL then. */
@@ -42,7 +42,12 @@ export interface Ledger {
   report(): WalReport | undefined;
   /** Forgets what reports up to the number held. */
   acknowledge(number: bigint): void;
-  /** A new session has to be told once more. */
+  /** Has the next report come, though nothing has changed here. */
+  touch(): void;
+  /**
+   * A new session has to be told once more, also of what was acknowledged: its catalog may be one that was restored from
+   * its own backup. All runs and histories come again, and anchors of the last day, one a minute.
+   */
   repeat(): void;
 }
 
@@ -51,9 +56,17 @@ type Tagged<T> = T & { number?: bigint };
 /** Ten seconds apart that is a day; with nobody to tell, older ones get sparse. */
 const mostAnchors = 8640;
 const anchorsPerReport = 1000;
+/** Of those that were acknowledged. */
+const pastEveryUs = 60_000_000n;
+const mostPast = 1440;
 /** One a segment; with nobody to tell, the oldest are forgotten. */
 const mostCommits = 10_000;
 const commitsPerReport = 1000;
+
+interface History {
+  readonly timeline: number;
+  readonly content: string;
+}
 
 /** An empty ledger of one cluster's archive. */
 export function openLedger(identity: {
@@ -64,9 +77,12 @@ export function openLedger(identity: {
 }): Ledger {
   let standing: Partial<Standing> = {};
   let runs: Tagged<WalExtent>[] = [];
+  let allRuns: WalExtent[] = [];
   let anchors: Tagged<Anchor>[] = [];
+  let pastAnchors: Anchor[] = [];
   let lastAnchor: Anchor | undefined;
-  let histories: Tagged<{ readonly timeline: number; readonly content: string }>[] = [];
+  let histories: Tagged<History>[] = [];
+  const allHistories = new Map<number, string>();
   let commits: Tagged<CommitRun>[] = [];
   let number = 0n;
   let isChanged = true;
@@ -76,6 +92,11 @@ export function openLedger(identity: {
     for (const item of items) item.number ??= number;
     return items;
   };
+  function keepPast({ timeline, timeUs, lsn: at }: Anchor): void {
+    const last = pastAnchors.at(-1);
+    const isSoon = last?.timeline === timeline && timeUs >= last.timeUs && timeUs - last.timeUs < pastEveryUs;
+    if (!isSoon) pastAnchors = [...pastAnchors, { timeline, timeUs, lsn: at }].slice(-mostPast);
+  }
   const lsn = (value: bigint | undefined) => (value === undefined ? "" : formatLsn(value));
 
   return {
@@ -86,11 +107,10 @@ export function openLedger(identity: {
       isChanged = true;
     },
     addRun(run) {
-      const last = runs.at(-1);
-      const follows = last && last.number === undefined && last.timeline === run.timeline;
-      if (follows && last.startLsn <= run.startLsn && last.endLsn >= run.startLsn)
-        runs[runs.length - 1] = { ...last, endLsn: run.endLsn > last.endLsn ? run.endLsn : last.endLsn };
-      else runs.push({ ...run });
+      // Several are stored at once, and one may overtake another.
+      const open = runs.filter((one) => one.number === undefined);
+      runs = [...runs.filter((one) => one.number !== undefined), ...addExtent(open, run)];
+      allRuns = addExtent(allRuns, run);
       isChanged = true;
     },
     addAnchor(anchor) {
@@ -103,6 +123,7 @@ export function openLedger(identity: {
     },
     addHistory(timeline, content) {
       if (!histories.some((one) => one.timeline === timeline)) histories.push({ timeline, content });
+      allHistories.set(timeline, content);
       isChanged = true;
     },
     addCommits(run) {
@@ -167,11 +188,19 @@ export function openLedger(identity: {
     acknowledge(acknowledged) {
       const isOpen = (item: { number?: bigint }) => item.number === undefined || item.number > acknowledged;
       runs = runs.filter(isOpen);
+      for (const anchor of anchors) if (!isOpen(anchor)) keepPast(anchor);
       anchors = anchors.filter(isOpen);
       histories = histories.filter(isOpen);
       commits = commits.filter(isOpen);
     },
+    touch() {
+      isChanged = true;
+    },
     repeat() {
+      runs = allRuns.map((run) => ({ ...run }));
+      histories = [...allHistories].map(([timeline, content]) => ({ timeline, content }));
+      anchors = [...pastAnchors.map((anchor) => ({ ...anchor })), ...anchors];
+      pastAnchors = [];
       isChanged = true;
     },
   };

@@ -114,10 +114,9 @@ export async function receiveTimeline(
   async function complete(segment: SegmentFile): Promise<void> {
     current = undefined;
     unstoredSinceMs = undefined;
-    await partial;
     const { startLsn, name } = segment;
+    const snapshot = await takeWhole(segment, partial);
     const commits = times.of(startLsn, segment.endLsn);
-    const snapshot = await takeWhole(segment);
     queue.add({ ...snapshot, name, run: { timeline, startLsn, endLsn: snapshot.endLsn }, commits }, () =>
       snapshot[Symbol.asyncDispose](),
     );
@@ -206,8 +205,12 @@ export async function receiveTimeline(
 }
 
 /** What there is of a segment; its file is gone, also from a disk that takes no more. */
-async function takeWhole(segment: SegmentFile): Promise<SegmentSnapshot & AsyncDisposable> {
+async function takeWhole(
+  segment: SegmentFile,
+  partial: Promise<void> | undefined,
+): Promise<SegmentSnapshot & AsyncDisposable> {
   try {
+    await partial;
     return await segment.snapshot();
   } finally {
     await segment.drop();

@@ -7,7 +7,7 @@ import { setBackFailure } from "../../repository/wal/set-back-failure.ts";
  */
 export function requireNotBehind(
   { timeline, lsn }: { readonly timeline: number | undefined; readonly lsn: bigint | undefined },
-  last: WalExtent | undefined,
+  last: Pick<WalExtent, "timeline" | "endLsn"> | undefined,
 ): void {
   if (last === undefined || lsn === undefined || timeline !== last.timeline || lsn >= last.endLsn) return;
   throw setBackFailure(timeline, { lsn, archivedLsn: last.endLsn });

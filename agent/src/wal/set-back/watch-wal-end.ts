@@ -1,4 +1,5 @@
-import { setBackFailure } from "../../repository/wal/set-back-failure.ts";
+import type { WalExtent } from "../store/extent.ts";
+import { requireNotBehind } from "./require-not-behind.ts";
 
 /** Where the WAL of a primary ends, and on which timeline. */
 export interface WalEnd {
@@ -8,13 +9,14 @@ export interface WalEnd {
 
 /**
  * Watches a server that is looked at again and again: what it gives is called with the end of the WAL that is durable on
- * it, and fails with WAL_FOREIGN while that is before what it was on the same timeline.
+ * it, and with the last that was archived before it was asked. It fails with WAL_FOREIGN while the end is before that, or
+ * before what it was on the same timeline.
  */
-export function watchWalEnd(): (end: WalEnd) => void {
+export function watchWalEnd(): (end: WalEnd, archived?: WalExtent) => void {
   let highest: WalEnd | undefined;
-  return (end) => {
-    if (highest?.timeline === end.timeline && end.lsn < highest.lsn)
-      throw setBackFailure(end.timeline, { lsn: end.lsn, archivedLsn: highest.lsn });
+  return (end, archived) => {
+    requireNotBehind(end, highest && { timeline: highest.timeline, endLsn: highest.lsn });
+    requireNotBehind(end, archived);
     highest = end;
   };
 }

@@ -1,6 +1,8 @@
+import { rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
-import { openAppendFile } from "../../journal/append-file.ts";
-import { replaceFile } from "../../journal/durable-file.ts";
+import { type AppendFile, openAppendFile } from "../../journal/append-file.ts";
+import { syncFolder } from "../../journal/durable-file.ts";
 import { addExtent, type WalExtent } from "./extent.ts";
 
 /** What an agent knows to have stored, on its own disk: what it answers for without asking the repository. */
@@ -9,10 +11,10 @@ export interface ArchiveIndex extends AsyncDisposable {
   readonly isNew: boolean;
   /** In the order of timeline and position. */
   readonly extents: readonly WalExtent[];
-  /** SHA-256 of the plain bytes stored under a name; only the newest few thousand are kept. */
+  /** SHA-256 of the plain bytes stored under a name, where one was recorded; only the newest few thousand are kept. */
   digestOf(name: string): string | undefined;
   /** Records a stored file; durable when it resolves. */
-  add(stored: { readonly name: string; readonly sha256: string; readonly run: WalExtent }): Promise<void>;
+  add(stored: { readonly name: string; readonly sha256: string | undefined; readonly run: WalExtent }): Promise<void>;
   /** Records what was found in the repository. */
   addFound(extents: readonly WalExtent[]): Promise<void>;
 }
@@ -80,10 +82,27 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
     const known = first
       ? [...digests].map(([name, sha256]) => format(empty(first), ` ${name} ${sha256}`)).join("")
       : "";
-    await file[Symbol.asyncDispose]();
-    await replaceFile(path, whole + known);
-    ({ file } = await openAppendFile(path));
     count = digests.size + extents.length;
+    const fresh = await makeBeside(whole + known);
+    if (fresh === undefined) return;
+    await file[Symbol.asyncDispose]();
+    file = fresh;
+    await syncFolder(dirname(path));
+  }
+  /** The shorter file in its place; nothing where that could not be made, as what was added is durable in the old one. */
+  async function makeBeside(content: string): Promise<AppendFile | undefined> {
+    const beside = `${path}.new`;
+    let fresh: AppendFile | undefined;
+    try {
+      await rm(beside, { force: true });
+      ({ file: fresh } = await openAppendFile(beside));
+      await fresh.append(content);
+      await rename(beside, path);
+      return fresh;
+    } catch {
+      await fresh?.[Symbol.asyncDispose]();
+      return undefined;
+    }
   }
   return {
     isNew: opened.lines.length === 0,
@@ -91,7 +110,7 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
       return extents;
     },
     digestOf: (name) => digests.get(name),
-    add: ({ name, sha256, run }) => append({ run, digest: { name, sha256 } }),
+    add: ({ name, sha256, run }) => append({ run, digest: sha256 === undefined ? undefined : { name, sha256 } }),
     async addFound(found) {
       await Promise.all(found.map((run) => append({ run, digest: undefined })));
     },

@@ -19,6 +19,11 @@ export function addExtent(extents: readonly WalExtent[], run: WalExtent): WalExt
   });
 }
 
+/** Whether a run lies within one of the extents. */
+export function isWithin(extents: readonly WalExtent[], { timeline, startLsn, endLsn }: WalExtent): boolean {
+  return extents.some((one) => one.timeline === timeline && one.startLsn <= startLsn && endLsn <= one.endLsn);
+}
+
 /** The last one of a timeline. */
 export function lastOf(extents: readonly WalExtent[], timeline: number): WalExtent | undefined {
   return extents.findLast((extent) => extent.timeline === timeline);
@@ -29,9 +34,7 @@ export function lastOf(extents: readonly WalExtent[], timeline: number): WalExte
  * is not archived, in the order of timelines and positions.
  */
 export function beforeMissing(extents: readonly WalExtent[], waiting: readonly WalExtent[]): WalExtent[] {
-  const has = ({ timeline, startLsn, endLsn }: WalExtent) =>
-    extents.some((one) => one.timeline === timeline && one.startLsn <= startLsn && endLsn <= one.endLsn);
-  const missing = waiting.find((run) => !has(run));
+  const missing = waiting.find((run) => !isWithin(extents, run));
   if (missing === undefined) return [...extents];
   return extents.filter(
     ({ timeline, startLsn }) =>

@@ -31,9 +31,14 @@ export function openGrantCheck(
   async function look(storage: Storage, signal: AbortSignal): Promise<void> {
     const newest = await newestGrant(storage, archive, signal);
     if (newest > number)
-      fail("WAL_NOT_GRANTED", `${storage.name} holds a later grant of this WAL than that of this agent`, {
-        metadata: { systemIdentifier: archive.systemIdentifier },
-      });
+      fail(
+        "WAL_NOT_GRANTED",
+        `another agent owns this WAL since: ${storage.name} holds a later grant than this one's`,
+        {
+          hint: `see who owns it: coppice wal status CLUSTER; a server that is a copy of that one is protected as a cluster of its own: coppice cluster add; when this host owns it, that grant was given by a clock that was ahead, or by a catalog that is gone: delete ${walGrantKey(archive, newest)}, and coppice wal setup again; nothing was written`,
+          metadata: { systemIdentifier: archive.systemIdentifier },
+        },
+      );
     if (newest < number && !isPut) await putGrant(storage, walGrantKey(archive, number), signal);
     isPut = true;
     lookedMs = performance.now();

@@ -1,6 +1,7 @@
 import { fail, isFailure } from "@coppice/proto/kit/failure";
-import { parseWalFile, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
-import { parseObjectOwner, walKey, walPrefix, type WalPlace } from "../../repository/layout.ts";
+import { segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { walKey, walPrefix, type WalPlace } from "../../repository/layout.ts";
+import { listedRun } from "../../repository/wal/listed-run.ts";
 import { lookIfAllowed, unseen } from "../../storage/look-if-allowed.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { addExtent, type WalExtent } from "./extent.ts";
@@ -17,7 +18,7 @@ const folderBytes = 1n << 32n;
 
 /** What a repository holds of a server's WAL, by the names that lie there. Fails as the storage does. */
 export async function listExtents(storage: Storage, listed: Listed): Promise<WalExtent[]> {
-  return joined(await runsBelow(storage, walPrefix(listed.place), listed));
+  return joinRuns(await runsBelow(storage, walPrefix(listed.place), listed));
 }
 
 /**
@@ -42,26 +43,24 @@ export async function listBeyond(
     if (runs.length === 0 && lsn > endLsn) break;
     found.push(...runs.filter((run) => run.endLsn > endLsn));
   }
-  return joined(found);
+  return joinRuns(found);
 }
 
 async function runsBelow(storage: Storage, prefix: string, { segmentBytes, signal }: Listed): Promise<WalExtent[]> {
   const runs: WalExtent[] = [];
   for await (const { key } of storage.list(prefix, signal)) {
-    const owner = parseObjectOwner(key);
-    const file = owner.is === "wal" ? parseWalFile(owner.name, segmentBytes) : undefined;
-    if (file?.kind === "segment") runs.push({ ...file, endLsn: file.startLsn + segmentBytes });
-    if (file?.kind === "partial" && file.endLsn !== undefined) runs.push({ ...file, endLsn: file.endLsn });
+    const run = listedRun(key, segmentBytes);
+    if (run) runs.push(run);
   }
   return runs;
 }
 
-function joined(runs: readonly WalExtent[]): WalExtent[] {
+/** Runs that touch or overlap as one, by timeline and position. */
+export function joinRuns(runs: readonly WalExtent[]): WalExtent[] {
   const order = (one: WalExtent, two: WalExtent) =>
     one.timeline - two.timeline || (one.startLsn < two.startLsn ? -1 : Number(one.startLsn > two.startLsn));
   let extents: WalExtent[] = [];
-  for (const { timeline, startLsn, endLsn } of runs.toSorted(order))
-    extents = addExtent(extents, { timeline, startLsn, endLsn });
+  for (const run of runs.toSorted(order)) extents = addExtent(extents, run);
   return extents;
 }
 

@@ -1,20 +1,22 @@
-import { createHash } from "node:crypto";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { claimedDigests, claimWal } from "./claim.ts";
-import { chunkSize, decodeWal, encryptWal, toDecodeFailure } from "./wal-codec.ts";
+import { readDigest } from "./read-digest.ts";
+import { encryptWal, madeOf } from "./wal-codec.ts";
 
 /** A file of WAL to store. */
 export interface WalToStore {
   readonly place: WalPlace;
   /** As walKey takes it. */
   readonly name: string;
+  /** Number of its plain bytes, or more. */
+  readonly plainBytes: number;
   /** Its bytes, compressed by zstd; called once. */
   readonly compressed: () => Readable | Promise<Readable>;
-  /** SHA-256 of its plain bytes, lower-case hexadecimal. */
-  readonly sha256: string;
+  /** Gives the SHA-256 of its plain bytes, lower-case hexadecimal; called where what is stored has to be told apart by it. */
+  readonly sha256: () => Promise<string>;
   /** age recipients; empty means not encrypted. */
   readonly recipients: readonly string[];
   /** The digest of the plain bytes that this agent knows to have stored under the name. */
@@ -23,25 +25,31 @@ export interface WalToStore {
 }
 
 /**
- * Stores a file of WAL, and the digest of its plain bytes with it; it is durable when this resolves. One of the name that
- * is there is never overwritten: with the same plain bytes it is a success, else, or where that cannot be told, it fails
- * with WAL_CONFLICT. Other failures are the storage's.
+ * Stores a file of WAL, and the digest of its plain bytes with it where the storage keeps digests; it is durable when this
+ * resolves. One of the name that is there is never overwritten: with the same plain bytes it is a success, else, or where
+ * that cannot be told, it fails with WAL_CONFLICT. Other failures are the storage's.
  */
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<void> {
-  const { recipients, sha256, signal } = wal;
+  const { recipients, signal } = wal;
   const key = walKey(wal.place, wal.name);
   // What is sure by its own condition, and can be read back or has its digest beside it, needs no claim.
-  const { putIfAbsent, keepsDigests } = storage.capabilities;
-  const isClaimed = !putIfAbsent || (recipients.length > 0 && !keepsDigests);
-  const claimed = isClaimed ? claimWal(storage, wal) : Promise.resolve();
+  const { putIfAbsent, putIfAbsentBytes, keepsDigests } = storage.capabilities;
+  const mostBytes = storedAtMost(wal.plainBytes);
+  const isSure = putIfAbsent && mostBytes <= putIfAbsentBytes;
+  const isClaimed = !isSure || (recipients.length > 0 && !keepsDigests);
+  const claimed = isClaimed ? claim(storage, wal) : Promise.resolve();
   claimed.catch(() => {});
   try {
+    const contentSha256 = keepsDigests ? { contentSha256: await wal.sha256() } : {};
     const body = await encryptWal(await wal.compressed(), recipients, signal);
     // It is there when its body has ended: not before the claim is durable.
     await storage.put(key, isClaimed ? endAfter(body, claimed) : body, {
       signal,
       ifAbsent: true,
-      contentSha256: sha256,
+      mostBytes,
+      // What was compressed or encrypted here is nobody else's.
+      ownsChunks: true,
+      ...contentSha256,
     });
   } catch (error) {
     if (!isFailure(error, "OBJECT_EXISTS")) throw error;
@@ -49,17 +57,26 @@ export async function storeWal(storage: Storage, wal: WalToStore): Promise<void>
   }
 }
 
+/** What neither zstd nor age, with some dozens of recipients, makes larger. */
+function storedAtMost(plainBytes: number): number {
+  return plainBytes + Math.ceil(plainBytes / 64) + (1 << 16);
+}
+
+async function claim(storage: Storage, { place, name, sha256, signal }: WalToStore): Promise<void> {
+  await claimWal(storage, { place, name, sha256: await sha256(), signal });
+}
+
 function endAfter(body: Readable, claimed: Promise<void>): Readable {
   async function* whole(): AsyncGenerator<Buffer, void> {
     yield* body as AsyncIterable<Buffer>;
     await claimed;
   }
-  return Readable.from(whole(), { objectMode: false, highWaterMark: chunkSize });
+  return madeOf(body, whole());
 }
 
 async function requireSame(storage: Storage, key: string, wal: WalToStore, cause: Failure): Promise<void> {
   const present = wal.known(wal.name) ?? (await digestOfStored(storage, key, wal, cause));
-  if (present !== wal.sha256)
+  if (present !== (await wal.sha256()))
     throw new Failure("WAL_CONFLICT", `${storage.name} holds other bytes under ${key} than the server gave`, {
       metadata: { key },
       cause,
@@ -77,14 +94,11 @@ async function digestOfStored(storage: Storage, key: string, wal: WalToStore, ca
     if (kept !== undefined) return kept;
     const [claimed, ...others] = await claimedDigests(storage, wal);
     if (claimed !== undefined && others.length === 0) return claimed;
-    const hash = createHash("sha256");
-    const plain = await decodeWal(await storage.get(key, { signal }), undefined, signal);
-    for await (const chunk of plain as AsyncIterable<Buffer>) hash.update(chunk);
-    return hash.digest("hex");
+    return await readDigest(storage, key, signal);
   } catch (error) {
     signal.throwIfAborted();
     const cannotTell = isFailure(error, "IDENTITY_MISSING") || isFailure(error, "REPOSITORY_NOT_READABLE");
-    if (!cannotTell) throw toDecodeFailure(error, key);
+    if (!cannotTell) throw error;
     throw new Failure("WAL_CONFLICT", `${key} is there already, and whether it holds the same cannot be told here`, {
       metadata: { key },
       hint: "compare it on a host that may decrypt it; nothing was overwritten",

@@ -65,16 +65,20 @@ export async function decodeWal(
   signal: AbortSignal,
 ): Promise<Readable> {
   const first = await peek(stored);
-  const isEncrypted = first.head.subarray(0, ageMagic.length).equals(ageMagic);
-  let compressed = first.whole;
-  if (isEncrypted) {
-    const programs = decodePrograms({ codec: "none", encrypted: true }, identities);
-    compressed = (await openChain(programs, { signal, input: first.whole })).output;
-  } else if (!first.head.subarray(0, zstdMagic.length).equals(zstdMagic)) {
+  try {
+    const isEncrypted = first.head.subarray(0, ageMagic.length).equals(ageMagic);
+    let compressed = first.whole;
+    if (isEncrypted) {
+      const programs = decodePrograms({ codec: "none", encrypted: true }, identities);
+      compressed = (await openChain(programs, { signal, input: first.whole })).output;
+    } else if (!first.head.subarray(0, zstdMagic.length).equals(zstdMagic)) {
+      fail("CONTENT_UNREADABLE", "the stored WAL is neither compressed by zstd nor encrypted by age");
+    }
+    return join(compressed, createZstdDecompress({ chunkSize }));
+  } catch (error) {
     first.whole.destroy();
-    fail("CONTENT_UNREADABLE", "the stored WAL is neither compressed by zstd nor encrypted by age");
+    throw error;
   }
-  return join(compressed, createZstdDecompress({ chunkSize }));
 }
 
 /** The first bytes of a stream, and all of it. */
@@ -89,14 +93,16 @@ async function peek(stored: Readable): Promise<{ head: Buffer; whole: Readable }
   }
   const head = Buffer.concat(held);
   async function* whole() {
-    try {
-      if (head.length > 0) yield head;
-      for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
-    } finally {
-      stored.destroy();
-    }
+    if (head.length > 0) yield head;
+    for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
   }
-  return { head, whole: Readable.from(whole(), { objectMode: false, highWaterMark: chunkSize }) };
+  return { head, whole: madeOf(stored, whole()) };
+}
+
+/** A stream of pieces that are made of a source: that one is let go of with it, also before anybody has read. */
+export function madeOf(source: Readable, pieces: AsyncIterable<Buffer>): Readable {
+  // A generator that was never asked for anything does not come to its own `finally`.
+  return Readable.from(pieces, { objectMode: false, highWaterMark: chunkSize }).once("close", () => source.destroy());
 }
 
 /** What an error of a stream that decodeWal gave means. */

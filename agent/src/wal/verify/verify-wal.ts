@@ -117,7 +117,9 @@ export async function verifyWal(storage: Storage, wal: WalToVerify): Promise<Ver
   function note(error: unknown, key: string, run: WalExtent | undefined): void {
     signal.throwIfAborted();
     if (!isFailure(error) || !damage.some((reason) => reason === error.reason)) throw error;
-    problems.push({ key, reason: error.reason as Reason, message: error.message, run });
+    // What may not be read may be whole: nothing is lost by it.
+    const isLost = error.reason !== "REPOSITORY_NOT_READABLE";
+    problems.push({ key, reason: error.reason as Reason, message: error.message, run: isLost ? run : undefined });
   }
 
   let check: RecordCheck | undefined;
@@ -196,11 +198,16 @@ function asDamage(error: unknown, key: string): unknown {
   return new Failure("CONTENT_UNREADABLE", `${key}: ${failure.message}`, { cause: failure });
 }
 
-/** The failure that the problems amount to, with the reason of the first; undefined when there are none. */
+/** The failure that the problems amount to, with the reason of the first that is damage; undefined without any. */
 export function walFailure({ problems }: VerifiedWal, repository: string): Failure | undefined {
-  const [first] = problems;
+  const isDamage = ({ reason }: WalProblem) => reason !== "REPOSITORY_NOT_READABLE";
+  const first = problems.find(isDamage) ?? problems[0];
   if (!first) return undefined;
   const more = problems.length === 1 ? "" : `, and ${problems.length - 1} more`;
+  if (!isDamage(first))
+    return new Failure(first.reason, `archived WAL in ${repository} could not be read: ${first.message}${more}`, {
+      metadata: { problems: String(problems.length) },
+    });
   return new Failure(first.reason, `archived WAL in ${repository} is damaged: ${first.message}${more}`, {
     hint: "what can still be reached: `coppice wal status CLUSTER`; a full backup makes what comes after it safe",
     metadata: { problems: String(problems.length) },

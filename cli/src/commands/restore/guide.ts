@@ -156,7 +156,7 @@ async function chooseBackup(
       hint:
         items.length === 0
           ? `take one: coppice backup create ${name}`
-          : `restore its physical backup: coppice restore plan ${name} --to HOST:/EMPTY/DIRECTORY`,
+          : `restore its physical backup: coppice restore plan ${name} --to HOST:/EMPTY/DIRECTORY --start`,
     });
   }
   const point = { name: "a point in time: one database or table, as it was then", value: "point" } as const;

@@ -14,7 +14,8 @@ function parse(words: readonly string[]) {
 const request = (...words: string[]) => restoreRequest("shop", parse(words), now);
 
 test("a place on a host makes it a restore of the whole cluster, to the latest point", () => {
-  expect(request("--to", "db8:/srv/pg/", "--start", "--port", "5433", "--replace", "--backup", "bkp_1")).toEqual({
+  const flags = ["--start", "--port", "5433", "--replace", "--keep-failed", "--backup", "bkp_1"];
+  expect(request("--to", "db8:/srv/pg/", ...flags)).toEqual({
     cluster: "shop",
     backup: "bkp_1",
     accept: [],
@@ -26,6 +27,7 @@ test("a place on a host makes it a restore of the whole cluster, to the latest p
       tablespaces: {},
       start: true,
       port: 5433,
+      keepFailed: true,
     },
   });
 });

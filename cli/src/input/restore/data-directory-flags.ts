@@ -7,7 +7,17 @@ import type { RestoreFlags } from "./restore-flags.ts";
 type Flag = keyof RestoreFlags;
 
 /** Only with a data directory. */
-const own = [...recoveryPoints, "exclusive", "timeline", "action", "start", "port", "tablespace", "accept"] as const;
+const own = [
+  ...recoveryPoints,
+  "exclusive",
+  "timeline",
+  "action",
+  "start",
+  "port",
+  "tablespace",
+  "accept",
+  "keepFailed",
+] as const;
 /** Also with a data directory. */
 const shared: readonly Flag[] = ["to", "backup", "replace"];
 
@@ -20,9 +30,13 @@ export function isDataDirectory({ to }: RestoreFlags): boolean {
 export function refuseDataDirectoryFlags(flags: RestoreFlags): void {
   const [first] = [...own, "scratch" as const].filter((name) => isGiven(flags[name]));
   if (first === undefined) return;
-  fail("INVALID_FIELD", `--${first} is about a data directory, and a dump is restored into a cluster that runs`, {
-    hint: "say where the whole cluster goes: --to HOST:/EMPTY/DIRECTORY; or with a point, which database: --database NAME",
-  });
+  fail(
+    "INVALID_FIELD",
+    `--${dashed(first)} is about a data directory, and a dump is restored into a cluster that runs`,
+    {
+      hint: "say where the whole cluster goes: --to HOST:/EMPTY/DIRECTORY; or with a point, which database: --database NAME",
+    },
+  );
 }
 
 /**
@@ -54,6 +68,7 @@ export function dataDirectoryRequest(
       tablespaces: Object.fromEntries((flags.tablespace ?? []).map(parseTablespace)),
       start: flags.start ?? false,
       port: flags.port ?? 0,
+      keepFailed: flags.keepFailed ?? false,
     },
   };
 }

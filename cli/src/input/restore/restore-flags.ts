@@ -47,6 +47,7 @@ export interface RestoreFlags {
   readonly tablespace?: readonly string[];
   readonly scratch?: string;
   readonly accept?: readonly string[];
+  readonly keepFailed?: boolean;
 }
 
 type Takes<Value> = Value extends boolean
@@ -120,6 +121,10 @@ const table: Table = {
   port: ["number", "directory: port that the started server listens on (what its configuration says)"],
   tablespace: ["texts", "directory: folder for a tablespace, named by its folder or oid"],
   scratch: ["text", "with --database and a point: folder on that host to recover the cluster in meanwhile (/var/tmp)"],
+  keepFailed: [
+    "nothing",
+    "directory: when it fails with all unpacked, keep that; the same restore again goes on with it",
+  ],
   accept: ["texts", "with a point: do it in spite of this warning of the plan, which refuses it otherwise"],
 };
 

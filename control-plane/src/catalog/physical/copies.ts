@@ -1,6 +1,8 @@
-import { and, asc, eq, ne, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, ne, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { backup, backupCopy, type CopyStateName } from "../schema/backup.ts";
+import { clusterIncarnation } from "../schema/cluster.ts";
+import { orderBackups } from "./order-backups.ts";
 
 /** A copy of a physical backup: what recovery can be planned by. */
 export interface PhysicalCopy {
@@ -36,7 +38,7 @@ export const walFacts = {
   isWalIncrement: sql<boolean>`coalesce(${physical}->>'method' = 'INCREMENTAL_METHOD_WAL', false)`,
 };
 
-/** Every copy of every physical backup of a cluster, oldest backup first. */
+/** Every copy of every physical backup of a cluster, in the order of orderBackups. */
 export async function listPhysicalCopies(db: Database, clusterId: string): Promise<PhysicalCopy[]> {
   const rows = await db
     .select({
@@ -64,13 +66,45 @@ export async function listPhysicalCopies(db: Database, clusterId: string): Promi
     .innerJoin(backupCopy, eq(backupCopy.backupId, backup.id))
     .where(and(eq(backup.clusterId, clusterId), ne(backup.kind, "DUMP")))
     .orderBy(asc(backup.id), asc(backupCopy.repositoryId));
-  return rows.map((row) => {
+  const lastSeen = await readLastSeen(db, [clusterId]);
+  const copies = rows.map((row) => {
     const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded } = row;
     if (systemIdentifier === null || timeline === null || startLsn === null || stopLsn === null) {
       throw new Error(`physical backup ${row.id} lacks its place in the WAL`);
     }
     return { ...row, systemIdentifier, timeline, startLsn, stopLsn, walEmbedded: walEmbedded ?? false };
   });
+  return orderBackups(copies, lastSeen);
+}
+
+/** When each server of these clusters was seen last, or of all. */
+export async function readLastSeen(
+  db: Database,
+  clusterIds?: readonly string[],
+): Promise<(server: { readonly clusterId: string; readonly systemIdentifier: string }) => Date | undefined> {
+  const rows = await db
+    .select()
+    .from(clusterIncarnation)
+    .where(clusterIds && inArray(clusterIncarnation.clusterId, [...clusterIds]));
+  const times = new Map(rows.map((row) => [`${row.clusterId} ${row.systemIdentifier}`, row.lastSeenTime]));
+  return ({ clusterId, systemIdentifier }) => times.get(`${clusterId} ${systemIdentifier}`);
+}
+
+/** Every server that there is a physical backup of, with the size of its WAL segments. */
+export async function listServers(
+  db: Database,
+): Promise<Pick<PhysicalCopy, "clusterId" | "systemIdentifier" | "segmentBytes">[]> {
+  const rows = await db
+    .selectDistinct({
+      clusterId: backup.clusterId,
+      systemIdentifier: backup.systemIdentifier,
+      segmentBytes: walFacts.segmentBytes,
+    })
+    .from(backup)
+    .where(ne(backup.kind, "DUMP"));
+  return rows.flatMap(({ systemIdentifier, ...row }) =>
+    systemIdentifier === null ? [] : { ...row, systemIdentifier },
+  );
 }
 
 /** Names of the archive's files that backups of a cluster name as holding their WAL. */

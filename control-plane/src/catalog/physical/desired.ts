@@ -1,9 +1,9 @@
-import { and, asc, eq, inArray, lt, or, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { notifyAgent } from "../operations/notify.ts";
 import { host } from "../schema/host.ts";
 import { walArchive } from "../schema/wal.ts";
-import { isStray } from "./stray-archive.ts";
+import { isStray } from "./told/stray-archive.ts";
 
 /** Revision of what the host's agent is to carry out with or without us; undefined for a host that is gone. */
 export async function desiredRevision(db: Database, hostId: string): Promise<bigint | undefined> {
@@ -58,6 +58,30 @@ export async function endDesired(
     const endedEntries = [...ended.filter((one) => one.id !== clusterId), entry];
     const strayArchives = strays.filter((one) => one.clusterId !== clusterId);
     await tx.update(host).set({ endedEntries, strayArchives }).where(eq(host.id, id));
+    await changeDesired(tx, id);
+  }
+}
+
+/**
+ * Tells every other agent that gave up archiving WAL of the cluster so once more: what its server still has for it belongs
+ * to whoever archives it from now on.
+ */
+export async function repeatEnded(
+  tx: Database,
+  { clusterId, exceptHostId }: { readonly clusterId: string; readonly exceptHostId: string },
+): Promise<void> {
+  const rows = await tx
+    .select({ id: host.id, revision: host.desiredRevision, ended: host.endedEntries })
+    .from(host)
+    .where(
+      and(ne(host.id, exceptHostId), sql`${host.endedEntries} @> ${JSON.stringify([{ id: clusterId }])}::text::jsonb`),
+    )
+    .orderBy(asc(host.id))
+    .for("update");
+  for (const { id, revision, ended } of rows) {
+    const entry = { id: clusterId, revision: String(revision + 1n) };
+    const endedEntries = [...ended.filter((one) => one.id !== clusterId), entry];
+    await tx.update(host).set({ endedEntries }).where(eq(host.id, id));
     await changeDesired(tx, id);
   }
 }

@@ -3,7 +3,8 @@ import type { LastGoodDump } from "../backup.ts";
 import type { Database } from "../catalog.ts";
 import { backup, backupCopy } from "../schema/backup.ts";
 import { clusterIncarnation } from "../schema/cluster.ts";
-import { walFacts } from "./copies.ts";
+import { readLastSeen, walFacts } from "./copies.ts";
+import { orderBackups } from "./order-backups.ts";
 import { lacksWal, listLost } from "./wal-lost.ts";
 
 /**
@@ -23,6 +24,7 @@ export async function lastGoodPhysicals(
       parentId: backup.parentId,
       systemIdentifier: backup.systemIdentifier,
       startTime: backup.startTime,
+      endTime: backup.endTime,
       repositoryId: backupCopy.repositoryId,
       verifyTime: backupCopy.verifyTime,
       timeline: backup.timeline,
@@ -33,20 +35,25 @@ export async function lastGoodPhysicals(
     })
     .from(backup)
     .innerJoin(backupCopy, and(eq(backupCopy.backupId, backup.id), eq(backupCopy.state, "STORED")))
-    .where(and(ne(backup.kind, "DUMP"), backup.complete, clusterIds && inArray(backup.clusterId, [...clusterIds])))
-    // Parents come before what builds on them: ids grow with time.
-    .orderBy(asc(backup.id));
+    .where(and(ne(backup.kind, "DUMP"), backup.complete, clusterIds && inArray(backup.clusterId, [...clusterIds])));
+  const physicals = rows.map((row) => placed(row));
   const lost = await listLost(db, {});
-  const whole = new Set<string>();
-  const consistent = new Set<string>();
+  const byId = new Map(physicals.map((row) => [`${row.id} ${row.repositoryId}`, row]));
+  const parentOf = ({ parentId, repositoryId }: (typeof physicals)[number]) => byId.get(`${parentId} ${repositoryId}`);
+  const isWhole = (row: (typeof physicals)[number]): boolean => {
+    const parent = parentOf(row);
+    return row.parentId === null || (parent !== undefined && isWhole(parent));
+  };
+  // One of blocks needs the blocks that it builds on, a WAL increment all WAL from the beginning of what is unpacked.
+  const isConsistent = (row: (typeof physicals)[number]): boolean => {
+    if (lacksWal(row, lost)) return false;
+    const parent = parentOf(row);
+    return !row.isWalIncrement || (parent !== undefined && isConsistent(parent));
+  };
   const newest = new Map<string, LastGoodDump>();
-  for (const row of rows) {
-    const { id, clusterId, parentId, systemIdentifier, startTime, repositoryId, verifyTime } = row;
-    if (parentId !== null && !whole.has(`${parentId} ${repositoryId}`)) continue;
-    whole.add(`${id} ${repositoryId}`);
-    // One of blocks needs the blocks that it builds on, a WAL increment all WAL from the beginning of what is unpacked.
-    if (lacksWal(row, lost) || (row.isWalIncrement && !consistent.has(`${parentId} ${repositoryId}`))) continue;
-    consistent.add(`${id} ${repositoryId}`);
+  for (const row of orderBackups(physicals, await readLastSeen(db, clusterIds))) {
+    const { id, clusterId, systemIdentifier, startTime, verifyTime } = row;
+    if (!isWhole(row) || !isConsistent(row)) continue;
     const identifier = present.get(clusterId);
     if (identifier !== undefined && identifier !== systemIdentifier) continue;
     const before = newest.get(clusterId);
@@ -55,6 +62,24 @@ export async function lastGoodPhysicals(
     newest.set(clusterId, { backupId: id, startTime, verifyTime: latest });
   }
   return newest;
+}
+
+interface Place {
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+  readonly startLsn: bigint;
+  readonly stopLsn: bigint;
+}
+
+/** A row with its place in the WAL, which every physical backup has. */
+function placed<T extends { readonly id: string } & { readonly [K in keyof Place]: Place[K] | null }>(
+  row: T,
+): T & Place {
+  const { systemIdentifier, timeline, startLsn, stopLsn } = row;
+  if (systemIdentifier === null || timeline === null || startLsn === null || stopLsn === null) {
+    throw new Error(`physical backup ${row.id} lacks its place in the WAL`);
+  }
+  return { ...row, systemIdentifier, timeline, startLsn, stopLsn };
 }
 
 async function presentIdentifiers(

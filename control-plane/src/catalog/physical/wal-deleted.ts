@@ -2,6 +2,7 @@ import { addRuns, type Extent, removeRuns } from "@coppice/proto/kit/recovery/ex
 import { and, asc, eq } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { walDeleted, walExtent } from "../schema/wal.ts";
+import { toExtent } from "./wal-extent.ts";
 
 /** A run of WAL that was deleted, or is about to be. */
 export type WalDeletedRow = Omit<typeof walDeleted.$inferSelect, "clusterId">;
@@ -35,7 +36,7 @@ export function listDeleted(
 
 /** Runs count for nothing from now on. */
 export async function noteDeleted(tx: Database, place: WalPlace, runs: readonly Run[]): Promise<void> {
-  await replaceDeleted(tx, place, (deleted) => addRuns(deleted, runs.map(toExtent(place))));
+  await replaceDeleted(tx, place, (deleted) => addRuns(deleted, runs.map(extentOf(place))));
 }
 
 /**
@@ -44,7 +45,7 @@ export async function noteDeleted(tx: Database, place: WalPlace, runs: readonly 
  */
 export async function noteFound(tx: Database, place: WalPlace, runs: readonly Run[]): Promise<void> {
   if (runs.length === 0) return;
-  const found = runs.map(toExtent(place));
+  const found = runs.map(extentOf(place));
   let back: Extent[] = [];
   await replaceDeleted(tx, place, (deleted) => {
     const left = removeRuns(deleted, found);
@@ -52,7 +53,7 @@ export async function noteFound(tx: Database, place: WalPlace, runs: readonly Ru
     return left;
   });
   const told = await tx.select().from(walExtent).where(isOf(walExtent, place));
-  const merged = addRuns(told.map(toExtent(place)), back);
+  const merged = addRuns(told.map(toExtent), back);
   await tx.delete(walExtent).where(isOf(walExtent, place));
   if (merged.length > 0) await tx.insert(walExtent).values(merged.map(toRow(place)));
 }
@@ -63,7 +64,7 @@ async function replaceDeleted(
   change: (deleted: readonly Extent[]) => readonly Extent[],
 ): Promise<void> {
   const rows = await tx.select().from(walDeleted).where(isOf(walDeleted, place));
-  const next = change(rows.map(toExtent(place)));
+  const next = change(rows.map(toExtent));
   await tx.delete(walDeleted).where(isOf(walDeleted, place));
   if (next.length === 0) return;
   await tx.insert(walDeleted).values(next.map(toRow(place)));
@@ -77,9 +78,10 @@ function isOf(table: typeof walDeleted | typeof walExtent, place: WalPlace) {
   );
 }
 
-const toExtent =
-  ({ repositoryId: repository, systemIdentifier }: WalPlace) =>
-  ({ timeline, startLsn, endLsn }: Run): Extent => ({ repository, systemIdentifier, timeline, startLsn, endLsn });
+const extentOf =
+  (place: WalPlace) =>
+  (run: Run): Extent =>
+    toExtent({ ...run, ...place });
 
 const toRow =
   (place: WalPlace) =>

@@ -1,10 +1,11 @@
-import { type Extent, removeRuns } from "@coppice/proto/kit/recovery/extents";
+import { addRuns, type Extent, removeRuns } from "@coppice/proto/kit/recovery/extents";
 import type { Run } from "@coppice/proto/kit/recovery/merge-runs";
-import { coverage } from "@coppice/proto/kit/recovery/reach";
+import { coverage, reaches } from "@coppice/proto/kit/recovery/reach";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { leadsThrough, timelinePath } from "@coppice/proto/kit/recovery/timeline-path";
 import type { Database } from "../catalog.ts";
 import { listPhysicalCopies } from "./copies.ts";
+import { physicalBackup, provenWal } from "./recovery-backup.ts";
 import type { WalArchiveRow } from "./wal-archive.ts";
 import { toExtent } from "./wal-extent.ts";
 import { listExtents, listHistories } from "./wal-knowledge.ts";
@@ -49,6 +50,38 @@ export async function findWalGap(db: Database, archive: WalArchiveRow): Promise<
   if (isBehind) return undefined;
   const { startLsn, endLsn } = missing;
   return { timeline, startLsn, endLsn, isBackedUp: whole.some(({ parentId }) => parentId === null) };
+}
+
+/**
+ * Whether good backups of an archive's server lead nowhere into what is archived now: taken into another repository, or
+ * before archiving began; undefined when one does, when nothing is stored yet, or where the present end is in a gap, which
+ * findWalGap tells.
+ */
+export async function findUnled(
+  db: Database,
+  archive: WalArchiveRow,
+): Promise<{ readonly isBackedUp: boolean } | undefined> {
+  const { clusterId, repositoryId, systemIdentifier, timeline, segmentBytes, storedLsn } = archive;
+  if (timeline === null || segmentBytes === null || storedLsn === null) return undefined;
+  const server = { clusterId, systemIdentifier };
+  const lost = await listLost(db, server);
+  const copies = (await listPhysicalCopies(db, clusterId)).filter((copy) => copy.systemIdentifier === systemIdentifier);
+  const extents = removeRuns(
+    addRuns((await listExtents(db, server)).map(toExtent), copies.flatMap(provenWal)),
+    lost.map(toExtent),
+  );
+  const histories = (await listHistories(db, server)).map((row) => parseTimelineHistory(row.timeline, row.content));
+  const of = { systemIdentifier, segmentBytes, extents };
+  const holdsEnd = ({ startLsn, endLsn }: { readonly startLsn: bigint; readonly endLsn: bigint }) =>
+    startLsn <= storedLsn && storedLsn <= endLsn;
+  if (!coverage(of, timelinePath(histories, timeline), repositoryId).some(holdsEnd)) return undefined;
+  const isLed = reaches({ ...of, backups: copies.map(physicalBackup), histories, anchors: [] }).some(
+    (reach) => reach.repository === repositoryId && reach.timeline === timeline && holdsEnd(reach),
+  );
+  if (isLed) return undefined;
+  return {
+    isBackedUp: copies.some(({ parentId, complete, state }) => parentId === null && complete && state === "STORED"),
+  };
 }
 
 interface Missing extends Run {

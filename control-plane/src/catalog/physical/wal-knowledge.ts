@@ -1,6 +1,7 @@
+// One thing: what the catalog knows of archived WAL, read and added to by reports, rebuilds and plans alike.
 import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
-import { removeRuns } from "@coppice/proto/kit/recovery/extents";
-import { and, asc, desc, eq, inArray, lt, lte, sql } from "drizzle-orm";
+import { addRuns, removeRuns } from "@coppice/proto/kit/recovery/extents";
+import { and, asc, desc, eq, gte, inArray, lt, lte, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { walAnchor, walCommits, walExtent, walHistory } from "../schema/wal.ts";
 import { listDeleted } from "./wal-deleted.ts";
@@ -121,6 +122,31 @@ export async function addKnowledge(
   }
 }
 
+/** Adds runs of a server's WAL in one repository to those that are known; who calls holds the lock of the cluster's WAL. */
+export async function addExtents(
+  tx: Database,
+  server: WalServer,
+  repository: string,
+  runs: readonly Pick<WalExtentRow, "timeline" | "startLsn" | "endLsn">[],
+): Promise<void> {
+  if (runs.length === 0) return;
+  const { systemIdentifier } = server;
+  const merged = addRuns(
+    (await listExtents(tx, server)).map(toRun),
+    runs.map((run) => ({ ...run, repository, systemIdentifier })),
+  );
+  await replaceExtents(
+    tx,
+    server,
+    merged.map(({ repository: repositoryId, timeline, startLsn, endLsn }) => ({
+      repositoryId,
+      timeline,
+      startLsn,
+      endLsn,
+    })),
+  );
+}
+
 /**
  * Thins what is older than `before`: of each ten minutes the first anchor stays, of commits none. `since` is up to where
  * that has been done already.
@@ -199,6 +225,27 @@ export async function anchorTimeBefore(
     .orderBy(desc(walAnchor.timeUs))
     .limit(1);
   return row?.timeUs;
+}
+
+/** The first anchor of a server from a time on; undefined when none is known. */
+export async function firstAnchorFrom(
+  db: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  time: Date,
+): Promise<ToldAnchor | undefined> {
+  const [row] = await db
+    .select()
+    .from(walAnchor)
+    .where(
+      and(
+        eq(walAnchor.clusterId, clusterId),
+        eq(walAnchor.systemIdentifier, systemIdentifier),
+        gte(walAnchor.timeUs, BigInt(time.getTime()) * 1000n),
+      ),
+    )
+    .orderBy(asc(walAnchor.timeUs))
+    .limit(1);
+  return row;
 }
 
 type ToldAnchor = Pick<WalAnchorRow, "timeline" | "timeUs" | "lsn">;

@@ -18,6 +18,16 @@ export interface StrayArchiveJson {
   readonly clusterName: string;
   readonly firstTime: string;
   readonly lastTime: string;
+  /** It has ended, and this is what its server still keeps WAL by; absent where it goes on. */
+  readonly leftover?: LeftoverJson;
+}
+
+/** What an archive that has ended has on its server. */
+export interface LeftoverJson {
+  readonly slot: string;
+  readonly isCommanded: boolean;
+  /** Why it is there still. */
+  readonly problem: string;
 }
 
 /** Machines with an agent. */
@@ -41,7 +51,7 @@ export const host = pgTable(
       .default(sql`0`),
     /** What its agent was told, or is to be told, to give up. */
     endedEntries: jsonb().$type<readonly EndedEntryJson[]>().notNull().default([]),
-    /** WAL that its agent archives, and that the catalog does not want. */
+    /** WAL that its agent archives, and that the catalog does not want, and what it could not take from servers yet. */
     strayArchives: jsonb().$type<readonly StrayArchiveJson[]>().notNull().default([]),
   },
   (t) => [

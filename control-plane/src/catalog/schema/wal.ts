@@ -1,6 +1,6 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
-import { bigint, check, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
+import { type AnyPgColumn, bigint, check, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
 import { cluster } from "./cluster.ts";
 import { lsn, time } from "./column-types.ts";
 import { host } from "./host.ts";
@@ -92,78 +92,42 @@ export const walArchive = pgTable(
   ],
 );
 
+/** A run of a server's WAL in a repository; `onDelete` is what it means to the repository's own row. */
+const runColumns = (onDelete: "restrict" | "cascade") => ({
+  clusterId: clusterId(),
+  repositoryId: text()
+    .notNull()
+    .references(() => repository.id, { onDelete }),
+  systemIdentifier: text().notNull(),
+  timeline: timeline(),
+  startLsn: lsn().notNull(),
+  endLsn: lsn().notNull(),
+});
+
+const runRules = (table: string, t: Readonly<Record<keyof ReturnType<typeof runColumns>, AnyPgColumn>>) => [
+  primaryKey({
+    name: `${table}_pk`,
+    columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
+  }),
+  check(`${table}_order`, sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
+  index(`${table}_repository`).on(t.repositoryId),
+];
+
 /** Runs of WAL without a hole: two of one timeline in one repository never touch. */
-export const walExtent = pgTable(
-  "wal_extent",
-  {
-    clusterId: clusterId(),
-    repositoryId: text()
-      .notNull()
-      .references(() => repository.id, { onDelete: "restrict" }),
-    systemIdentifier: text().notNull(),
-    timeline: timeline(),
-    startLsn: lsn().notNull(),
-    endLsn: lsn().notNull(),
-  },
-  (t) => [
-    primaryKey({
-      name: "wal_extent_pk",
-      columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
-    }),
-    check("wal_extent_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
-    index("wal_extent_repository").on(t.repositoryId),
-  ],
-);
+export const walExtent = pgTable("wal_extent", runColumns("restrict"), (t) => runRules("wal_extent", t));
 
 /** What a verification found to be damaged or gone of what counts as stored, until a later one finds it sound. */
 export const walLost = pgTable(
   "wal_lost",
-  {
-    clusterId: clusterId(),
-    repositoryId: text()
-      .notNull()
-      .references(() => repository.id, { onDelete: "cascade" }),
-    systemIdentifier: text().notNull(),
-    timeline: timeline(),
-    startLsn: lsn().notNull(),
-    endLsn: lsn().notNull(),
-    foundTime: time().notNull().defaultNow(),
-  },
-  (t) => [
-    primaryKey({
-      name: "wal_lost_pk",
-      columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
-    }),
-    check("wal_lost_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
-    index("wal_lost_repository").on(t.repositoryId),
-  ],
+  { ...runColumns("cascade"), foundTime: time().notNull().defaultNow() },
+  (t) => runRules("wal_lost", t),
 );
 
 /**
  * What was deleted because nothing needs it, or is about to be: it counts for nothing, also when an agent tells of it
  * again, until a verification finds that it is there.
  */
-export const walDeleted = pgTable(
-  "wal_deleted",
-  {
-    clusterId: clusterId(),
-    repositoryId: text()
-      .notNull()
-      .references(() => repository.id, { onDelete: "cascade" }),
-    systemIdentifier: text().notNull(),
-    timeline: timeline(),
-    startLsn: lsn().notNull(),
-    endLsn: lsn().notNull(),
-  },
-  (t) => [
-    primaryKey({
-      name: "wal_deleted_pk",
-      columns: [t.clusterId, t.repositoryId, t.systemIdentifier, t.timeline, t.startLsn],
-    }),
-    check("wal_deleted_order", sql`${t.startLsn} < ${t.endLsn} and ${t.timeline} > 0`),
-    index("wal_deleted_repository").on(t.repositoryId),
-  ],
-);
+export const walDeleted = pgTable("wal_deleted", runColumns("cascade"), (t) => runRules("wal_deleted", t));
 
 /** Where WAL ended at a time. */
 export const walAnchor = pgTable(

@@ -8,8 +8,33 @@ export interface HealthFacts {
   readonly damagedCopies: readonly DamagedCopyFact[];
   readonly repositories: readonly RepositoryFact[];
   readonly walArchives: readonly WalArchiveFact[];
+  readonly unledArchives: readonly UnledArchiveFact[];
   readonly lostWal: readonly LostWalFact[];
   readonly strayArchives: readonly StrayArchiveFact[];
+  readonly leftovers: readonly LeftoverFact[];
+  readonly heldDatabases: readonly HeldDatabaseFact[];
+}
+
+/** A database that a restore has left beside, and that waits for longer than one who looks at it takes. */
+export interface HeldDatabaseFact {
+  /** Operation that left it. */
+  readonly operationId: string;
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly name: string;
+  /** The one that it waits beside. */
+  readonly target: string;
+  readonly since: Date;
+}
+
+/** WAL that is archived, and that no good backup leads into. */
+export interface UnledArchiveFact {
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly repositoryName: string;
+  /** Whether there is a good full backup of the server elsewhere, or of before. */
+  readonly isBackedUp: boolean;
+  readonly since: Date;
 }
 
 /** A stretch of archived WAL that a verification found damaged or gone, while a backup is kept that begins before its end. */
@@ -33,6 +58,20 @@ export interface StrayArchiveFact {
   readonly known: "no" | "cluster" | "archived";
 }
 
+/** What a server keeps WAL by for an archive that has ended, and its agent could not take away yet. */
+export interface LeftoverFact {
+  readonly clusterId: string;
+  readonly clusterName: string;
+  readonly hostName: string;
+  readonly slot: string;
+  /** Whether an archive_command that nobody answers may be left, too. */
+  readonly isCommanded: boolean;
+  readonly problem: string;
+  readonly since: Date;
+  /** Whether WAL of the cluster is archived, by another slot. */
+  readonly isArchived: boolean;
+}
+
 /** WAL of a cluster that is to be archived. */
 export interface WalArchiveFact {
   /** Id and name of the cluster. */
@@ -46,6 +85,18 @@ export interface WalArchiveFact {
   readonly slotStatus: string;
   /** The host whose agent owns it and has not acknowledged yet that another one goes on; null while it is held. */
   readonly awaited: { readonly hostName: string; readonly isConnected: boolean; readonly since: Date } | null;
+  /** The host whose agent archives it while that is connected, and since when it is, and may archive; null while it is not. */
+  readonly present: { readonly hostName: string; readonly since: Date } | null;
+  /** How far it is behind its server, and since when it is more than a few segments, by the server's clock; null when not. */
+  readonly behind: {
+    readonly bytes: bigint;
+    readonly ageMs: number;
+    readonly since: Date;
+    /** After so long it should have been stored. */
+    readonly maxAgeMs: number;
+    /** Whether any of it was stored in the last minute. */
+    readonly isMoving: boolean;
+  } | null;
   /** WAL that is missing, behind which no backup begins. */
   readonly gap: { readonly startLsn: bigint; readonly endLsn: bigint; readonly since: Date } | null;
 }

@@ -1,3 +1,4 @@
+// What each rule finds: long because every rule is looked at in one fleet of facts.
 import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { expect, test } from "vitest";
 import type { HealthFacts } from "./facts.ts";
@@ -16,11 +17,34 @@ const healthy: HealthFacts = {
   damagedCopies: [],
   repositories: [{ id: "rep_1", name: "main", unreachableSince: null, problem: "" }],
   walArchives: [
-    { id: "cls_1", name: "shop", reportTime: ago(0), trouble: null, slotStatus: "reserved", awaited: null, gap: null },
-    { id: "cls_2", name: "new", reportTime: null, trouble: null, slotStatus: "", awaited: null, gap: null },
+    {
+      id: "cls_1",
+      name: "shop",
+      reportTime: ago(0),
+      trouble: null,
+      slotStatus: "reserved",
+      awaited: null,
+      present: null,
+      behind: null,
+      gap: null,
+    },
+    {
+      id: "cls_2",
+      name: "new",
+      reportTime: null,
+      trouble: null,
+      slotStatus: "",
+      awaited: null,
+      present: null,
+      behind: null,
+      gap: null,
+    },
   ],
+  unledArchives: [],
   lostWal: [],
   strayArchives: [],
+  leftovers: [],
+  heldDatabases: [],
 };
 
 function found(facts: Partial<HealthFacts>) {
@@ -72,8 +96,11 @@ test("what could not be reached says why and gives the command that looks again"
       damagedCopies: [],
       repositories: [{ id: "rep_1", name: "main", unreachableSince: ago(3), problem: "the folder is gone" }],
       walArchives: [],
+      unledArchives: [],
       lostWal: [],
       strayArchives: [],
+      leftovers: [],
+      heldDatabases: [],
     },
     now,
   );
@@ -121,6 +148,8 @@ test("WAL that is not archived, may be lost or is lost is found, from when it wa
     trouble: null,
     slotStatus: "reserved",
     awaited: null,
+    present: null,
+    behind: null,
     gap: null,
   };
   const trouble = { message: "no room", since: ago(7) };
@@ -139,8 +168,28 @@ test("WAL that is not archived, may be lost or is lost is found, from when it wa
   expect(found({ walArchives: [{ ...archive, slotStatus: "lost" }] })).toEqual(["wal-slot-at-risk shop CRITICAL"]);
 });
 
+test("archived WAL that no backup leads into is found at once, and after a day where none was ever taken", () => {
+  const unled = { clusterId: "cls_1", clusterName: "shop", repositoryName: "offsite" };
+  expect(found({ unledArchives: [{ ...unled, isBackedUp: true, since: now }] })).toEqual([
+    "wal-without-backup shop CRITICAL",
+  ]);
+  expect(found({ unledArchives: [{ ...unled, isBackedUp: false, since: ago(60) }] })).toEqual([]);
+  expect(found({ unledArchives: [{ ...unled, isBackedUp: false, since: ago(25 * 60) }] })).toEqual([
+    "wal-without-backup shop WARNING",
+  ]);
+});
+
 test("an owner of WAL that has to acknowledge is found when it is away, or takes long", () => {
-  const archive = { id: "cls_1", name: "shop", reportTime: null, trouble: null, slotStatus: "", gap: null };
+  const archive = {
+    id: "cls_1",
+    name: "shop",
+    reportTime: null,
+    trouble: null,
+    slotStatus: "",
+    present: null,
+    behind: null,
+    gap: null,
+  };
   const foundFor = (isConnected: boolean, minutes: number) =>
     findWhatIsWrong(
       { ...healthy, walArchives: [{ ...archive, awaited: { hostName: "db7", isConnected, since: ago(minutes) } }] },
@@ -190,4 +239,57 @@ test("WAL that an agent archives unasked is found, with what goes on with it or 
   ]);
   const [known] = findWhatIsWrong({ ...healthy, strayArchives: [{ ...stray, known: "cluster" }] }, now);
   expect(known?.fix).toBe("coppice wal setup crm");
+});
+
+test("a restored database that waits is found with both commands that end it", () => {
+  const held = {
+    operationId: "op_1",
+    clusterId: "cls_1",
+    clusterName: "shop",
+    name: "coppice_restore_1",
+    target: "orders",
+  };
+  const [finding] = findWhatIsWrong({ ...healthy, heldDatabases: [{ ...held, since: ago(2000) }] }, now);
+  expect(finding).toMatchObject({ rule: "restore-undecided", subject: "cls_1", severity: Severity.NOTICE });
+  expect(finding?.message).toContain("the restored database coppice_restore_1 waits beside orders");
+  expect(finding?.fix).toContain("coppice restore swap op_1 ");
+  expect(finding?.fix).toContain("coppice restore drop op_1");
+});
+
+test("what keeps WAL on a server for an archive that has ended is found, with the statements that take it away", () => {
+  const left = { clusterId: "cls_9", clusterName: "crm", hostName: "db7", slot: "mine", since: ago(1) } as const;
+  const about = { ...left, isCommanded: false, problem: "connection refused", isArchived: false };
+  const fixes = (over: object) =>
+    findWhatIsWrong({ ...healthy, leftovers: [{ ...about, ...over }] }, now).map(({ fix, message }) => [message, fix]);
+  expect(fixes({})).toEqual([
+    [
+      expect.stringMatching(/^the slot mine may keep all WAL of cluster crm on its server,.* connection refused$/),
+      "on the server: SELECT pg_drop_replication_slot('mine');    # where the server is gone: coppice wal setup cls_9 --disable",
+    ],
+  ]);
+  expect(fixes({ isArchived: true })[0]?.[1]).toBe("on the server: SELECT pg_drop_replication_slot('mine');");
+  expect(fixes({ isCommanded: true })[0]?.[1]).toContain("RESET archive_command");
+});
+
+test("an archive that says nothing, or falls behind though it is in no trouble, is found", () => {
+  const archive = {
+    id: "cls_1",
+    name: "shop",
+    reportTime: null,
+    trouble: null,
+    slotStatus: "",
+    awaited: null,
+    gap: null,
+  };
+  const rules = (over: object) => found({ walArchives: [{ ...archive, present: null, behind: null, ...over }] });
+  const present = { hostName: "db7", since: ago(3) };
+  expect(rules({ present })).toEqual(["wal-silent shop CRITICAL"]);
+  expect(rules({ present, reportTime: ago(9) })).toEqual(["wal-silent shop CRITICAL"]);
+  expect(rules({ present, reportTime: ago(1) })).toEqual([]);
+  expect(rules({ present: { ...present, since: ago(1) }, reportTime: ago(9) })).toEqual([]);
+  const behind = { bytes: 84n << 20n, ageMs: 400_000, maxAgeMs: 0, since: ago(7), isMoving: false };
+  expect(rules({ behind })).toEqual(["wal-behind shop CRITICAL"]);
+  expect(rules({ behind: { ...behind, isMoving: true } })).toEqual(["wal-behind shop WARNING"]);
+  expect(rules({ behind: { ...behind, ageMs: 200_000 } })).toEqual([]);
+  expect(rules({ behind: { ...behind, maxAgeMs: 60_000 } })).toEqual([]);
 });

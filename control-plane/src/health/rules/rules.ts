@@ -4,9 +4,12 @@ import { clusterUnreachable } from "./cluster-unreachable.ts";
 import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
 import { repositoryUnreachable } from "./repository-unreachable.ts";
+import { restoreUndecided } from "./restore-undecided.ts";
 import { walAtRisk } from "./wal-at-risk.ts";
 import { walDamaged } from "./wal-damaged.ts";
+import { walLeftover } from "./wal-leftover.ts";
 import { walStray } from "./wal-stray.ts";
+import { walUnled } from "./wal-unled.ts";
 
 const rules: readonly Rule[] = [
   agentLost,
@@ -14,9 +17,12 @@ const rules: readonly Rule[] = [
   clusterUnreachable,
   noGoodBackup,
   repositoryUnreachable,
+  restoreUndecided,
   walAtRisk,
   walDamaged,
+  walLeftover,
   walStray,
+  walUnled,
 ];
 
 /** Everything that is wrong now by any rule, worst first, then oldest. */

@@ -9,7 +9,7 @@ const patienceMs = 60_000;
 export const walAtRisk: Rule = ({ walArchives }, now) =>
   walArchives.flatMap((archive) => {
     const about = { subject: archive.id, subjectName: archive.name };
-    return [notArchived, ownerAwaited, slotAtRisk, gap].flatMap((rule) => {
+    return [notArchived, ownerAwaited, silent, behind, slotAtRisk, gap].flatMap((rule) => {
       const found = rule(archive, now);
       return found === undefined ? [] : { ...about, ...found };
     });
@@ -40,6 +40,39 @@ function ownerAwaited({ name, awaited }: WalArchiveFact, now: Date): Found {
     since,
     message: `WAL of cluster ${name} is not archived: ${agent} has not acknowledged that it has stopped`,
     fix: `systemctl restart coppice-agent    # on ${hostName}; if that host is dead: coppice wal setup ${name} --owner-dead ${hostName}`,
+  };
+}
+
+/** An archive tells something every ten seconds. */
+const silentMs = 120_000;
+
+/** An agent that is there, and says nothing of it: whatever it told last, nobody knows whether WAL is archived. */
+function silent({ name, reportTime, awaited, present }: WalArchiveFact, now: Date): Found {
+  if (present === null || awaited !== null) return undefined;
+  const since = reportTime !== null && reportTime > present.since ? reportTime : present.since;
+  if (now.getTime() - since.getTime() < silentMs) return undefined;
+  return {
+    rule: "wal-silent",
+    severity: Severity.CRITICAL,
+    since,
+    message: `the agent of ${present.hostName} is connected and says nothing of WAL of cluster ${name}: it may not be archived`,
+    fix: `journalctl -u coppice-agent    # on ${present.hostName}; then: systemctl restart coppice-agent`,
+  };
+}
+
+const behindMs = 300_000;
+
+/** Whatever the agent thinks of itself. */
+function behind({ name, behind: late, trouble }: WalArchiveFact): Found {
+  if (late === null || trouble !== null) return undefined;
+  const { bytes, ageMs, maxAgeMs, since, isMoving } = late;
+  if (ageMs < Math.max(behindMs, 10 * maxAgeMs)) return undefined;
+  return {
+    rule: "wal-behind",
+    severity: isMoving ? Severity.WARNING : Severity.CRITICAL,
+    since,
+    message: `${bytes / 1_000_000n} MB of WAL of cluster ${name} are not archived${isMoving ? " yet" : ", and nothing of it is stored now"}`,
+    fix: `coppice wal status ${name}`,
   };
 }
 

@@ -32,6 +32,13 @@ export type CatalogChange =
       readonly is: "walFound";
       readonly runs: readonly WalRun[];
     })
+  | (WalPlace & {
+      /** It lies in a repository that was read; what the catalog knows besides stays. */
+      readonly is: "walScanned";
+      readonly runs: readonly WalRun[];
+      readonly anchors: readonly { readonly timeline: number; readonly timeUs: bigint; readonly lsn: bigint }[];
+      readonly histories: readonly { readonly timeline: number; readonly content: string }[];
+    })
   | { readonly is: "copyDeleting"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "copyDeleted"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "clusterSeen"; readonly clusterId: string; readonly facts: ClusterFacts }

@@ -39,8 +39,11 @@ export interface References {
   readonly walRepositoryId?: string;
   /** Of the repository; none when left out. */
   readonly purposes?: readonly StoragePurpose[];
-  /** Whether what is encrypted has to be decrypted: the command gets the identity then. */
-  readonly decrypts?: boolean;
+  /**
+   * Whether what is encrypted has to be decrypted: the command gets the identity then; `whereAllowed`: only on a host that
+   * may have it, and else goes without.
+   */
+  readonly decrypts?: boolean | "whereAllowed";
   /** A secret of this operation alone, which its command gets; it is forgotten when the operation has ended. */
   readonly ownSecret?: string;
   /** Whether it has to be known which backups the catalog has in the repository, and what is under way in it. */
@@ -70,6 +73,15 @@ export interface RepositoryContents {
   readonly knownFolders: readonly string[];
   /** The same of backups that operations write right now. */
   readonly activeFolders: readonly string[];
+  /** Servers that the catalog knows physical backups of, in any repository. */
+  readonly knownServers: readonly WalServer[];
+}
+
+/** A server whose WAL may be archived. */
+export interface WalServer {
+  readonly clusterId: string;
+  readonly systemIdentifier: string;
+  readonly segmentBytes: bigint;
 }
 
 /** A cluster as its agent reaches it. */

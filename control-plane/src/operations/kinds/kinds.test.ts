@@ -241,7 +241,7 @@ test("a restored cluster counts what succeeded, and names what did not", () => {
 });
 
 test("neither a cleaning nor a rebuild touches the folder of a backup that is being written", () => {
-  const contents = { knownFolders: ["cls_a/known"], activeFolders: ["cls_a/active"] };
+  const contents = { knownFolders: ["cls_a/known"], activeFolders: ["cls_a/active"], knownServers: [] };
   const facts = { repository: create(RepositoryTargetSchema, { repositoryId: "rep_a" }), contents };
   expect(kinds.cleanRepository.plan(specs.cleanRepository, facts).value).toMatchObject({
     activeFolders: ["active", "known"],

@@ -31,5 +31,6 @@ export function physicalRestoreCommand(spec: RestorePhysicalSpec, facts: Facts):
     expectedEndLsn: spec.expectedEndLsn,
     walEndLsn: spec.walEndLsn,
     warnings: spec.warnings,
+    keepFailed: spec.keepFailed,
   });
 }

@@ -1,6 +1,10 @@
 import { fromJsonString } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
-import { type ScannedBackup, ScanRepositoryCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
+import {
+  type ScannedBackup,
+  type ScannedWal,
+  ScanRepositoryCommandSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/scan_repository";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { RebuiltRepositorySchema } from "@coppice/proto/gen/coppice/control/v1/repository_operation";
 import { type ClusterFile, ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
@@ -8,8 +12,12 @@ import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/co
 import type { StoredBackup } from "./catalog-change.ts";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { isId } from "@coppice/proto/kit/id";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
+import { microsecondsOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { defineKind, required } from "./kind.ts";
+import { parseRun } from "./parse-run.ts";
 import { physicalOf, physicalProblem } from "./physical-manifest.ts";
 import { reachability } from "./reachability.ts";
 import { storedObjects } from "./stored-objects.ts";
@@ -22,13 +30,19 @@ export const rebuildRepository = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: false,
-  references: ({ repository }) => ({ repositoryId: repository, purposes: ["read"], contents: true }),
+  references: ({ repository }) => ({
+    repositoryId: repository,
+    purposes: ["read"],
+    contents: true,
+    decrypts: "whereAllowed",
+  }),
   plan(_spec, facts) {
     // What an operation is writing it will enter itself, or remove again where it turns out not to be whole.
-    const { activeFolders, knownFolders } = required(facts.contents);
+    const { activeFolders, knownFolders, knownServers } = required(facts.contents);
     return create(ScanRepositoryCommandSchema, {
       repository: required(facts.repository),
       knownFolders: [...knownFolders, ...activeFolders],
+      knownServers: [...knownServers],
     });
   },
   apply({ repository: repositoryId, repositoryName, adoptedRecipients }, { result, failure }) {
@@ -53,6 +67,7 @@ export const rebuildRepository = defineKind({
     const orphans = backups.filter(({ clusterId }) => !named.has(clusterId));
     for (const { folder, clusterId } of orphans)
       problems.push(`${clusterId}/${folder}: its cluster.json is missing or cannot be used`);
+    const wal = result.wal.flatMap((scanned) => read(`the WAL of ${scanned.clusterId}`, () => scannedWal(scanned)));
     if (result.more) problems.push("the repository holds more backups than one answer: repeat the rebuild");
     const { ordered: entered, orphans: cut } = inOrder(backups.filter(({ clusterId }) => named.has(clusterId)));
     for (const { folder, clusterId, manifest } of cut) {
@@ -74,6 +89,8 @@ export const rebuildRepository = defineKind({
         ...changes,
         ...clusters.map((file) => ({ is: "clusterFound", file }) as const),
         ...entered.map((backup) => ({ is: "backupStored", backup }) as const),
+        // Of a cluster that could not be entered nothing is.
+        ...wal.map((found) => ({ is: "walScanned", repositoryId, ...found }) as const),
       ],
     };
   },
@@ -136,6 +153,21 @@ function storedBackup(repositoryId: string, scanned: ScannedBackup): StoredBacku
     storedBytes: sizeOf(manifest) + BigInt(scanned.manifest.length),
     recipe: scanned.recipe,
     defaultDatabases: manifest.content.case !== "dump" || isWholeCluster(manifest.content.value.options),
+  };
+}
+
+function scannedWal({ clusterId, systemIdentifier, stored, anchors, histories }: ScannedWal) {
+  for (const { timeline, content } of histories) parseTimelineHistory(timeline, content);
+  return {
+    clusterId,
+    systemIdentifier,
+    runs: stored.map(parseRun),
+    anchors: anchors.map(({ timeline, time, lsn }) => ({
+      timeline,
+      timeUs: microsecondsOf(required(time)),
+      lsn: parseLsn(lsn),
+    })),
+    histories: histories.map(({ timeline, content }) => ({ timeline, content })),
   };
 }
 

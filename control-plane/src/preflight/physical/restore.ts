@@ -92,6 +92,7 @@ export async function resolvePhysicalRestore(
     replace: request.replace,
     start: physical.start,
     port: physical.port,
+    keepFailed: physical.keepFailed,
     expectedEndLsn: recovery.leastLsn === undefined ? "" : formatLsn(recovery.leastLsn),
     walEndLsn: recovery.walEndLsn === undefined ? "" : formatLsn(recovery.walEndLsn),
     host: host.id,

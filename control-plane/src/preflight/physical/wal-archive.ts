@@ -2,6 +2,7 @@ import { clone, create, fromJson } from "@bufbuild/protobuf";
 import { WalMode, type WalSettings, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import type { UpdateWalArchiveRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
+import { slotName } from "@coppice/proto/kit/wal/slot-name";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
 import { findHost, type HostRow } from "../../catalog/host.ts";
@@ -27,7 +28,7 @@ export interface WantedArchive {
 
 /**
  * Resolves a request to archive WAL. Errors: CLUSTER_NOT_CHECKED, CLUSTER_WITHOUT_SERVER, REPOSITORY_NOT_FOUND,
- * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING.
+ * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, CAPABILITY_MISSING, INVALID_FIELD.
  */
 export async function resolveWalArchive(
   db: Database,
@@ -56,7 +57,13 @@ export async function resolveWalArchive(
   settings.mode = isPush ? WalMode.PUSH : WalMode.STREAM;
   // The slot of the stream that was before is dropped by its name.
   const present = await findWalArchive(db, id);
-  if (isPush && settings.slot === "" && present !== undefined)
-    settings.slot = fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true }).slot;
+  if (isPush && present !== undefined) {
+    const { slot } = fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true });
+    if (settings.slot === "") settings.slot = slot;
+    if (slotName(settings.slot, id) !== slotName(slot, id))
+      fail("INVALID_FIELD", `in mode push there is no slot but that of the stream before, ${slotName(slot, id)}`, {
+        fields: [{ field: "settings.slot", expected: "nothing, or the slot's present name" }],
+      });
+  }
   return { host, repository, systemIdentifier, settings };
 }

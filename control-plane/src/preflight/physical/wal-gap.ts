@@ -5,7 +5,7 @@ import type { PhysicalCopy } from "../../catalog/physical/copies.ts";
 import { toExtent } from "../../catalog/physical/wal-extent.ts";
 import { listExtents } from "../../catalog/physical/wal-knowledge.ts";
 import { lacksWal, listLost } from "../../catalog/physical/wal-lost.ts";
-import { provenWal } from "./recovery-input.ts";
+import { provenWal } from "../../catalog/physical/recovery-backup.ts";
 
 /**
  * Why an increment of WAL cannot go on from a parent, as far as the catalog knows: WAL is lost that leads to the parent

@@ -1,6 +1,12 @@
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import { askForIdentity, showName } from "../../../repository/recipe-text.ts";
-import { archivedWalStep, archiveSettings, describeArchive } from "../recipe-archive.ts";
+import {
+  archivedWalStep,
+  archiveSettings,
+  checkRecoverTo,
+  describeArchive,
+  tellHowToStart,
+} from "../recipe-archive.ts";
 
 /** What RECOVER.txt of a WAL increment is written from. */
 export interface IncrementRecipeFacts {
@@ -60,6 +66,7 @@ esac
 export IDENTITY`,
         ]
       : []),
+    checkRecoverTo,
     ': "${PGDATA:?set it to the path of the data directory to make}"\nexport PGDATA',
     `# 1. What it goes on from.
 (cd "\${${parent}:-../${parentFolder}}" && RECOVER_TO= bash RECOVER.txt > /dev/null)`,
@@ -68,6 +75,6 @@ ${archivedWalStep({ physical, systemIdentifier })}`,
     `# 3. Recovery as RECOVER_TO says, from the archive, in place of how far what it goes on from would have recovered.
 sed -i -E '/^[[:space:]]*(recovery_target(_name|_time|_timeline)?|restore_command)[[:space:]=]/d' "$PGDATA/postgresql.auto.conf"
 ${archiveSettings(`recovery_target_name = '${physical.restorePoint}'`)}`,
-    "echo \"restored; now start it: pg_ctl --pgdata='$PGDATA' --wait start\"",
+    tellHowToStart,
   ].join("\n\n")}\n`;
 }

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { Failure } from "@coppice/proto/kit/failure";
 import type { OsUser } from "../../../host/os-user.ts";
 import { syncFolder } from "../../../journal/durable-file.ts";
+import { moveTablespacesAside } from "./aside.ts";
 import { entryOf, moveEntry, putToken } from "./ownership.ts";
 import { isLink, type PlacedTablespace, requireNoServer, seeDirectory, seeTablespace } from "./see-directory.ts";
 import { linkTablespaces, requireFolder, type Staged, stagedTablespace } from "../stage-backup.ts";
@@ -20,10 +21,13 @@ export interface Placing {
  * Looks once more whether the places are as they were hours ago, before the first of them is touched. Fails as
  * seeDirectory and seeTablespace.
  */
-async function lookAgain({ tablespaces, marker: { dataDirectory, keptAs } }: Placing): Promise<void> {
+async function lookAgain({ tablespaces, marker: { dataDirectory, keptAs, former = [] } }: Placing): Promise<void> {
   await seeDirectory({ dataDirectory, replace: keptAs !== "" });
   const folders = [dataDirectory, ...tablespaces.map(({ location }) => location)];
-  for (const tablespace of tablespaces) await seeTablespace(tablespace, folders);
+  for (const tablespace of tablespaces) {
+    const isFormer = former.some(({ location }) => location === tablespace.location);
+    await seeTablespace(tablespace, folders, isFormer ? dataDirectory : undefined);
+  }
 }
 
 /** Moves the former content aside. Fails with SERVER_RUNNING where a server has begun to work in it; then it is back. */
@@ -82,6 +86,7 @@ export async function putIntoPlace(staged: Staged, placing: Placing): Promise<Ma
   if (isWhole) await putToken(staged.data, marker, owner);
   await writeMarker(staging, marker);
   if (keptAs !== "") await moveAside(marker);
+  await moveTablespacesAside(marker);
   if (!isWhole) {
     await requireFolder(dataDirectory, owner);
     await putToken(dataDirectory, marker, owner);

@@ -1,9 +1,10 @@
-import { access, constants, lstat, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { access, constants, lstat, readdir, realpath, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Sight } from "../../../host/look.ts";
 import { nearestFolder } from "../owner.ts";
 import { listContent } from "../staging.ts";
+import { isFormerTablespace } from "./aside.ts";
 import { seeServer } from "./running-server.ts";
 
 /** A tablespace of the backup and its new place. */
@@ -14,9 +15,29 @@ export interface PlacedTablespace {
 
 async function statIfThere(path: string) {
   return await stat(path).catch((error: unknown) => {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR"))
+      return undefined;
     throw error;
   });
+}
+
+/**
+ * Fails with INVALID_FIELD for a folder that lies in the data directory of a cluster, whose backups would hold it too, or
+ * in a repository.
+ */
+async function requireOutside(folder: string): Promise<void> {
+  const there = await nearestFolder(folder);
+  // Of the folder itself others say whether it is empty.
+  const first = there === folder ? dirname(await realpath(there)) : await realpath(there);
+  for (let above = first; above !== "/"; above = dirname(above)) {
+    const hint = "name a folder outside of it";
+    if (await statIfThere(join(above, "global/pg_control")))
+      fail("INVALID_FIELD", `${folder} lies in ${above}, the data directory of a cluster`, { hint });
+    const clusters = (await readdir(above).catch(() => [])).filter((name) => /^cls_\w+$/.test(name));
+    for (const name of clusters)
+      if (await statIfThere(join(above, name, "cluster.json")))
+        fail("INVALID_FIELD", `${folder} lies in ${above}, a repository of backups`, { hint });
+  }
 }
 
 /** Fails with SERVER_RUNNING where a server runs in the directory, or one may that cannot be seen from here. */
@@ -59,6 +80,7 @@ export async function seeDirectory({
 }): Promise<Sight> {
   if (dataDirectory === "/" || dataDirectory.split("/").includes(".."))
     fail("INVALID_FIELD", `${dataDirectory} cannot be a data directory`);
+  await requireOutside(dataDirectory);
   const found = await statIfThere(dataDirectory);
   if (!found) {
     await requireWritable(await nearestFolder(dataDirectory), `where ${dataDirectory} is to be made`);
@@ -81,8 +103,15 @@ export async function seeDirectory({
   return { message: `what is in ${dataDirectory} is moved aside` };
 }
 
-/** Whether a tablespace's folder can be had. Fails as seeDirectory, and with SELECTION_REFUSED. */
-export async function seeTablespace({ oid, location }: PlacedTablespace, folders: readonly string[]): Promise<Sight> {
+/**
+ * Whether a tablespace's folder can be had: empty, or that of a tablespace of the cluster in `replaced`, which is moved
+ * aside with it. Fails as seeDirectory, and with SELECTION_REFUSED.
+ */
+export async function seeTablespace(
+  { oid, location }: PlacedTablespace,
+  folders: readonly string[],
+  replaced: string | undefined,
+): Promise<Sight> {
   if (!location.startsWith("/") || location.split("/").includes(".."))
     fail("NOT_SUPPORTED", `the tablespace ${oid} lies in ${location}, inside the data directory`, {
       hint: "give it a folder of its own",
@@ -90,10 +119,21 @@ export async function seeTablespace({ oid, location }: PlacedTablespace, folders
   const clash = folders.filter(
     (folder) => `${location}/`.startsWith(`${folder}/`) || `${folder}/`.startsWith(`${location}/`),
   );
-  if (clash.length > 1) fail("SELECTION_REFUSED", `the folder ${location} lies in another folder of the restore`);
+  if (clash.length > 1)
+    fail("SELECTION_REFUSED", `the folder ${location} lies in another folder of the restore`, {
+      hint: "give the tablespace a folder of its own, outside of the data directory: --tablespace OLD=NEW",
+    });
+  await requireOutside(location);
   const names = await listContent(location);
-  if (names.length > 0) fail("DIRECTORY_NOT_EMPTY", `the folder ${location} of the tablespace ${oid} is not empty`);
+  if (names.length > 0) {
+    if (replaced === undefined || !(await isFormerTablespace(location, replaced)))
+      fail("DIRECTORY_NOT_EMPTY", `the folder ${location} of the tablespace ${oid} is not empty`, {
+        hint: "empty it, or give the tablespace another folder: --tablespace OLD=NEW; with --replace what belongs to the cluster that is replaced is moved aside",
+      });
+    await requireWritable(dirname(location), `where what is in ${location} is moved aside`);
+  }
   await requireWritable(await nearestFolder(location), `the place of the tablespace ${oid}`);
+  if (names.length > 0) return { message: `it goes to ${location}, and what is there is moved aside` };
   return { message: `it goes to ${location}` };
 }
 

@@ -1,7 +1,8 @@
 import { readdir, rename, rm, rmdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { syncFolder } from "../../../journal/durable-file.ts";
-import { listContent, type Marker, stagingIn } from "../staging.ts";
+import { isStagingName, listContent, type Marker, stagingIn } from "../staging.ts";
+import { putTablespacesBack } from "./aside.ts";
 import { isOwnPlace, removeEntry, removeToken } from "./ownership.ts";
 
 /** What became of what a restore had done, for people. */
@@ -22,7 +23,13 @@ async function removeContent(folder: string): Promise<void> {
   for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
 }
 
-/** The former content comes back, unless something else has come to its place. */
+/** What was there before comes back, unless something else has come to its place; says what could not. */
+export async function putFormerBack(marker: Marker): Promise<string[]> {
+  const left = await putTablespacesBack(marker);
+  const { keptAs } = marker;
+  return keptAs !== "" && (await isThere(keptAs)) ? [...left, ...(await putBack(marker))] : left;
+}
+
 async function putBack({ dataDirectory, keptAs }: Marker): Promise<string[]> {
   if ((await isThere(dataDirectory)) && (await readdir(dataDirectory)).length > 0)
     return [`what was in ${dataDirectory} before, as ${keptAs}: somebody has put something else into its place`];
@@ -45,8 +52,7 @@ async function takeOutOfPlace(marker: Marker): Promise<TakenBack> {
     await removeToken(marker);
     if (madeFolder && keptAs === "") await rmdir(dataDirectory).catch(ignoreFilled);
   }
-  const left = keptAs !== "" && (await isThere(keptAs)) ? await putBack(marker) : [];
-  return { removed, left };
+  return { removed, left: await putFormerBack(marker) };
 }
 
 /**
@@ -55,11 +61,12 @@ async function takeOutOfPlace(marker: Marker): Promise<TakenBack> {
  * not run any more.
  */
 export async function takeBack(staging: string, marker: Marker): Promise<TakenBack> {
-  const { tablespaces, operationId, state } = marker;
+  const { tablespaces, operationId, state, alsoStaged = [] } = marker;
   const taken: TakenBack = state === "placing" ? await takeOutOfPlace(marker) : { removed: [], left: [] };
   if (state === "done") await removeToken(marker);
   else taken.removed.push(`the staging folder ${staging}`);
-  for (const tablespace of tablespaces) await rm(stagingIn(tablespace, operationId), { recursive: true, force: true });
+  const staged = [...tablespaces.map((tablespace) => stagingIn(tablespace, operationId)), ...alsoStaged];
+  for (const folder of staged) if (isStagingName(basename(folder))) await rm(folder, { recursive: true, force: true });
   await rm(staging, { recursive: true, force: true });
   return taken;
 }

@@ -6,7 +6,7 @@ import { syncFolder } from "../../../journal/durable-file.ts";
 import type { ChainLink } from "../chain.ts";
 import { formatSettings, quietSettings, type Recovery, recoverySettings, withoutForeign } from "./recovery-settings.ts";
 import { placeOfInclude, rewriteConfiguration } from "./rewrite-configuration.ts";
-import { unpackFile, type Unpacking } from "../unpack.ts";
+import { unpackFile, type Unpacking } from "../unpacked/unpack.ts";
 
 const autoConf = "postgresql.auto.conf";
 /** What the source had, for people to compare; nothing reads it. */
@@ -145,6 +145,13 @@ export async function writeRecovery(
   await writeOwned(file, `${withoutForeign(text)}${formatSettings(settings)}`, user);
   await rm(join(data, "standby.signal"), { force: true });
   await writeOwned(join(data, "recovery.signal"), "", user);
+}
+
+/** Undoes writeRecovery, where that was done: the settings of the source are what it begins with again. */
+export async function restoreAutoConf(data: string): Promise<void> {
+  if ((await readIfThere(join(data, savedAutoConf))) === undefined) return;
+  await rename(join(data, savedAutoConf), join(data, autoConf));
+  await syncFolder(data);
 }
 
 /** Adds settings that win over all before. */

@@ -2,32 +2,35 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { ExtraSettings } from "./configuration.ts";
 import { quoteSetting } from "./recovery-settings.ts";
-import { readSetting, type ServerPlace } from "../server.ts";
+import { readSettings, type ServerPlace } from "../server.ts";
 
 /** Settings that a server needs on this host besides its own configuration; `warnings` gets what they change. */
 export async function findExtraSettings(place: ServerPlace, port: number, warnings: string[]): Promise<ExtraSettings> {
   const extra: [string, string][] = port === 0 ? [] : [["port", String(port)]];
-  const sockets = (await readSetting(place, "unix_socket_directories")).split(",").map((each) => each.trim());
+  const [folders, ssl, key, standbys, preloaded] = await readSettings(place, [
+    "unix_socket_directories",
+    "ssl",
+    "ssl_key_file",
+    "synchronous_standby_names",
+    "shared_preload_libraries",
+  ]);
+  const sockets = folders.split(",").map((each) => each.trim());
   const usable = await Promise.all(sockets.map((folder) => isFolder(folder)));
   if (!usable.every(Boolean) || sockets[0] === "") {
     extra.push(["unix_socket_directories", "/tmp"]);
     warnings.push(`the folder of the server's socket, ${sockets.join(", ") || "none"}, is not here: it is in /tmp now`);
   }
-  if ((await readSetting(place, "ssl")) === "on") {
-    const key = await readSetting(place, "ssl_key_file");
-    if (!(await stat(resolve(place.data, key)).catch(() => undefined))) {
-      extra.push(["ssl", "off"]);
-      warnings.push(`TLS is off: its key ${key} is not here`);
-    }
+  if (ssl === "on" && !(await stat(resolve(place.data, key)).catch(() => undefined))) {
+    extra.push(["ssl", "off"]);
+    warnings.push(`TLS is off: its key ${key} is not here`);
   }
-  warnings.push(...(await findQuieted(place)));
+  warnings.push(...findQuieted(standbys, preloaded));
   return extra;
 }
 
 /** What the source did and its copy is kept from, besides archiving and following. */
-async function findQuieted(place: ServerPlace): Promise<string[]> {
-  const standbys = await readSetting(place, "synchronous_standby_names");
-  const libraries = (await readSetting(place, "shared_preload_libraries")).split(",").map((each) => each.trim());
+function findQuieted(standbys: string, preloaded: string): string[] {
+  const libraries = preloaded.split(",").map((each) => each.trim());
   return [
     ...(standbys === ""
       ? []

@@ -92,6 +92,14 @@ function pointOf({ point }: RecoveryTarget): readonly [string, string] | undefin
   }
 }
 
+/**
+ * Whether a server that is to be promoted at its target pauses there and is promoted by who waits for it, which takes no
+ * checkpoint. Where WAL ends nothing pauses.
+ */
+export function isPromotedAtPause({ target, isWatched = false }: Recovery): boolean {
+  return isWatched && actions[target.action] === "promote" && pointOf(target) !== undefined;
+}
+
 /** How a server says that it stopped at a target whose position nobody knows beforehand; undefined for other targets. */
 export function stopNote({ point, exclusive }: RecoveryTarget): { what: string; line: RegExp } | undefined {
   if (point.case === "xid") {
@@ -126,7 +134,7 @@ export function recoverySettings(recovery: Recovery): Settings {
   const action = actions[target.action];
   if (!point && action !== "promote")
     fail("INVALID_FIELD", `recovery to the latest that is there has no point at which a server could ${action}`, {
-      hint: "leave the action out, or name a point",
+      hint: "leave the action out, or name a point behind which something was committed: where nothing was, a server recovers to the latest",
     });
   return [
     // All that there is was put into pg_wal; without any command a server refuses to recover.
@@ -139,7 +147,7 @@ export function recoverySettings(recovery: Recovery): Settings {
     ...(isWatched ? watchedSettings : []),
     ["recovery_target_timeline", timelineOf(recovery)],
     ["recovery_target_inclusive", target.exclusive ? "off" : "on"],
-    ["recovery_target_action", action],
+    ["recovery_target_action", isPromotedAtPause(recovery) ? "pause" : action],
     ...targetSettings.filter((name) => name !== point?.[0]).map((name) => [name, ""] as const),
     ...(point ? [point] : []),
   ];

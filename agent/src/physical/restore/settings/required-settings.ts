@@ -1,6 +1,6 @@
 import { runProgram } from "../../../host/run.ts";
 import type { ChainLink } from "../chain.ts";
-import { readSetting, type ServerPlace } from "../server.ts";
+import { readSettings, type ServerPlace } from "../server.ts";
 import { serverProgram } from "../server-programs.ts";
 import type { ExtraSettings } from "./configuration.ts";
 
@@ -17,10 +17,10 @@ const names = Object.keys(labels) as readonly (keyof typeof labels)[];
 type Wanted = ReadonlyMap<string, number>;
 
 async function findLess(place: ServerPlace, wanted: Wanted): Promise<ExtraSettings> {
-  const less: [string, string][] = [];
-  for (const [name, value] of wanted)
-    if (Number(await readSetting(place, name)) < value) less.push([name, String(value)]);
-  return less;
+  const present = await readSettings(place, [...wanted.keys()]);
+  return [...wanted]
+    .filter(([, value], index) => Number(present[index]) < value)
+    .map(([name, value]) => [name, String(value)] as const);
 }
 
 /**

@@ -18,11 +18,13 @@ export interface Part extends Disposable {
 }
 
 const mebibyte = 1 << 20;
+/** Size of the largest part. */
+export const largestPartBytes = 56 * mebibyte;
 // 8 MiB up to 4 GiB, 16 MiB up to 8 GiB, then 56 MiB: 10,000 of them are more than 512 GiB, and two are in the budget.
 const ladder = [
   { upTo: 512, sizeBytes: 8 * mebibyte },
   { upTo: 768, sizeBytes: 16 * mebibyte },
-  { upTo: Infinity, sizeBytes: 56 * mebibyte },
+  { upTo: Infinity, sizeBytes: largestPartBytes },
 ];
 
 /** Size of the part of that number (from 1). */
@@ -35,15 +37,18 @@ export interface PartsToRead {
   readonly chunks: AsyncIterator<Uint8Array>;
   readonly budget: ByteBudget;
   readonly wantsSha256: boolean;
+  /** At most so many bytes there are. */
+  readonly mostBytes?: number | undefined;
   /** Whether the memory of a chunk may be freed. */
   readonly ownsChunks: boolean;
 }
 
 /**
- * Reads a body in parts. Each call gives the next one, of `partBytes(number)` unless it is the last; a first part may
- * be empty, and no other is. Rejects with the body's own error or the signal's reason.
+ * Reads a body in parts. Each call gives the next one, of `partBytes(number)` unless it is the last, and the whole of a body
+ * that is known to fit into the largest one; a first part may be empty, and no other is. Rejects with the body's own error or the signal's reason.
  */
-export function readParts({ chunks, budget, wantsSha256, ownsChunks }: PartsToRead) {
+export function readParts({ chunks, budget, wantsSha256, mostBytes = 0, ownsChunks }: PartsToRead) {
+  const firstBytes = Math.max(partBytes(1), mostBytes <= largestPartBytes ? mostBytes : 0);
   let ahead: Uint8Array | undefined;
   const peek = async (signal: AbortSignal): Promise<Uint8Array | undefined> => {
     while (!ahead?.length) {
@@ -55,7 +60,7 @@ export function readParts({ chunks, budget, wantsSha256, ownsChunks }: PartsToRe
   };
 
   return async (number: number, signal: AbortSignal): Promise<Part> => {
-    const wanted = partBytes(number);
+    const wanted = number === 1 ? firstBytes : partBytes(number);
     const lease = await budget.lease(wanted, signal);
     try {
       const md5 = createHash("md5");

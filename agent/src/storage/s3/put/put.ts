@@ -31,6 +31,7 @@ export async function putObject(
       chunks,
       budget,
       wantsSha256: bucket.signsBodies,
+      mostBytes: options.mostBytes,
       ownsChunks: options.ownsChunks ?? false,
     });
     const first = await next(1, options.signal);

@@ -17,7 +17,7 @@ import { chooseWorker } from "../../choose-worker.ts";
 import type { Prepared } from "../../prepared.ts";
 import { primaryHost } from "../../primary-instance.ts";
 import { chooseArchive } from "../choose-archive.ts";
-import { physicalBackup } from "../recovery-input.ts";
+import { physicalBackup } from "../../../catalog/physical/recovery-backup.ts";
 import { toExtent } from "../../../catalog/physical/wal-extent.ts";
 import { type UnneededRun, unneededWal } from "./unneeded-wal.ts";
 

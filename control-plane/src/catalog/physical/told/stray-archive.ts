@@ -1,7 +1,7 @@
 import { eq, type SQL, sql } from "drizzle-orm";
-import type { Database } from "../catalog.ts";
-import { host, type StrayArchiveJson } from "../schema/host.ts";
-import { findWalArchive } from "./wal-archive.ts";
+import type { Database } from "../../catalog.ts";
+import { host, type StrayArchiveJson } from "../../schema/host.ts";
+import { findWalArchive } from "../wal-archive.ts";
 
 /** How often it is noted that an archive still goes on. */
 const notedEveryMs = 10_000;
@@ -50,12 +50,13 @@ export async function noteStrayArchive(
     .where(eq(host.id, hostId));
   if (row === undefined) return;
   if (row.ended.some(({ id, revision }) => id === clusterId && BigInt(revision) > heldRevision)) return;
-  const known = row.strays.find((one) => one.clusterId === clusterId);
+  const isOf = (one: StrayArchiveJson) => one.clusterId === clusterId && one.leftover === undefined;
+  const known = row.strays.find(isOf);
   const agoMs = known === undefined ? Infinity : now.getTime() - Date.parse(known.lastTime);
   if (agoMs < notedEveryMs) return;
   const firstTime = known === undefined || agoMs > silentMs ? now.toISOString() : known.firstTime;
   const stray: StrayArchiveJson = { clusterId, clusterName, firstTime, lastTime: now.toISOString() };
-  const strayArchives = [...row.strays.filter((one) => one.clusterId !== clusterId), stray];
+  const strayArchives = [...row.strays.filter((one) => !isOf(one)), stray];
   await db.update(host).set({ strayArchives }).where(eq(host.id, hostId));
 }
 
@@ -67,6 +68,7 @@ export async function listStrayArchives(db: Database, now: Date): Promise<StrayA
     .where(sql`${host.strayArchives} <> '[]'::jsonb`);
   return rows.flatMap(({ hostName, strays }) =>
     strays
+      .filter(({ leftover }) => leftover === undefined)
       .map((one) => ({ ...one, first: Date.parse(one.firstTime), last: Date.parse(one.lastTime) }))
       .filter(({ first, last }) => now.getTime() - last < silentMs && last - first >= leastMs)
       .map(({ clusterId, clusterName, first }) => ({ clusterId, clusterName, hostName, since: new Date(first) })),

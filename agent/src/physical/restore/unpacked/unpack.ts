@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
-import { openChain } from "../../host/chain.ts";
-import type { OsUser } from "../../host/os-user.ts";
-import { decodePrograms } from "../../pipeline/stages.ts";
-import { openStoredStream } from "../../repository/get.ts";
-import type { ChainLink } from "./chain.ts";
+import { openChain } from "../../../host/chain.ts";
+import type { OsUser } from "../../../host/os-user.ts";
+import { decodePrograms } from "../../../pipeline/stages.ts";
+import { openStoredFile, openStoredStream } from "../../../repository/get.ts";
+import type { ChainLink } from "../chain.ts";
 import { syncAlong } from "./sync-along.ts";
 
 /** What a stream is unpacked with. */
@@ -18,6 +18,8 @@ export interface Unpacking {
   readonly signal: AbortSignal;
   /** Called with the number of stored bytes read since the last call. */
   readonly onBytes: (bytes: number) => void;
+  /** What is unpacked is to be synced later, and not only read. */
+  readonly stays?: boolean;
 }
 
 /** A program that says that its input is wrong speaks of the backup; one that was killed does not. */
@@ -29,7 +31,8 @@ function asContentFailure(error: unknown, what: string): unknown {
 }
 
 /**
- * Unpacks a tar of a backup into a folder, digests checked on the way. By the system's `tar`, which runs as the files'
+ * Unpacks a tar of a backup into a folder, digests checked on the way; what is one file of this host the decoder reads by
+ * itself, and what it was unpacked to counts once the digest of the same open file was right. By the system's `tar`, which runs as the files'
  * owner and takes its bytes from the decoder's pipe, so that plain data never passes through this process; it writes
  * nothing outside the folder (names that lead out are refused, links that do are made last of all). Links to
  * tablespaces are left out: whoever knows the new places makes them. Fails with DIGEST_MISMATCH, OBJECT_MISSING,
@@ -38,13 +41,13 @@ function asContentFailure(error: unknown, what: string): unknown {
 export async function unpackTar(
   { storage, prefix, identities }: ChainLink,
   { stream, folder, what }: { stream: StoredStream; folder: string; what: string },
-  { user, signal, onBytes }: Unpacking,
+  { user, signal, onBytes, stays = false }: Unpacking,
 ): Promise<void> {
   const tar = {
     file: "tar",
     args: [
       "--extract",
-      "--verbose",
+      ...(stays ? ["--verbose"] : []),
       "--file=-",
       // What a pipe gives at once, in place of 10 KiB.
       "--blocking-factor=128",
@@ -58,16 +61,19 @@ export async function unpackTar(
     ],
     user,
   };
-  const input = openStoredStream(storage, { prefix, stream, signal, onBytes });
+  const programs = [...decodePrograms(stream, identities), tar];
+  const read = { prefix, stream, signal, onBytes };
+  const file = await openStoredFile(storage, read);
   try {
-    await using chain = await openChain([...decodePrograms(stream, identities), tar], {
-      signal,
-      input,
-      ownsChunks: true,
-    });
-    await Promise.all([chain.done, syncAlong(chain.output, folder)]);
+    const from = file ? { inputFile: file.fd } : { input: openStoredStream(storage, read), ownsChunks: true };
+    await using chain = await openChain(programs, { signal, ...from });
+    const syncing = stays ? syncAlong(chain.output, folder) : undefined;
+    if (!syncing) chain.output.resume();
+    await Promise.all([chain.done, syncing, file?.check()]);
   } catch (error) {
     throw asContentFailure(error, what);
+  } finally {
+    file?.close();
   }
 }
 

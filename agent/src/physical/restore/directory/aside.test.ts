@@ -1,0 +1,70 @@
+import { mkdir, mkdtemp, readdir, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Marker } from "../staging.ts";
+import { isFormerTablespace, moveTablespacesAside, putTablespacesBack } from "./aside.ts";
+
+let folder: string;
+let marker: Marker;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "coppice-aside-"));
+  const location = join(folder, "space");
+  await mkdir(join(folder, "data.before", "pg_tblspc"), { recursive: true });
+  await symlink(location, join(folder, "data.before", "pg_tblspc", "16384"));
+  for (const name of ["PG_17_1", "PG_18_2"]) {
+    await mkdir(join(location, name), { recursive: true });
+    await writeFile(join(location, name, "table"), name);
+  }
+  marker = {
+    operationId: "op_1",
+    dataDirectory: join(folder, "data"),
+    tablespaces: [location],
+    madeFolder: false,
+    keptAs: join(folder, "data.before"),
+    state: "placing",
+    token: "t",
+    placement: "whole",
+    entries: [],
+    former: [{ location, keptAs: join(folder, "space.before") }],
+  };
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const link = () => readlink(join(folder, "data.before", "pg_tblspc", "16384"));
+const list = (name: string) => readdir(join(folder, name)).catch(() => "none");
+
+test("the former cluster finds its tablespace where it was moved, and again in its place once it is back", async () => {
+  expect(await isFormerTablespace(join(folder, "space"), join(folder, "data.before"))).toBe(true);
+  expect(await isFormerTablespace(join(folder, "space"), join(folder, "nowhere"))).toBe(false);
+  await moveTablespacesAside(marker);
+  expect([await list("space"), await list("space.before")]).toEqual([[], ["PG_17_1", "PG_18_2"]]);
+  expect(await link()).toBe(join(folder, "space.before"));
+  expect(await putTablespacesBack(marker)).toEqual([]);
+  expect([await list("space"), await list("space.before")]).toEqual([["PG_17_1", "PG_18_2"], "none"]);
+  expect(await link()).toBe(join(folder, "space"));
+  // Once more there is nothing to do.
+  expect(await putTablespacesBack(marker)).toEqual([]);
+});
+
+test("half of it that was moved, and a link that was half made, come back, too", async () => {
+  await moveTablespacesAside(marker);
+  await rename(join(folder, "space.before", "PG_18_2"), join(folder, "space", "PG_18_2"));
+  await symlink("/nowhere", join(folder, "data.before", "pg_tblspc", "16384.coppice-new"));
+  expect(await putTablespacesBack(marker)).toEqual([]);
+  expect([await list("space"), await list("space.before")]).toEqual([["PG_17_1", "PG_18_2"], "none"]);
+  expect([await link(), await list("data.before/pg_tblspc")]).toEqual([join(folder, "space"), ["16384"]]);
+});
+
+test("what others have put into the place meanwhile stays, and is named", async () => {
+  await moveTablespacesAside(marker);
+  await mkdir(join(folder, "space", "PG_18_2"));
+  expect(await putTablespacesBack(marker)).toEqual([expect.stringContaining("somebody has put something else")]);
+  expect(await list("space.before")).toEqual(["PG_17_1", "PG_18_2"]);
+});
+
+test("a folder with anything but a cluster's tablespace in it is not moved", async () => {
+  await writeFile(join(folder, "space", "notes"), "");
+  expect(await isFormerTablespace(join(folder, "space"), join(folder, "data.before"))).toBe(false);
+});

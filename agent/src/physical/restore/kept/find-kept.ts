@@ -1,0 +1,76 @@
+import { lstat, readdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { toJsonString } from "@bufbuild/protobuf";
+import { type RecoveryTarget, RecoveryTargetSchema } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
+import { quoteShell } from "../../../repository/recipe-text.ts";
+import type { Chain } from "../chain.ts";
+import type { PlacedTablespace } from "../directory/see-directory.ts";
+import { isStagingName, type Marker, readMarker, type UnpackedBefore } from "../staging.ts";
+
+/** What a restore that failed has unpacked and left for another try. */
+export interface Kept {
+  readonly staging: string;
+  readonly marker: Marker;
+  readonly unpacked: UnpackedBefore;
+}
+
+/** Name of the data directory in the staging folder of what is kept; it is without pg_control, so that nobody starts it. */
+export const keptName = "kept";
+
+/** What a restore is made of and recovers to, which has to be the same for another try. */
+export function tellUnpacked(
+  { links }: Chain,
+  target: RecoveryTarget,
+  tablespaces: readonly PlacedTablespace[],
+): Pick<UnpackedBefore, "chain" | "target" | "tablespaces"> {
+  return {
+    chain: links.map(({ manifest }) => manifest.backupId),
+    target: toJsonString(RecoveryTargetSchema, target),
+    tablespaces,
+  };
+}
+
+/** What is kept for a data directory on this host, of files that belong to one of those users. */
+export async function findKept(dataDirectory: string, uids: readonly number[]): Promise<Kept[]> {
+  const parent = dirname(dataDirectory);
+  const found: Kept[] = [];
+  const inParent = (await readdir(parent).catch(() => [])).filter((name) =>
+    name.endsWith(`-${basename(dataDirectory)}`),
+  );
+  const inside = await readdir(dataDirectory).catch(() => []);
+  const folders = [...inParent.map((name) => join(parent, name)), ...inside.map((name) => join(dataDirectory, name))];
+  for (const staging of folders.filter((folder) => isStagingName(basename(folder)))) {
+    const seen = await lstat(staging);
+    if (!seen.isDirectory() || !uids.includes(seen.uid)) continue;
+    const marker = await readMarker(staging);
+    if (marker?.state === "kept" && marker.dataDirectory === dataDirectory && marker.unpacked)
+      found.push({ staging, marker, unpacked: marker.unpacked });
+  }
+  return found;
+}
+
+/**
+ * Whether a restore of that can go on with what is kept: it is of the same backups and places, and no WAL was replayed in
+ * it yet, or was on the way to the same target.
+ */
+export async function isOf(
+  { staging, unpacked }: Kept,
+  wanted: Pick<UnpackedBefore, "chain" | "target" | "tablespaces">,
+): Promise<boolean> {
+  const places = ({ chain, tablespaces }: typeof wanted) =>
+    JSON.stringify([chain, tablespaces.map(({ oid, location }) => [oid, location])]);
+  if (places(unpacked) !== places(wanted)) return false;
+  if (unpacked.target === wanted.target) return true;
+  // A server takes it away before it replays anything.
+  return (await stat(join(staging, keptName, "backup_label")).catch(ignoreMissing)) !== undefined;
+}
+
+/** What is kept, and how to be rid of it, for people. */
+export function describeKept({ staging, unpacked: { staged } }: Pick<Kept, "staging" | "unpacked">): string {
+  const folders = [staging, ...staged.map((folder) => dirname(folder)).filter((folder) => !folder.startsWith(staging))];
+  return `what was unpacked, in ${staging}: the same restore again goes on with it; when it is not wanted: rm -r ${[...new Set(folders)].map(quoteShell).join(" ")}`;
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+}

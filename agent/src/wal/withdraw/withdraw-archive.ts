@@ -1,0 +1,60 @@
+import { join } from "node:path";
+import { fail } from "@coppice/proto/kit/failure";
+import type { WalArchive } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { openConnection } from "../../postgres/connect.ts";
+import { resolveEndpoint } from "../../postgres/endpoint.ts";
+import { quoteWord } from "../fetch/open-replay.ts";
+import { releaseCommand } from "../push/archive-command.ts";
+import { readArchiverState } from "../push/archiver-state.ts";
+import { giveUpSlot } from "../push/hand-over.ts";
+import { pushSocketPath } from "../push/push-socket.ts";
+import { isStreamed } from "../push/release.ts";
+import type { ArchiveOptions } from "../receive/archive.ts";
+import { slotOf } from "../receive/slot-name.ts";
+
+/** An archive that has ended, and what its server is reached with. */
+export interface EndedArchive extends Pick<ArchiveOptions, "archive" | "secret" | "clientFiles"> {
+  /** What archives the same server now, by another slot; undefined where nothing does. */
+  readonly next:
+    | {
+        readonly archive: WalArchive;
+        /** See RunningArchive. */
+        readonly heldFrom: () => bigint | undefined;
+      }
+    | undefined;
+  /** The agent's. */
+  readonly dataDirectory: string;
+}
+
+const giveUpMs = 30_000;
+
+/**
+ * Has a server keep nothing any more for an archive that has ended: its archive_command is given back, and its slot is
+ * dropped. Where another archive follows only the slot goes, once that one's keeps all that is not stored. What is gone
+ * already, or is another server by now, is well. Fails with WAL_NOT_READY, SLOT_IN_USE, or like a query; after half a minute
+ * at the latest.
+ */
+export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal): Promise<void> {
+  const { archive, next, secret, clientFiles, dataDirectory } = ended;
+  const { clusterId, systemIdentifier } = archive;
+  const { connection: reached } = next?.archive ?? archive;
+  const endpoint = await resolveEndpoint(reached?.endpoint, secret(reached?.passwordSecret ?? ""), clientFiles);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(giveUpMs)]);
+  await using connection = await openConnection(endpoint, { signal: limit });
+  const state = await readArchiverState(connection);
+  // Of a server that is another one by now nothing is ours.
+  if (state.systemIdentifier !== systemIdentifier) return;
+  const slot = slotOf(archive);
+  if (next === undefined) {
+    const socket = pushSocketPath(join(dataDirectory, "push", clusterId));
+    // Another agent's would be like it.
+    if (state.command.endsWith(` ${quoteWord(socket)} %p`)) await releaseCommand(connection, state, socket);
+    return await giveUpSlot(connection, slot);
+  }
+  const [left] = await connection.query("select from pg_replication_slots where slot_name = $1", [slot]);
+  if (left === undefined) return;
+  const present = slotOf(next.archive);
+  if (!(await isStreamed(connection, present, next.heldFrom)))
+    fail("WAL_NOT_READY", `the slot ${slot} keeps WAL that is not stored yet and that ${present} does not keep`);
+  await giveUpSlot(connection, slot);
+}

@@ -1,0 +1,69 @@
+// What a server keeps for an archive that has ended, by the agent's desired state on a real server.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { clone, create } from "@bufbuild/protobuf";
+import { DesiredStateSchema } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
+import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { openLog } from "@coppice/proto/kit/log";
+import { expect, test } from "vitest";
+import { openBudget } from "../../agent/src/budget.ts";
+import { openDesired } from "../../agent/src/desired/desired.ts";
+import { runWalArchive } from "../../agent/src/wal/push/run-archive.ts";
+import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
+import { openPostgresServer } from "../support/postgres-servers.ts";
+import { openArchiveLab } from "../support/wal/archive-lab.ts";
+import { patient } from "../support/wal/push-lab.ts";
+
+const log = openLog({ level: "silent", name: "test" });
+const clientFiles = { home: "/nonexistent" };
+
+test("no slot is left on a server: not of another name, and not when it was away as its archive was given up", async () => {
+  await using server = await openPostgresServer({ major: 18 });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  const { clusterId: id } = lab.archive;
+  const folder = join(lab.folder, "agent");
+  await mkdir(folder);
+  const secrets = [{ id: "sec_password", value: server.password }];
+  const budget = openBudget(64 << 20);
+  const open = () =>
+    openDesired({
+      folder,
+      log,
+      archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, folder),
+      withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, dataDirectory: folder }, signal),
+    });
+  const archived = (slot: string) => {
+    const value = clone(WalArchiveSchema, lab.archive);
+    if (value.settings) value.settings.slot = slot;
+    return { id, secrets, desired: { case: "walArchive" as const, value } };
+  };
+  const state = (revision: bigint, slot?: string) =>
+    create(DesiredStateSchema, {
+      revision,
+      last: true,
+      entries: slot === undefined ? [] : [archived(slot)],
+      ended: slot === undefined ? [{ id, revision }] : [],
+    });
+  const slots = () =>
+    server.sql(
+      "postgres",
+      "select coalesce(string_agg(slot_name || ' ' || active, ' ' order by 1), '') from pg_replication_slots",
+    );
+  {
+    await using desired = await open();
+    desired.take(state(1n, "mine"));
+    await expect.poll(slots, patient).toBe("mine true");
+    desired.take(state(2n, "other"));
+    await server.sql("postgres", "create table t as select generate_series(1, 1000); select pg_switch_wal()");
+    await expect.poll(slots, patient).toBe("other true");
+    await server.stop("fast");
+    desired.take(state(3n));
+    const told = () => desired.reports().flatMap(({ leftover }) => leftover?.slot ?? []);
+    await expect.poll(told, patient).toEqual(["other"]);
+  }
+  await server.start();
+  expect(await slots()).toBe("other false");
+  await using again = await open();
+  await expect.poll(slots, patient).toBe("");
+  expect(again.revision).toBe(3n);
+});
