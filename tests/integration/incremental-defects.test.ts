@@ -33,7 +33,8 @@ test("where PostgreSQL itself takes wrong incrementals each becomes a full one, 
   await server.sql("postgres", "alter system set wal_log_hints = on");
   await server.stop();
   await server.start();
-  expect(await items()).toEqual([]);
+  // There is nothing to do any more, but to know of what no release mends.
+  expect(await items()).toEqual([""]);
   // What WAL has not told before is not made good by that.
   const second = await taken(first);
   expect(second).toMatchObject({ kind: FULL, why: expect.stringMatching(/^its parent bkp_1 was taken of /) as string });
