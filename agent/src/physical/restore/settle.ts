@@ -22,6 +22,7 @@ import { recordSlack } from "./recover.ts";
 import { reloadServer, stopServer } from "./server.ts";
 import { findServerPrograms } from "./server-programs.ts";
 import { dataStaging, type Marker, readMarker } from "./staging.ts";
+import { ignoreMissing } from "./directory/ignore-missing.ts";
 
 /** A restore whose answer was lost. */
 export interface LostRestore {
@@ -118,8 +119,4 @@ async function keepRecovered(staging: string, marker: Marker, signal: AbortSigna
   const kept = keptAs === "" ? "" : `; what was there before is kept as ${keptAs}`;
   const recovered = `${dataDirectory}: its server came to the end of recovery after the restore was cut off, and somebody may use it, so it is left as it is. ${await sayEnd(marker)}${kept}`;
   return { outcome: undefined, removed, left: [...left, recovered] };
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }

@@ -5,6 +5,7 @@ import { replaceFile } from "../../journal/durable-file.ts";
 import type { MovedEntry } from "./directory/ownership.ts";
 import type { PlacedTablespace } from "./directory/see-directory.ts";
 import { readIfThere } from "./settings/configuration.ts";
+import { ignoreMissing } from "./directory/ignore-missing.ts";
 
 /** What another try has to know of what was unpacked. */
 export interface UnpackedBefore {
@@ -111,8 +112,4 @@ async function listIfThere(folder: string): Promise<string[]> {
 /** What lies in a folder, staging folders left out; empty also where there is no folder. */
 export async function listContent(folder: string): Promise<string[]> {
   return (await listIfThere(folder)).filter((name) => !isStagingName(name));
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }

@@ -4,6 +4,7 @@ import { syncFolder } from "../../../journal/durable-file.ts";
 import { isStagingName, listContent, type Marker, stagingIn } from "../staging.ts";
 import { putTablespacesBack } from "./aside.ts";
 import { isOwnPlace, removeEntry, removeToken } from "./ownership.ts";
+import { ignoreMissing } from "./ignore-missing.ts";
 
 /** What became of what a restore had done, for people. */
 export interface TakenBack {
@@ -69,10 +70,6 @@ export async function takeBack(staging: string, marker: Marker): Promise<TakenBa
   for (const folder of staged) if (isStagingName(basename(folder))) await rm(folder, { recursive: true, force: true });
   await rm(staging, { recursive: true, force: true });
   return taken;
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }
 
 function ignoreFilled(error: unknown): undefined {

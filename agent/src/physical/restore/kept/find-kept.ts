@@ -6,6 +6,7 @@ import { quoteShell } from "../../../repository/recipe-text.ts";
 import type { Chain } from "../chain.ts";
 import type { PlacedTablespace } from "../directory/see-directory.ts";
 import { isStagingName, type Marker, readMarker, type UnpackedBefore } from "../staging.ts";
+import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 /** What a restore that failed has unpacked and left for another try. */
 export interface Kept {
@@ -69,8 +70,4 @@ export async function isOf(
 export function describeKept({ staging, unpacked: { staged } }: Pick<Kept, "staging" | "unpacked">): string {
   const folders = [staging, ...staged.map((folder) => dirname(folder)).filter((folder) => !folder.startsWith(staging))];
   return `what was unpacked, in ${staging}: the same restore again goes on with it; when it is not wanted: rm -r ${[...new Set(folders)].map(quoteShell).join(" ")}`;
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }

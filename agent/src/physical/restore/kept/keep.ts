@@ -7,6 +7,7 @@ import { entryOf, isWholeInPlace, removeToken } from "../directory/ownership.ts"
 import { putFormerBack } from "../directory/take-back.ts";
 import { listContent, makeOwned, type Marker, stagingIn, type UnpackedBefore, writeMarker } from "../staging.ts";
 import { describeKept, keptName } from "./find-kept.ts";
+import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 /** Whether its server is in the middle of its recovery, or was not even started: then another try can go on with it. */
 async function mayGoOn(data: string): Promise<boolean> {
@@ -85,8 +86,4 @@ export async function keepPlaced(staging: string, marker: Marker, owner: OsUser)
   if (keptAs === "" && !madeFolder) await makeOwned(dataDirectory, owner);
   const where = await leave(staging, marker, { ...unpacked, staged });
   return [...left, where];
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }

@@ -6,6 +6,7 @@ import { walHistoryPrefix, type WalPlace, walPrefix } from "../../../repository/
 import { readArchived } from "../../backup/wal/read-archived.ts";
 import type { ChainLink } from "../chain.ts";
 import { unpackFile, type Unpacking } from "./unpack.ts";
+import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 const unreadable = ["CONTENT_UNREADABLE", "IDENTITY_MISSING", "IDENTITY_WRONG"] as const;
 
@@ -49,8 +50,4 @@ export async function unpackHistories(
 
 async function isThere(file: string): Promise<boolean> {
   return (await stat(file).catch(ignoreMissing)) !== undefined;
-}
-
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }

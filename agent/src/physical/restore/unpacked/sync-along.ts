@@ -2,6 +2,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
+import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 /** Below that a file is left to the sync of the whole tree, where one commit of the filesystem serves many. */
 const leastBytes = 8 << 20;
@@ -23,6 +24,7 @@ export async function syncAlong(names: Readable, folder: string): Promise<void> 
     for (;;) {
       // It is said a moment before it is there.
       const isLast = isWhole();
+      // tar writes unusual names in a way of its own.
       const file = await open(join(folder, name)).catch(ignoreMissing);
       if (file || isLast) return file;
       await delay(pauseMs);
@@ -62,9 +64,4 @@ export async function syncAlong(names: Readable, folder: string): Promise<void> 
     }
   };
   await Promise.all([read(), work()]);
-}
-
-/** tar writes unusual names in a way of its own. */
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
 }
