@@ -35,7 +35,7 @@ export async function runAgent({ dataDirectory, logLevel }: Config, signal: Abor
   await using kept = await openDesired({
     folder: dataDirectory,
     archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, dataDirectory),
-    withdraw: (left, stopped) => withdrawArchive({ ...left, clientFiles, dataDirectory }, stopped),
+    withdraw: (left, stopped) => withdrawArchive({ ...left, clientFiles, budget, dataDirectory }, stopped),
     log,
   });
   let outbox: Outbox | undefined;

@@ -150,6 +150,7 @@ export const reasons = {
   REPOSITORY_WRONG_HOST: { code: "failed_precondition", retryable: false, hint: "copy the backup to that host, or use a repository that both hosts reach", doc: "The repository is a folder of another host." },
   REQUEST_ID_REUSED: { code: "already_exists", retryable: false, hint: "use a new request id for a new request", doc: "The request id belongs to another request." },
   RESTORE_RUNNING: { code: "failed_precondition", retryable: false, hint: "wait until that one has ended, or end it; then look at what is there", doc: "Another restore into the same folder is at work." },
+  RESULT_TOO_LARGE: { code: "resource_exhausted", retryable: false, hint: "what the command did stays done: look at the operation's log and at what is there; report it with the numbers given here", doc: "The result of a command is larger than the control plane takes, so it was dropped; what the command did stays." },
   ROLE_MISSING: { code: "failed_precondition", retryable: false, hint: "create the named roles first; `coppice backup recipe BACKUP` shows how to get them out of the backup", doc: "A role that is needed does not exist in the cluster." },
   SCHEMA_TOO_NEW: { code: "failed_precondition", retryable: false, hint: "start the version that made the catalog, or a newer one", doc: "The catalog was made by a newer Coppice." },
   SCRIPT_REFUSED: { code: "failed_precondition", retryable: false, hint: "restore a dump that pg_dump or pg_dumpall wrote and nobody changed", doc: "The SQL script holds what no dump of one database holds." },

@@ -279,6 +279,7 @@ describe.each([
     const restored = await restore("never", "--xid", String(Number(xid) + 100_000), "--start");
     expect(restored.status).not.toBe(0);
     expect(restored.stderr).toContain("before its target");
+    expect(restored.stderr).toMatch(/may lie before the end of bkp_\w+: name an older backup, --backup/);
     expect((await traces()).filter((name) => name === "never")).toEqual([]);
   });
 

@@ -166,8 +166,8 @@ describe("the package, installed", () => {
 
       await rm("/var/lib/coppice/catalog");
       await dpkg("-i", deb);
-      await dpkg("-P", "coppice");
-      expect(await traces()).toEqual(before);
+      const purged = await dpkg("-P", "coppice");
+      expect(await traces(), purged).toEqual(before);
     } finally {
       if (await exists("/var/lib/dpkg/info/coppice.list")) await dpkg("-P", "coppice");
       await rm("/var/lib/coppice", { recursive: true, force: true });

@@ -1,10 +1,14 @@
 // A physical backup becomes a data directory again: what is in it, what is refused, and what is left when it fails.
-import { chown, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { chown, mkdir, readdir, readFile, readlink, realpath, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { zstdCompressSync } from "node:zlib";
+import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
-import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import {
+  type RestorePhysicalCommand,
+  TablespacePlaceSchema,
+} from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { Failure } from "@coppice/proto/kit/failure";
@@ -14,6 +18,7 @@ import { restoreDirectory } from "../../agent/src/offline/data-directory/restore
 import { planPhysical } from "../../agent/src/physical/restore/plan.ts";
 import { settlePhysical } from "../../agent/src/physical/restore/settle.ts";
 import { walHistoryPrefix } from "../../agent/src/repository/layout.ts";
+import { encodedAgain } from "../support/physical/encoded-again.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -59,7 +64,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
 
   const placed = async (name: string) => {
     const oid = Number(await server.sql("postgres", "select oid from pg_tablespace where spcname = 'extra'"));
-    return { tablespaces: [{ oid, location: join(lab.folder, name) }] };
+    return { tablespaces: [{ oid, location: join(lab.folder, name), named: true }] };
   };
   /** Everything of restores that lies in the lab's folder. */
   const traces = async (name: string) =>
@@ -136,6 +141,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       ["INVALID_FIELD", { ...command, dataDirectory: join(backups.repository, "new") }],
       ["INVALID_FIELD", { ...command, dataDirectory: join(server.dataDir, "base/new") }],
       ["FILE_NOT_WRITABLE", { ...command, dataDirectory: "/dev/null/new" }],
+      ["INVALID_FIELD", { ...command, port: 80 }],
       ["SERVER_RUNNING", { ...command, dataDirectory: server.dataDir, replace: true }],
     ];
     for (const [reason, attempt] of attempts) {
@@ -233,17 +239,28 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       await expect.poll(() => readdir(archive), { timeout: 20_000 }).toContain(segments[1]);
       const command = await lab.command("again", [full], { ...(await placed("again-space")), keepFailed: true });
       const fetch = `cp ${archive}/%f %p`;
-      const attempt = (refused: string, operationId: string) =>
-        lab.restore(command, { operationId, restoreCommand: `case %f in ${refused}) exit 130;; esac; ${fetch}` });
+      const attempt = (refused: string, operationId: string, keepFailed: boolean) =>
+        lab.restore(
+          { ...command, keepFailed },
+          { operationId, restoreCommand: `case %f in ${refused}) exit 130;; esac; ${fetch}` },
+        );
       lab.leavings.length = 0;
       // Neither before it has replayed anything, nor in the middle of it.
       for (const [index, refused] of ["0*", segments[1] ?? ""].entries()) {
-        await expect(attempt(refused, `op_${index}`)).rejects.toMatchObject({ reason: "SERVER_NOT_STARTED" });
+        // What is kept stays so, also where a try that goes on with it does not ask for it.
+        await expect(attempt(refused, `op_${index}`, index === 0)).rejects.toMatchObject({
+          reason: "SERVER_NOT_STARTED",
+        });
         const staging = `.coppice-restore-op_${index}-again`;
         expect(await traces("again")).toEqual([staging, "again-space"]);
         expect(lab.leavings.at(-1)).toContain(`rm -r '${join(lab.folder, staging)}'`);
         expect(await readdir(join(lab.folder, staging))).toEqual(["kept", "pg_control", "restore.json"]);
-        expect(await readdir(join(lab.folder, staging, "kept", "global"))).not.toContain("pg_control");
+        const kept = join(lab.folder, staging, "kept");
+        expect(await readdir(join(kept, "global"))).not.toContain("pg_control");
+        expect(await readdir(kept)).not.toContain("postgresql.auto.conf.before-restore");
+        const altered = await readFile(join(kept, "postgresql.auto.conf"), "utf8");
+        expect(altered).not.toContain("restore_command");
+        await writeFile(join(kept, "postgresql.auto.conf"), `${altered}work_mem = '432${index}kB'\n`);
         const { signal } = new AbortController();
         const settled = await settlePhysical({ command, operationId: `op_${index}`, noted: undefined, signal });
         expect(settled).toMatchObject({ outcome: undefined, removed: [], left: [lab.leavings.at(-1)] });
@@ -259,6 +276,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       expect([...phases]).toEqual(["syncing", "moving into place", "recovering"]);
       const rows = await server.sql("postgres", "select count(*) from moved");
       expect(await lab.sql(command, "select count(*) from moved")).toBe(rows);
+      expect(await lab.sql(command, "show work_mem")).toBe("4321kB");
       expect(await traces("again")).toEqual(["again", "again-space"]);
       await lab.stop(command);
       again = command;
@@ -275,7 +293,24 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
         return await readlink(join(data, "pg_tblspc", name));
       };
       await writeFile(join(command.dataDirectory, "precious"), "yes");
-      const replacing = { ...command, replace: true, keepFailed: false };
+      // By a link to the place, beside which nothing is to be kept.
+      await mkdir(join(lab.folder, "links"));
+      const linked = join(lab.folder, "links", "space");
+      await symlink(space, linked);
+      const [place] = (await placed("links/space")).tablespaces.map((each) => create(TablespacePlaceSchema, each));
+      if (!place) throw new Error("the cluster has no tablespace");
+      const replacing = { ...command, replace: true, keepFailed: false, tablespaces: [place] };
+      // Whose it is nobody can tell by the links of a copy.
+      const unnamed = { ...replacing, tablespaces: [{ ...place, named: false }] };
+      await expect(lab.restore(unnamed)).rejects.toMatchObject({ reason: "DIRECTORY_NOT_EMPTY" });
+      const copy = { ...replacing, dataDirectory: join(lab.folder, "copy") };
+      const live = join(lab.folder, "space");
+      await mkdir(join(copy.dataDirectory, "pg_tblspc"), { recursive: true });
+      await writeFile(join(copy.dataDirectory, "PG_VERSION"), "18\n");
+      await symlink(live, join(copy.dataDirectory, "pg_tblspc", String(place.oid)));
+      const taken = lab.restore({ ...copy, tablespaces: [{ ...place, location: live }] });
+      await expect(taken).rejects.toMatchObject({ reason: "SERVER_RUNNING" });
+      await rm(copy.dataDirectory, { recursive: true });
       const gone = new Failure("CANCELLED", "it was cancelled");
       const controller = new AbortController();
       const cancelled = lab.restore(replacing, {
@@ -284,12 +319,13 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       });
       await expect(cancelled).rejects.toBe(gone);
       expect(await traces("again")).toEqual(["again", "again-space"]);
-      expect(await linkOf(command.dataDirectory)).toBe(space);
+      expect(await realpath(await linkOf(command.dataDirectory))).toBe(space);
       expect(await readdir(space)).toEqual([expect.stringMatching(/^PG_18_/)]);
       const replaced = await lab.restore(replacing);
       expect(await lab.sql(replacing, "select count(*) from moved")).toBe("1000");
       await lab.stop(replacing);
       const keptSpace = await linkOf(replaced.keptAs);
+      expect(keptSpace).toContain(`${space}.before-`);
       expect(replaced.warnings).toEqual([expect.stringContaining(`is kept as ${keptSpace}`)]);
       expect(await readdir(keptSpace)).toEqual([expect.stringMatching(/^PG_18_/)]);
       expect(await readFile(join(replaced.keptAs, "precious"), "utf8")).toBe("yes");
@@ -341,16 +377,6 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
   );
 });
 
-/** Other bytes of the same length that say the same: compressed better, and filled up with what decoders skip. */
-function encodedAgain(stored: Buffer): Buffer {
-  const plain = zstdDecompressSync(stored);
-  const better = zstdCompressSync(plain, { params: { [constants.ZSTD_c_compressionLevel]: 6 } });
-  const filling = Buffer.alloc(stored.length - better.length);
-  filling.writeUInt32LE(0x184d2a50, 0);
-  filling.writeUInt32LE(filling.length - 8, 4);
-  return Buffer.concat([better, filling]);
-}
-
 function target(
   point:
     | { case: "lsn"; value: string }
@@ -366,12 +392,7 @@ function target(
   };
 }
 
-function placeOf({
-  tablespaces,
-}: {
-  tablespaces: { $typeName: "coppice.agent.v1.TablespacePlace"; oid: number; location: string }[];
-}) {
-  const [place] = tablespaces;
+function placeOf({ tablespaces: [place] }: RestorePhysicalCommand) {
   if (!place) throw new Error("the command places no tablespace");
   return place;
 }

@@ -55,15 +55,17 @@ test("a check says what works, what is missing and the statement that mends it",
     ["connection", "OK"],
     ["tools", "OK"],
     ["privileges", "WARNING"],
+    ["settings", "WARNING"],
     ["role-passwords", "WARNING"],
     ["databases", "WARNING"],
   ]);
   expect(result.items.find(({ name }) => name === "privileges")?.fix).toBe('GRANT pg_read_all_data TO "either";');
+  expect(result.items.find(({ name }) => name === "settings")?.fix).toBe('GRANT pg_read_all_settings TO "either";');
   expect(result.items.find(({ name }) => name === "databases")?.fix).toBe(
     'ALTER DATABASE "shut" ALLOW_CONNECTIONS true;',
   );
   // Each statement mends its own item and needs no more: nobody becomes a superuser for it.
-  for (const mended of ["role-passwords", "privileges", "databases"]) {
+  for (const mended of ["role-passwords", "privileges", "settings", "databases"]) {
     const items = (await check("either", server.port)).items;
     await server.sql("postgres", items.find(({ name }) => name === mended)?.fix ?? "");
     const left = items.filter(({ name }) => name !== mended || name === "privileges");

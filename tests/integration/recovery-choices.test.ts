@@ -2,6 +2,7 @@
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -138,4 +139,39 @@ test("what was written since a failover is not left out without a word", async (
   expect((await refusal(undefined, {}, { accept: ["something"] }))?.reason).toBe("INVALID_FIELD");
   const { spec } = await create(undefined, { timeline: 1 });
   expect(spec.value).toMatchObject({ serverTarget: { timeline: 1 }, expectedEndLsn: "0/4000000" });
+});
+
+test("where the newest backup may not be decrypted, one that leads to the same point is taken, and one that does not is named", async () => {
+  const { agent, db, backup, request, refusal } = await openTold("sealed", {
+    stored: [run("0/2000000", "0/6000000")],
+    anchors: [],
+  });
+  const location = { kind: { case: "filesystem", value: { path: "/srv/vault" } } } as const;
+  await lab.client(RepositoryService).createRepository({ name: "vault", homeHost: "sealed", location });
+  const physical = { startLsn: "0/3000028", stopLsn: "0/3000120" };
+  const newest = await makePhysical(lab, db, agent, { repository: "vault", physical });
+  const planned = async (target: object, more: object = {}) => {
+    const restore = request(undefined, target, more) as never;
+    const { spec } = await lab.client(RestoreService).createRestore({ restore, validateOnly: true });
+    return spec.value;
+  };
+  expect(await planned({})).toMatchObject({ chain: [newest], warnings: [] });
+  await lab.server.sql(
+    "postgres",
+    `update repository set encryption = '{"recipients": ["age1x"]}' where name = 'vault'`,
+  );
+  for (const target of [{}, { point: { case: "lsn", value: "0/5000000" } }])
+    expect(await planned(target)).toMatchObject({
+      chain: [backup],
+      warnings: expect.arrayContaining([
+        `backup ${newest} in repository vault would be read, which host sealed may not decrypt: ${backup} leads to the same point and is taken`,
+      ]) as unknown,
+    });
+  const immediate = { point: { case: "immediate", value: true } };
+  expect(await refusal(undefined, immediate)).toMatchObject({
+    reason: "HOST_MAY_NOT_DECRYPT",
+    hint: `allow it: coppice host update sealed --label may-decrypt=true; or name an older one that it may read, which leads to 0/2000120 on timeline 1: --backup ${backup}`,
+  });
+  expect(await planned(immediate, { backup })).toMatchObject({ chain: [backup], warnings: [] });
+  expect((await refusal(undefined, {}, { backup: newest }))?.reason).toBe("HOST_MAY_NOT_DECRYPT");
 });

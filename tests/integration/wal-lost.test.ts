@@ -1,5 +1,8 @@
 // What a verification found to be lost of archived WAL, and an archive that refuses its server, mean for backups; the agent
 // is played by the test.
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
@@ -9,8 +12,8 @@ import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation"
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
-import { makePhysical, physicalOf } from "../support/physical/played-backups.ts";
-import { openArchived, reasonOf, report, run } from "../support/wal/told-archive.ts";
+import { makePhysical, physicalOf, systemIdentifier } from "../support/physical/played-backups.ts";
+import { anchor, openArchived, reasonOf, report, run, setUp } from "../support/wal/told-archive.ts";
 
 const heartbeatMs = 1000;
 let lab: ControlPlaneLab;
@@ -118,4 +121,73 @@ test("while an archive refuses the server, nothing builds on what was backed up 
   }
   await place.tell({ trouble: failureToDetail(new Failure("REPOSITORY_FULL", "no room")) });
   expect(await place.next(NATIVE)).toEqual([full, ""]);
+});
+
+test("what a server still keeps for an archive that was ended is told until it is gone, also once its cluster was removed", async () => {
+  const { agent, clusterId } = await open("parted");
+  const findings = async () => {
+    const listed = await lab.client(FindingService).listFindings({});
+    return listed.findings.filter(({ subject }) => subject === clusterId).map(({ rule }) => rule);
+  };
+  const endedAt = ({ ended }: { ended: { id: string; revision: bigint }[] }) => ended.map(({ revision }) => revision);
+  await setUp(lab, "parted", { disable: true, repository: "" });
+  const ended = endedAt(await agent.next("desiredState"));
+  const leftover = {
+    slot: `coppice_${clusterId}`,
+    isCommanded: false,
+    trouble: failureToDetail(new Failure("POSTGRES_UNREACHABLE", "the server is down")),
+  };
+  const value = create(WalReportSchema, { clusterId, clusterName: "parted", systemIdentifier, leftover });
+  agent.send({ case: "walReport", value });
+  await expect.poll(findings, { timeout: 30_000 }).toContain("wal-leftover");
+  await lab.client(ClusterService).deleteCluster({ cluster: "parted" });
+  expect(await findings()).toContain("wal-leftover");
+  // Only a person says that the server is gone.
+  await setUp(lab, clusterId, { disable: true, repository: "" });
+  const [later = 0n] = endedAt(await agent.next("desiredState"));
+  expect(later).toBe((ended[0] ?? 0n) + 1n);
+  expect(await findings()).not.toContain("wal-leftover");
+});
+
+test("an archive is not behind by a position of before a promotion, or of an agent that began anew and told none yet", async () => {
+  const { agent, clusterId, tell } = await open("anew");
+  const now = Date.now();
+  const stored = [run("0/2000000", "0/3000080"), { ...run("0/3000000", "0/20000000"), timeline: 2 }];
+  const histories = [{ timeline: 2, content: "1\t0/3000080\tpromoted\n" }] as never;
+  const behindAt = async (serverLsn: string, storedLsn: string) => {
+    const anchors = [{ ...anchor(now + 60_000, "0/3000100"), timeline: 2 }];
+    const serverTime = timestampFromMs(now + 3_600_000);
+    await tell({ timeline: 2, stored, histories, anchors, storedLsn, serverLsn, serverTime });
+    const { findings } = await lab.client(FindingService).listFindings({});
+    return findings.some(({ subject, rule }) => subject === clusterId && rule === "wal-behind");
+  };
+  for (const storedLsn of ["", "0/3000080"]) {
+    expect(await behindAt("0/20000000", storedLsn)).toBe(false);
+    expect(await behindAt("0/28000000", storedLsn)).toBe(true);
+  }
+  agent[Symbol.dispose]();
+});
+
+test("an archive is behind also where the server's clock was ahead once", async () => {
+  const { agent, clusterId, tell } = await open("ahead");
+  const now = Date.now();
+  const hour = 3_600_000;
+  await tell({
+    stored: [run("0/2000000", "0/5000000")],
+    storedLsn: "0/5000000",
+    serverLsn: "0/20000000",
+    serverTime: timestampFromMs(now),
+    anchors: [
+      anchor(now + 8760 * hour, "0/3000000"),
+      anchor(now - 5 * hour, "0/5000000"),
+      anchor(now - 4 * hour, "0/6000000"),
+      anchor(now - hour, "0/F000000"),
+    ],
+  });
+  const behind = async () => {
+    const { findings } = await lab.client(FindingService).listFindings({});
+    return findings.some(({ subject, rule }) => subject === clusterId && rule === "wal-behind");
+  };
+  await expect.poll(behind, { timeout: 30_000 }).toBe(true);
+  agent[Symbol.dispose]();
 });

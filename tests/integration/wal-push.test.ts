@@ -9,6 +9,7 @@ import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { Failure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
+import { openBudget } from "../../agent/src/budget.ts";
 import { describe, expect, test } from "vitest";
 import { openConnection } from "../../agent/src/postgres/connect.ts";
 import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
@@ -37,13 +38,16 @@ import {
 const size = 16n << 20n;
 const settings = { archive_mode: "on", wal_keep_size: "1GB" };
 const show = (server: PostgresServer, name: string) => server.sql("postgres", `show ${name}`);
+const lastLook =
+  "select query_start from pg_stat_activity where query like '%pg_prepared_xacts%' and pid <> pg_backend_pid() order by 1 limit 1";
 const statOf = (server: PostgresServer, column: string) =>
   server.sql("postgres", `select coalesce(${column}::text, '') from pg_stat_archiver`);
 
 /** What the agent does when the archive is given up. */
 const withdraw = ({ archive, secret, folder: dataDirectory }: ArchiveLab) => {
-  const clientFiles = { home: "/nonexistent" };
-  return withdrawArchive({ archive, secret, clientFiles, dataDirectory, next: undefined }, AbortSignal.timeout(30_000));
+  const ended = { archive, secret, dataDirectory, next: undefined };
+  const own = { clientFiles: { home: "/nonexistent" }, budget: openBudget(64 << 20) };
+  return withdrawArchive({ ...ended, ...own }, AbortSignal.timeout(30_000));
 };
 
 async function keys(lab: ArchiveLab, part: string): Promise<string[]> {
@@ -194,6 +198,18 @@ test("what is less than a segment is handed over after the wanted time, and that
   await server.sql("postgres", "create table little as select 1 as one");
   const lsn = parseLsn(await server.sql("postgres", "select pg_current_wal_lsn()"));
   await whenStored(archiving, lsn);
+  // What an idle server notes by itself is no reason to end a segment, and it is not behind by it.
+  const present = () => server.sql("postgres", "select pg_walfile_name(pg_current_wal_insert_lsn())");
+  const isAtRest = async () => {
+    await server.sql("postgres", "select pg_log_standby_snapshot()");
+    const before = await present();
+    const looks = new Set<string>();
+    await expect.poll(async () => looks.add(await server.sql("postgres", lastLook)).size, patient).toBe(4);
+    return (await present()) === before;
+  };
+  await expect.poll(isAtRest, patient).toBe(true);
+  const lag = () => parseLsn(archiving.telling()?.serverLsn ?? "") - parseLsn(archiving.telling()?.storedLsn ?? "");
+  await expect.poll(lag, patient).toBe(0n);
   // A server that has just started may look at its own archive_timeout only much later.
   await server.sql("postgres", "insert into little values (2)");
   await server.stop();
@@ -297,28 +313,40 @@ test("a server that archives by somebody else's command keeps it, and one of ano
     expect(await show(server, "archive_command")).toBe("cp %p /nowhere/%f");
   }
   {
-    // Whose role lacks a right is told which, and has changed nothing.
-    await server.sql("postgres", "create role keeper login password 'k'; grant pg_read_all_settings to keeper");
+    // Whose role lacks rights is told which, and has changed nothing.
+    await server.sql("postgres", `create role keeper login password '${server.password}'`);
     const signal = AbortSignal.timeout(60_000);
     const address = { case: "host", value: "127.0.0.1" } as const;
     const endpoint = create(EndpointSchema, { address, port: server.port, user: "keeper" });
-    const keeper = await resolveEndpoint(endpoint, "k", { home: "/nonexistent" });
+    const keeper = await resolveEndpoint(endpoint, server.password, { home: "/nonexistent" });
     await using connection = await openConnection(keeper, { database: "postgres", signal });
     const command = "x push '/x/push/cls_1/s' %p";
     const state = { mode: "on", command: "true", library: "", timeoutSeconds: 0 } as ArchiverState;
     const apply = () => applyCommand(connection, state, { command, socket: join(lab.folder, "s"), maxAgeSeconds: 60 });
     await expect(apply()).rejects.toMatchObject({
       reason: "PRIVILEGE_MISSING",
-      hint: 'as a superuser: GRANT ALTER SYSTEM ON PARAMETER archive_command, archive_timeout TO "keeper"; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO "keeper"; -- in the database postgres',
+      hint: 'as a superuser: GRANT pg_read_all_settings TO "keeper"; GRANT ALTER SYSTEM ON PARAMETER archive_command, archive_timeout TO "keeper"; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO "keeper"; -- in the database postgres',
     });
     await server.sql("postgres", "grant alter system on parameter archive_command, archive_timeout to keeper");
+    await server.sql("postgres", "grant pg_read_all_settings to keeper");
     await expect(apply()).rejects.toThrow('"keeper" may not change how the server archives: it may not reload it');
     const altered = await readFile(join(server.dataDir, "postgresql.auto.conf"), "utf8");
     expect(altered).not.toContain("archive_");
     await server.sql("postgres", "grant execute on function pg_reload_conf() to keeper");
     await apply();
     expect(await show(server, "archive_command")).toBe(command);
+    // Whoever waits for the agent's word is told with it, by which a missing right is known from trouble of before.
+    await server.sql("postgres", "revoke pg_read_all_settings from keeper");
+    await server.sql("postgres", "alter system set archive_command = 'true'");
+    await server.sql("postgres", "select pg_reload_conf()");
+    Object.assign(lab.archive.connection ?? {}, { endpoint });
+    await using archiving = await archiveBy(lab, WalMode.PUSH);
+    const blind = { reason: "PRIVILEGE_MISSING", hint: 'as a superuser: GRANT pg_read_all_settings TO "keeper";' };
+    await expect.poll(() => archiving.telling()?.archiver?.mode, patient).toBe("on");
+    await expect.poll(() => archiving.telling()?.trouble, patient).toMatchObject(blind);
+    expect(await show(server, "archive_command")).toBe("true");
   }
+  await server.sql("postgres", "grant pg_read_all_settings to keeper");
   lab.archive.systemIdentifier = "7312345678901234567";
   await using archiving = await archiveBy(lab, WalMode.PUSH);
   await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("WAL_FOREIGN");

@@ -11,6 +11,7 @@ import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { findHost } from "../../control-plane/src/catalog/host.ts";
+import { noteClusterTried } from "../../control-plane/src/catalog/outcome/reachability.ts";
 import { noteStrayArchive } from "../../control-plane/src/catalog/physical/told/stray-archive.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
@@ -204,6 +205,17 @@ describe.concurrent("what an agent tells of WAL", () => {
       walStatus: "reserved",
     };
     const stored = [run("0/2000000", "0/3000000")];
+    const isReachable = async () => (await lab.client(ClusterService).getCluster({ cluster: "measured" })).reachable;
+    await noteClusterTried(lab.catalog.db, place.clusterId, "connection refused");
+    // What it had answered before is no answer, nor is it with what stands in the way.
+    const trouble = failureToDetail(new Failure("CLUSTER_UNREACHABLE", "connection refused"));
+    const later = timestampFromMs(now + 60_000);
+    await report(agent, place, { serverTime: timestampFromMs(now - 60_000), number: 10n });
+    await report(agent, place, { serverTime: later, trouble, number: 11n });
+    await report(agent, place, { serverTime: later, number: 12n });
+    expect(await isReachable()).toBe(false);
+    await report(agent, place, { serverTime: timestampFromMs(now + 70_000), number: 13n });
+    expect(await isReachable()).toBe(true);
     await report(agent, place, {
       stored,
       storedLsn: "0/3000000",

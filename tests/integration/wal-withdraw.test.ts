@@ -1,6 +1,7 @@
 // What a server keeps for an archive that has ended, by the agent's desired state on a real server.
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { clone, create } from "@bufbuild/protobuf";
 import { DesiredStateSchema } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
@@ -8,6 +9,7 @@ import { openLog } from "@coppice/proto/kit/log";
 import { expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
 import { openDesired } from "../../agent/src/desired/desired.ts";
+import { walGrantKey } from "../../agent/src/repository/layout.ts";
 import { runWalArchive } from "../../agent/src/wal/push/run-archive.ts";
 import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
 import { openPostgresServer } from "../support/postgres-servers.ts";
@@ -30,7 +32,7 @@ test("no slot is left on a server: not of another name, and not when it was away
       folder,
       log,
       archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, folder),
-      withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, dataDirectory: folder }, signal),
+      withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, budget, dataDirectory: folder }, signal),
     });
   const archived = (slot: string) => {
     const value = clone(WalArchiveSchema, lab.archive);
@@ -66,4 +68,14 @@ test("no slot is left on a server: not of another name, and not when it was away
   await using again = await open();
   await expect.poll(slots, patient).toBe("");
   expect(again.revision).toBe(3n);
+  // What was granted to another agent meanwhile is that one's, whether or not anybody can say so.
+  again.take(state(4n, "theirs"));
+  await expect.poll(slots, patient).toBe("theirs true");
+  const later = walGrantKey(lab.archive, (lab.archive.grant?.number ?? 0n) + 1n);
+  await lab.storage.put(later, Readable.from([]), { signal: AbortSignal.timeout(30_000), ifAbsent: true });
+  again.take(state(5n));
+  const left = () => readFile(join(folder, "withdrawals.json"), "utf8");
+  await expect.poll(() => again.revision, patient).toBe(5n);
+  await expect.poll(left, patient).toBe("[]\n");
+  expect(await slots()).toBe("theirs false");
 });

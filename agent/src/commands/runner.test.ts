@@ -1,3 +1,4 @@
+// One thing: how commands are run and told of, once whatever happens in between.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { create } from "@bufbuild/protobuf";
@@ -99,7 +100,7 @@ async function resultOf(id: string): Promise<Result> {
     const found = results().find(({ commandId }) => commandId === id);
     if (!found) throw new Error(`no result of ${id} yet`);
     return found;
-  });
+  }, 15_000);
 }
 
 const untilAborted: DeleteHandler = async (_spec, { signal, progress }) => {
@@ -133,6 +134,22 @@ describe("a command", () => {
     runner.acknowledge("cmd_1");
     await vi.waitFor(() => expect(runner.replay()).toEqual([]));
     expect(runner.inFlight()).toEqual([]);
+  });
+
+  test("whose result is larger than the control plane takes ends as a failure, told now and to each new session", async () => {
+    const runner = await open(async () => ({
+      result: create(DeleteBackupResultSchema, { stays: "k".repeat(65 * 1024 * 1024) }),
+    }));
+    runner.begin(command("cmd_1"));
+    const { result, failure } = await resultOf("cmd_1");
+    expect(result.case).toBeUndefined();
+    expect(failure).toMatchObject({
+      reason: "RESULT_TOO_LARGE",
+      message: expect.stringMatching(
+        /^the result of deleteBackup is 68\d{6} bytes long, more than 66060288$/,
+      ) as string,
+    });
+    expect(runner.replay()).toMatchObject([{ case: "logChunk" }, { case: "result", value: { failure } }]);
   });
 
   test("that is cancelled stops and says so, and one of a newer fence is left alone", async () => {

@@ -13,7 +13,7 @@ import type { ClientFiles } from "../postgres/endpoint.ts";
 import { callHandler, openSecret } from "./call-handler.ts";
 import type { CommandContext, Handlers } from "./handler.ts";
 import { type AgentMessage, openReporter, type Report, type Reporter } from "./reporter.ts";
-import { toResult } from "./result.ts";
+import { tellable, toResult } from "./result.ts";
 
 /** Carries out commands, each at most once, and tells how they end. */
 export interface CommandRunner extends AsyncDisposable {
@@ -116,7 +116,8 @@ class Runner implements CommandRunner {
     return [
       ...[...this.#running.values()].flatMap(({ key, reporter }) => [accepted(key), ...reporter.replay()]),
       ...[...this.#ended.values()].flatMap((reporter) => reporter.replay()),
-      ...this.#parts.journal.unacknowledged().map(resultMessage),
+      // An earlier version may have left one that is too large.
+      ...this.#parts.journal.unacknowledged().map((result) => resultMessage(tellable(result))),
     ];
   }
 
@@ -146,7 +147,7 @@ class Runner implements CommandRunner {
     const names = { commandId, operationId, command: command.spec.case };
     try {
       const earlier = await this.#admit(command, key);
-      if (earlier) return report(resultMessage(earlier));
+      if (earlier) return report(resultMessage(tellable(earlier)));
       await this.#supersede(command, key);
       report(accepted(key));
       log.info(names, "command begins");
@@ -236,7 +237,7 @@ class Runner implements CommandRunner {
       signal.throwIfAborted();
       const outcome = await callHandler(this.#parts.handlers, command, context);
       // What has a result has come to its end before the cancel did, and its failure is its own.
-      return toResult(key, { ...outcome, leavings });
+      return tellable(toResult(key, { ...outcome, leavings }));
     } catch (error) {
       // What an aborted work throws is a consequence; the reason says why it was aborted.
       const isUnknown = isFailure(error, "OUTCOME_UNKNOWN");

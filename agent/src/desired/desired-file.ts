@@ -52,18 +52,23 @@ export async function writeDesired(folder: string, { state, secrets, withdrawals
 }
 
 function toWithdrawal(row: JsonValue): Withdrawal {
-  const { id, revision, archive = null } = row as Record<string, JsonValue>;
+  const { id, revision, archive = null, isHandedOver } = row as Record<string, JsonValue>;
   if (typeof id !== "string" || typeof revision !== "string")
     return fail("JOURNAL_DAMAGED", "what is withdrawn is not named");
-  return { id, revision: BigInt(revision), archive: fromJson(WalArchiveSchema, archive) };
+  return {
+    id,
+    revision: BigInt(revision),
+    archive: fromJson(WalArchiveSchema, archive),
+    isHandedOver: isHandedOver === true,
+  };
 }
 
-/** Stores what is left to be withdrawn. */
-export async function writeWithdrawals(folder: string, withdrawals: readonly Withdrawal[]): Promise<void> {
-  const json = withdrawals.map(({ id, revision, archive }) => ({
+async function writeWithdrawals(folder: string, withdrawals: readonly Withdrawal[]): Promise<void> {
+  const json = withdrawals.map(({ id, revision, archive, isHandedOver }) => ({
     id,
     revision: String(revision),
     archive: toJson(WalArchiveSchema, archive),
+    isHandedOver,
   }));
   await replaceFile(join(folder, withdrawalsFile), `${JSON.stringify(json, null, 2)}\n`);
 }

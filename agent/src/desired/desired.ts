@@ -7,7 +7,7 @@ import {
   type DesiredState,
   DesiredStateSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
-import type { WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { WalArchiveSchema, type WalReport, type WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { fail } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
@@ -15,8 +15,8 @@ import type { Logger } from "pino";
 import type { ArchiveOptions, RunningArchive } from "../wal/receive/archive.ts";
 import { endArchive } from "../wal/receive/end-archive.ts";
 import type { EndedArchive } from "../wal/withdraw/withdraw-archive.ts";
-import { type HeldState, readDesired, type Secrets, writeDesired, writeWithdrawals } from "./desired-file.ts";
-import { leftOver } from "./left-over.ts";
+import { type HeldState, readDesired, type Secrets, writeDesired } from "./desired-file.ts";
+import { dueOf, leftOver } from "./left-over.ts";
 import { openWithdrawLeft } from "./withdraw-left.ts";
 
 /** What archiving is started with. */
@@ -95,13 +95,14 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
   async function reconcile(): Promise<void> {
     const wanted = new Map(held.state.entries.map((entry) => [entry.id, { entry, text: textOf(entry, held.secrets) }]));
     const stale = [...running].filter(([id, { text }]) => wanted.get(id)?.text !== text);
-    await leaving.keep(held.withdrawals);
+    const due = dueOf(held.withdrawals);
+    await leaving.keep(due);
     await Promise.all(stale.map(([id, one]) => stop(id, one)));
     for (const [id, { entry, text }] of wanted) {
       if (running.has(id) || entry.desired.case === undefined) continue;
       running.set(id, await start(entry.desired, text));
     }
-    leaving.begin(held.withdrawals);
+    leaving.begin(due);
   }
   async function start(desired: Exclude<DesiredEntry["desired"], { case: undefined }>, text: string): Promise<Running> {
     const ending = new AbortController();
@@ -141,8 +142,7 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
     state.entries.push(...strays);
     const withdrawals = leftOver(held, state);
     state.ended = [];
-    const isFormerNeeded = strays.length + withdrawals.length > 0;
-    const next = { state, secrets: isFormerNeeded ? new Map([...held.secrets, ...secrets]) : secrets, withdrawals };
+    const next = withOwnSecrets({ state, secrets: new Map([...held.secrets, ...secrets]), withdrawals });
     await writeDesired(folder, next);
     held = next;
     await reconcile();
@@ -165,11 +165,13 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
       .then(step)
       .catch((error: unknown) => log.error({ err: error }, "the desired state could not be carried out"));
   }
+  /** With its secrets, which are of no use to anybody any more. */
   async function forgetDone(): Promise<void> {
     const withdrawals = held.withdrawals.filter((one) => !leaving.isDone(one));
-    await writeWithdrawals(folder, withdrawals);
-    held = { ...held, withdrawals };
-    await leaving.keep(withdrawals);
+    const next = withOwnSecrets({ ...held, withdrawals });
+    await writeDesired(folder, next);
+    held = next;
+    await leaving.keep(dueOf(withdrawals));
   }
 
   await reconcile();
@@ -223,12 +225,26 @@ function secretOf(id: string, secrets: Secrets): string | undefined {
   return secrets.get(id) ?? fail("SECRET_UNREADABLE", `the desired state came without the secret ${id}`);
 }
 
+/** With those secrets alone that something in it refers to. */
+function withOwnSecrets(all: HeldState): HeldState {
+  const texts = [
+    ...all.state.entries.map((entry) => toJsonString(DesiredEntrySchema, entry)),
+    ...all.withdrawals.map(({ archive }) => toJsonString(WalArchiveSchema, archive)),
+  ];
+  return { ...all, secrets: secretsIn(texts.join("\n"), all.secrets) };
+}
+
+/** Those that a text refers to. */
+function secretsIn(text: string, secrets: Secrets): Secrets {
+  return new Map([...secrets].filter(([id]) => text.includes(JSON.stringify(id))));
+}
+
 function textOf(given: DesiredEntry, secrets: Secrets): string {
   const entry = clone(DesiredEntrySchema, given);
   // What the catalog knew at that moment makes no other archive of it.
   if (entry.desired.case === "walArchive") entry.desired.value.nothingArchived = false;
   const text = toJsonString(DesiredEntrySchema, entry);
   // Those of others come and go.
-  const own = [...secrets].filter(([id]) => text.includes(JSON.stringify(id)));
-  return `${text}${JSON.stringify(own.toSorted(([one], [two]) => (one < two ? -1 : 1)))}`;
+  const own = secretsIn(text, secrets);
+  return `${text}${JSON.stringify([...own].toSorted(([one], [two]) => (one < two ? -1 : 1)))}`;
 }

@@ -9,13 +9,18 @@ export interface Withdrawal {
   /** Revision that ended it. */
   readonly revision: bigint;
   readonly archive: WalArchive;
+  /**
+   * Another agent is to go on with it: nothing is withdrawn until that is given up as well, for that one may never have come
+   * to the server.
+   */
+  readonly isHandedOver: boolean;
 }
 
 /**
  * What is to be withdrawn once a state follows on the one that is held: what was before, archives that it ends, and slots
- * that others take the place of. A slot that another agent goes on with is not among them, nor what was given up already
- * and is given up again: that is how a person says that the server is gone, or a control plane that the slot is somebody
- * else's by now.
+ * that others take the place of. What another agent goes on with is only kept in mind. What was given up already and is
+ * given up again is not among them: that is how a person says that the server is gone, or a control plane that the slot is
+ * somebody else's by now.
  */
 export function leftOver(
   held: { readonly state: DesiredState; readonly withdrawals: readonly Withdrawal[] },
@@ -27,28 +32,36 @@ export function leftOver(
   const former = held.withdrawals.flatMap((one) => {
     const end = endOf(one.id);
     if (end === undefined || end <= one.revision) return [one];
+    if (one.isHandedOver) return [{ ...one, isHandedOver: false, revision: end }];
     return isWanted(one.id) ? [{ ...one, revision: end }] : [];
   });
   const added = present
     .filter(({ id, archive }) => {
       const desired = next.entries.find((one) => one.id === id)?.desired;
-      if (desired === undefined) return true;
-      if (desired.case !== "walArchive") return false;
-      const { systemIdentifier } = desired.value;
-      return systemIdentifier === archive.systemIdentifier && slotOf(desired.value) !== slotOf(archive);
+      if (desired?.case === undefined) return true;
+      if (desired.value.systemIdentifier !== archive.systemIdentifier) return false;
+      return desired.case === "walEnd" || slotOf(desired.value) !== slotOf(archive);
     })
-    .map(({ id, archive }) => ({ id, archive, revision: endOf(id) ?? next.revision }));
+    .map(({ id, archive }) => ({ id, archive, revision: endOf(id) ?? next.revision, isHandedOver: false }));
   const all = new Map([...former, ...added].map((one) => [keyOf(one), one]));
   return stillLeft([...all.values()], next);
 }
 
-/** Those that nobody goes on with in a state. */
-export function stillLeft(withdrawals: readonly Withdrawal[], { entries }: DesiredState): Withdrawal[] {
-  return withdrawals.filter(({ id, archive: { systemIdentifier, ...archive } }) => {
-    const desired = entries.find((one) => one.id === id)?.desired;
-    if (desired?.case === undefined || desired.value.systemIdentifier !== systemIdentifier) return true;
-    return desired.case === "walArchive" && slotOf(desired.value) !== slotOf(archive);
+/** Those that this agent does not go on with in a state, and which of them another one may go on with. */
+export function stillLeft(withdrawals: readonly Withdrawal[], { entries, revision }: DesiredState): Withdrawal[] {
+  return withdrawals.flatMap((one): Withdrawal[] => {
+    const { id, archive, isHandedOver } = one;
+    const desired = entries.find((entry) => entry.id === id)?.desired;
+    if (desired?.case === undefined || desired.value.systemIdentifier !== archive.systemIdentifier) return [one];
+    if (desired.case === "walEnd") return [isHandedOver ? one : { ...one, isHandedOver: true, revision }];
+    if (slotOf(desired.value) === slotOf(archive)) return [];
+    return [isHandedOver ? { ...one, isHandedOver: false, revision } : one];
   });
+}
+
+/** Those whose turn it is. */
+export function dueOf(withdrawals: readonly Withdrawal[]): Withdrawal[] {
+  return withdrawals.filter(({ isHandedOver }) => !isHandedOver);
 }
 
 /** One for each slot of a server. */

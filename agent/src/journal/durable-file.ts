@@ -9,16 +9,21 @@ export async function syncFolder(folder: string): Promise<void> {
 
 /**
  * Replaces or makes a file (0600) so that after a crash either the old or the new content is there, whole; durable when
- * resolved. The file belongs to its folder's owner: enrolment is often done as root for an agent that is not.
+ * resolved. The file belongs to its folder's owner: enrolment is often done as root for an agent that is not; or, by that
+ * option, to who writes it.
  */
-export async function replaceFile(path: string, content: string): Promise<void> {
+export async function replaceFile(
+  path: string,
+  content: string,
+  { isWritersOwn = false }: { readonly isWritersOwn?: boolean } = {},
+): Promise<void> {
   const temporary = `${path}.new`;
   try {
     {
       await rm(temporary, { force: true });
       await using handle = await open(temporary, "wx", 0o600);
       await handle.writeFile(content);
-      await ownAsFolder(handle, path);
+      if (!isWritersOwn) await ownAsFolder(handle, path);
       await handle.sync();
     }
     await rename(temporary, path);

@@ -1,3 +1,4 @@
+import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import type { Storage } from "../storage/storage.ts";
 import { listAnchors } from "../wal/anchors/list-anchors.ts";
 import { listExtents } from "../wal/store/list-extents.ts";
@@ -33,7 +34,9 @@ export async function findArchivedWal(
     const anchors = extents.length === 0 ? [] : await listAnchors(storage, place, signal);
     for (const extent of extents) {
       const times = anchors
-        .filter(({ timeline, lsn }) => timeline === extent.timeline && lsn >= extent.startLsn && lsn < extent.endLsn)
+        .filter(({ timeline, lsn }) => timeline === extent.timeline && lsn >= extent.startLsn)
+        // One counts where everything before it is stored.
+        .filter(({ lsn }) => recordEnd(lsn, bytes) <= extent.endLsn)
         .map(({ timeUs }) => timeUs);
       const newest = times.reduce((most, time) => (time > most ? time : most), 0n);
       const until = newest === 0n ? undefined : new Date(Number(newest / 1000n));

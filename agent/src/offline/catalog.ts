@@ -1,9 +1,12 @@
+// One thing: what a repository says of itself, read without a catalog, and what is chosen from it.
 import { create } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import type { ClusterFile } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { isWholeCluster } from "@coppice/proto/kit/repository/default-set";
+import { type Ordered, orderBackups } from "@coppice/proto/kit/repository/order-backups";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { readClusterFile } from "../repository/cluster-file.ts";
 import { readManifest } from "../repository/get.ts";
@@ -21,6 +24,8 @@ export interface FoundBackup {
   readonly storedBytes: bigint;
   /** Whether it is complete and leaves nothing out: the newest such one is the last good one of its kind. */
   readonly isGood: boolean;
+  /** Where it is in the order of physical ones; undefined for a dump. */
+  readonly place: Ordered | undefined;
 }
 
 /** A cluster of a repository. */
@@ -121,15 +126,28 @@ async function readBackup(storage: Storage, backup: SurveyedBackup, signal: Abor
     startTime: new Date(manifest.startTime ? timestampMs(manifest.startTime) : 0),
     storedBytes: manifestObjects(manifest).reduce((sum, { object }) => sum + object.sizeBytes, 0n),
     isGood: manifest.complete && (dump === undefined || isWholeCluster(dump.options)),
+    place: placeOf(manifest, backup),
+  };
+}
+
+function placeOf({ content, systemIdentifier, endTime }: BackupManifest, of: SurveyedBackup): Ordered | undefined {
+  if (content.case !== "physical") return undefined;
+  const { timeline, startLsn, stopLsn } = content.value;
+  return {
+    id: of.folder,
+    clusterId: of.clusterId,
+    systemIdentifier,
+    timeline,
+    startLsn: parseLsn(startLsn),
+    stopLsn: parseLsn(stopLsn),
+    endTime: new Date(endTime ? timestampMs(endTime) : 0),
   };
 }
 
 function toCluster(id: string, file: ClusterFile | undefined, all: readonly (FoundBackup | undefined)[]): FoundCluster {
-  const backups = all
-    .filter((backup) => backup?.address.clusterId === id)
-    .filter((backup) => backup !== undefined)
-    // Not by the clock of the host that took them, which may have been wrong.
-    .toSorted((one, two) => (two.address.backupId < one.address.backupId ? -1 : 1));
+  const backups = newestFirst(
+    all.filter((backup) => backup?.address.clusterId === id).filter((backup) => backup !== undefined),
+  );
   const name = file?.name || backups[0]?.manifest.clusterName || id;
   return {
     id,
@@ -142,14 +160,39 @@ function toCluster(id: string, file: ClusterFile | undefined, all: readonly (Fou
 
 const isPhysical = ({ manifest }: FoundBackup) => manifest.content.case === "physical";
 
+/** Physical ones by the WAL that they begin and end with, dumps by their ids, both as those say when they were taken. */
+function newestFirst(backups: readonly FoundBackup[]): FoundBackup[] {
+  const placed = backups.flatMap((backup) => (backup.place ? [{ ...backup.place, backup }] : []));
+  const physicals = orderBackups(placed, () => undefined).map(({ backup }) => backup);
+  const dumps = backups.filter(({ place }) => !place).toSorted((one, two) => (isNewer(one, two) ? 1 : -1));
+  const ordered: FoundBackup[] = [];
+  for (let left = backups.length; left > 0; left--) {
+    const [physical, dump] = [physicals.at(-1), dumps.at(-1)];
+    const next = physical && (!dump || isNewer(physical, dump)) ? physicals.pop() : dumps.pop();
+    if (next) ordered.push(next);
+  }
+  return ordered;
+}
+
+/** By the clock of the control plane, which made the ids. */
+const isNewer = (one: FoundBackup, two: FoundBackup) => one.address.backupId > two.address.backupId;
+
 /** Whether a backup is good, and so is every one that it builds on. */
-export function isChainWhole({ isGood, manifest: { content } }: FoundBackup, all: readonly FoundBackup[]): boolean {
-  if (!isGood || content.case !== "physical" || content.value.parentBackupId === "") return isGood;
-  const { parentBackupId } = content.value;
-  const parent = all.find(({ address }) => address.backupId === parentBackupId);
-  // A parent is older, so that this ends whatever a manifest says.
-  const older = all.filter(({ address }) => address.backupId <= parentBackupId);
-  return parent !== undefined && older.length < all.length && isChainWhole(parent, older);
+export function isChainWhole(backup: FoundBackup, all: readonly FoundBackup[]): boolean {
+  const seen = new Set<FoundBackup>();
+  let part: FoundBackup | undefined = backup;
+  // Once each, so that this ends whatever manifests say; which of them is older no id tells.
+  while (part?.isGood && !seen.has(part)) {
+    seen.add(part);
+    const parentId = parentOf(part);
+    if (parentId === "") return true;
+    part = all.find(({ address }) => address.backupId === parentId);
+  }
+  return false;
+}
+
+function parentOf({ manifest: { content } }: FoundBackup): string {
+  return content.case === "physical" ? content.value.parentBackupId : "";
 }
 
 function byName(one: FoundCluster, two: FoundCluster): number {

@@ -42,7 +42,10 @@ function findRelation(
   const found = relations.filter((each) => each.name === name && (schema === "" || each.schema === schema));
   const shown = JSON.stringify(schema === "" ? name : `${schema}.${name}`);
   const [first] = found;
-  if (!first) return fail("SELECTION_REFUSED", `${where} has no table ${shown} at that point`);
+  if (!first)
+    return fail("SELECTION_REFUSED", `${where} has no table ${shown} at that point`, {
+      hint: "see how it is spelled, with its schema, or choose a point when it was there; without --table the whole database comes",
+    });
   if (found.length > 1)
     fail("SELECTION_REFUSED", `several schemas of ${where} have a table ${shown} at that point`, {
       hint: "name the schema too: --table schema.name",

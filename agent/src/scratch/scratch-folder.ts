@@ -5,7 +5,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import type { Sight } from "../host/look.ts";
 import type { OsUser } from "../host/os-user.ts";
 import { runProgram } from "../host/run.ts";
-import { chooseOwner } from "../physical/restore/owner.ts";
+import { chooseOwner, nearestFolder } from "../physical/restore/owner.ts";
 import { stopServerIn } from "../physical/restore/settle.ts";
 import { scratchPort } from "../physical/restore/settings/scratch-settings.ts";
 
@@ -44,7 +44,7 @@ async function findFolder(path: string) {
  */
 export async function seeScratch({ folder, socketFolder }: ScratchPlaces, signal: AbortSignal): Promise<Sight> {
   const around = dirname(folder);
-  if (!(await findFolder(around))?.isDirectory())
+  if ((await nearestFolder(around)) !== around || !(await findFolder(around))?.isDirectory())
     fail("INVALID_FIELD", `there is no folder ${around} to recover the cluster in`, {
       hint: "make it, or name another one with --scratch",
     });

@@ -215,3 +215,17 @@ test("a failed physical backup says that nothing of it was left behind", () => {
   );
   expect(text).toContain("  safe: nothing half-made was left behind; last good physical backup: 6 h ago\n");
 });
+
+test("what to do next after a failure names the cluster and the operation it speaks of", () => {
+  const next = (spec: NonNullable<MessageInitShape<typeof OperationSchema>["spec"]>, hint: string) =>
+    formatSetback(
+      operationOf({ state: OperationState.FAILED, spec, failure: { reason: "INTERNAL", message: "no", hint } }),
+      plain,
+    ).text;
+  const restore = { clusterName: "shop" };
+  const hint = "see `coppice cluster get CLUSTER`";
+  expect(next({ case: "restorePhysical", value: restore }, hint)).toContain("see `coppice cluster get shop`\n");
+  expect(next({ case: "planPhysical", value: { restore } }, hint)).toContain("see `coppice cluster get shop`\n");
+  const decided = { case: "decideRestore", value: { restore: "op_7", targetClusterName: "crm" } } as const;
+  expect(next(decided, "`coppice operation get OPERATION`")).toContain("`coppice operation get op_7`\n");
+});

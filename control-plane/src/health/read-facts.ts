@@ -1,5 +1,6 @@
 import { fromJson } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { Run } from "@coppice/proto/kit/recovery/merge-runs";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { lastGoodDumps, listDamagedCopies } from "../catalog/backup.ts";
@@ -11,7 +12,7 @@ import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
 import { listLeftovers } from "../catalog/physical/told/leftover.ts";
 import { listStrayArchives } from "../catalog/physical/told/stray-archive.ts";
 import { listAllWalArchives, type WalArchiveRow } from "../catalog/physical/wal-archive.ts";
-import { findUnled, findWalGap } from "../catalog/physical/wal-gap.ts";
+import { findUnled, findWalGap, listStretches } from "../catalog/physical/wal-gap.ts";
 import { anchorTimeBefore, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
 import { listLost } from "../catalog/physical/wal-lost.ts";
 import { listHeld } from "../catalog/operations/held.ts";
@@ -150,9 +151,15 @@ async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArch
   const { timeline, segmentBytes, storedLsn, serverLsn, serverTime, storedRate, grantTime } = archive;
   if (serverLsn === null || serverTime === null || segmentBytes === null || timeline === null) return null;
   // Where nothing was stored yet, what was there at the beginning is none of it.
-  const fromLsn = storedLsn ?? (await firstAnchorFrom(db, archive, grantTime))?.lsn;
-  if (fromLsn === undefined) return null;
-  const lateLsn = fromLsn + lateSegments * segmentBytes;
+  const toldLsn = storedLsn ?? (await firstAnchorFrom(db, archive, grantTime))?.lsn;
+  const late = lateSegments * segmentBytes;
+  if (toldLsn === undefined || serverLsn <= toldLsn + late) return null;
+  // An agent that begins anew tells no position until it stores more, and one from before a promotion may be left.
+  const stretches = await listStretches(db, archive);
+  const isTold = (one: Run) => one.startLsn <= toldLsn && toldLsn <= one.endLsn;
+  const stretch = storedLsn === null ? stretches.at(-1) : stretches.find(isTold);
+  const fromLsn = stretch && stretch.endLsn > toldLsn ? stretch.endLsn : toldLsn;
+  const lateLsn = fromLsn + late;
   if (serverLsn <= lateLsn) return null;
   const lastUs = await anchorTimeBefore(db, archive, { timeline, lsn: lateLsn });
   const since = lastUs === undefined ? grantTime : new Date(Number(lastUs / 1000n));

@@ -8,6 +8,7 @@ import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { findCluster } from "../catalog/cluster.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
 import { holdSession } from "../catalog/operations/claim.ts";
+import { noteClusterAnswered } from "../catalog/outcome/reachability.ts";
 import { findWalArchive, lockWal, noteWalPositions, type WalPositions } from "../catalog/physical/wal-archive.ts";
 import { addExtents, addKnowledge, thinKnowledge } from "../catalog/physical/wal-knowledge.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
@@ -21,7 +22,8 @@ const keptMs = 7 * 24 * 3_600_000;
 export type TakenReport = "stored" | "unknown" | "stale";
 
 /**
- * Stores what an agent told of a cluster's WAL, in one transaction; the same report a second time changes nothing.
+ * Stores what an agent told of a cluster's WAL, in one transaction; the same report a second time changes nothing. A server
+ * that has answered counts as reached.
  * Nothing of an old session counts. Errors: INVALID_FIELD, TIMELINE_HISTORY_INVALID, CLUSTER_CHANGED for a server that
  * the cluster never was, CLUSTER_NOT_FOUND for a cluster of other hosts.
  */
@@ -31,8 +33,10 @@ export async function takeWalReport(
   report: WalReport,
 ): Promise<TakenReport> {
   const parsed = parseReport(report);
-  return await catalog.transaction(async (tx) => {
-    const { clusterId, repositoryId, systemIdentifier } = report;
+  const { clusterId, repositoryId, systemIdentifier } = report;
+  const { serverTime } = parsed.positions;
+  let hasAnswered = false;
+  const taken = await catalog.transaction(async (tx): Promise<TakenReport> => {
     const isKnown = await lockWal(tx, report);
     if (!(await holdSession(tx, { hostId: session.hostId, sessionEpoch: session.epoch }))) return "stale";
     if (!isKnown) return "unknown";
@@ -40,6 +44,8 @@ export async function takeWalReport(
     const server = { clusterId, systemIdentifier };
     const known = await findWalArchive(tx, clusterId);
     const before = known?.reportTime ?? new Date(0);
+    const isPresent = known?.hostId === session.hostId && known.systemIdentifier === systemIdentifier;
+    hasAnswered = isPresent && report.trouble === undefined && known.serverTime?.getTime() !== serverTime?.getTime();
     await addExtents(tx, server, repositoryId, parsed.runs);
     await addKnowledge(tx, server, parsed);
     await thinKnowledge(tx, server, {
@@ -53,6 +59,9 @@ export async function takeWalReport(
     );
     return "stored";
   });
+  // On its own: attempts to reach it are noted in another order of locks.
+  if (taken === "stored" && hasAnswered && serverTime) await noteClusterAnswered(catalog.db, clusterId, serverTime);
+  return taken;
 }
 
 /** The answer that lets the agent forget the report. */

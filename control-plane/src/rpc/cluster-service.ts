@@ -114,7 +114,7 @@ async function forget(tx: Database, request: DeleteClusterRequest, context: Hand
   if (await hasActiveOperations(tx, { clusterId: record.row.id })) {
     fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${record.row.name}`);
   }
-  await endWalArchive(tx, record.row.id);
+  await endWalArchive(tx, record.row.id, false);
   await deleteCluster(tx, record.row.id);
   for (const { passwordSecretId } of record.instances) {
     if (passwordSecretId !== null) await deleteSecret(tx, passwordSecretId);

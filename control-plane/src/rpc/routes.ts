@@ -10,6 +10,7 @@ import { OperationService } from "@coppice/proto/gen/coppice/control/v1/operatio
 import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { TokenService } from "@coppice/proto/gen/coppice/control/v1/token";
+import { longestSessionMessage } from "@coppice/proto/kit/session/longest-message";
 import { Health } from "@coppice/proto/gen/grpc/health/v1/health";
 import type { WatchParts } from "../operations/watch/watch.ts";
 import type { Authority } from "../fleet/authority.ts";
@@ -26,9 +27,6 @@ import { repositoryService } from "./repository-service.ts";
 import { restoreService } from "./restore-service.ts";
 import { openStart } from "./start.ts";
 import { tokenService } from "./token-service.ts";
-
-/** The longest message of an agent. */
-const sessionReadMaxBytes = 64 * 1024 * 1024;
 
 /** What the services work with. */
 export interface RouteParts extends WatchParts {
@@ -47,7 +45,7 @@ export function routes(parts: RouteParts): (router: ConnectRouter) => void {
     router
       .rpc(AgentService.method.enroll, agents.enroll)
       // A manifest names every object of a backup; and who sends it has shown a certificate before it is read.
-      .rpc(AgentService.method.session, agents.session, { readMaxBytes: sessionReadMaxBytes })
+      .rpc(AgentService.method.session, agents.session, { readMaxBytes: longestSessionMessage })
       .service(AuditService, auditService({ catalog }))
       .service(BackupService, backupService({ catalog, start }))
       .service(ClusterService, clusterService({ catalog, masterKey, start }))

@@ -78,7 +78,8 @@ async function update(
   if (request.disable) {
     refuseContradiction(request);
     if (request.validateOnly) return preview(cluster, undefined);
-    await endWalArchive(tx, clusterId);
+    // Of what is ended already that says that its server is gone.
+    await endWalArchive(tx, clusterId, true);
   } else if (request.ownerDead !== "") {
     refuseContradiction(request);
     await declareDead(tx, cluster, request.ownerDead);
@@ -96,7 +97,7 @@ async function put(tx: Database, clusterId: string, wanted: WantedArchive): Prom
   const present = await findWalArchive(tx, clusterId);
   // Of another server nothing is handed over: whoever else archives the one before is to end.
   if (present && present.systemIdentifier !== systemIdentifier)
-    await endDesired(tx, { clusterId, hostIds: hostsOf(present).filter((id) => id !== host.id) });
+    await endDesired(tx, { clusterId, hostIds: hostsOf(present).filter((id) => id !== host.id), isGone: false });
   if (present === undefined) await repeatEnded(tx, { clusterId, exceptHostId: host.id });
   const place = { clusterId, hostId: host.id, repositoryId: repository.id, systemIdentifier };
   await putWalArchive(tx, { ...place, settings: toJson(WalSettingsSchema, settings) }, new Date());
@@ -135,9 +136,9 @@ async function declareDead(
 }
 
 /** Archives nothing of the cluster any more: not what is wanted, and not what agents do unasked. */
-export async function endWalArchive(tx: Database, clusterId: string): Promise<void> {
+export async function endWalArchive(tx: Database, clusterId: string, isGone: boolean): Promise<void> {
   const archive = await findWalArchive(tx, clusterId);
-  await endDesired(tx, { clusterId, hostIds: archive === undefined ? [] : hostsOf(archive) });
+  await endDesired(tx, { clusterId, hostIds: archive === undefined ? [] : hostsOf(archive), isGone });
   await deleteWalArchive(tx, clusterId);
 }
 
@@ -148,7 +149,7 @@ async function endStray(tx: Database, request: UpdateWalArchiveRequest, context:
   refuseContradiction(request);
   const { clusterId, clusterName } = stray;
   if (!request.validateOnly) {
-    await endWalArchive(tx, clusterId);
+    await endWalArchive(tx, clusterId, true);
     await writeAudit(tx, auditedCall(context, request), { id: clusterId, name: clusterName });
   }
   return create(WalArchiveSchema, { cluster: clusterId, clusterName });

@@ -9,24 +9,26 @@ export function mayDecrypt({ labels }: Pick<HostRow, "labels">): boolean {
 
 /**
  * Refuses to have something of an encrypted repository decrypted where it may not be, or without an identity; all else
- * passes. Errors: HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING.
+ * passes; `instead` is what else can be done. Errors: HOST_MAY_NOT_DECRYPT, IDENTITY_MISSING.
  */
 export function requireMayDecrypt(
   repository: Pick<RepositoryRow, "name" | "encryption" | "identitySecretId">,
   host: Pick<HostRow, "name" | "labels">,
+  instead = "",
 ): void {
   if (repository.encryption === null) return;
-  requireTrusted(host, `what repository ${repository.name} holds`);
+  const or = instead === "" ? "" : `; or ${instead}`;
+  requireTrusted(host, `what repository ${repository.name} holds`, or);
   if (repository.identitySecretId !== null) return;
   fail("IDENTITY_MISSING", `the identity of repository ${repository.name} is kept outside of Coppice`, {
-    hint: "restore on the host itself: coppice-agent restore --repo … --identity FILE",
+    hint: `restore on the host itself: coppice-agent restore --repo … --identity FILE${or}`,
   });
 }
 
 /** Refuses to have something, as a message calls it, decrypted on a host that is not trusted. Errors: HOST_MAY_NOT_DECRYPT. */
-export function requireTrusted(host: Pick<HostRow, "name" | "labels">, what: string): void {
+export function requireTrusted(host: Pick<HostRow, "name" | "labels">, what: string, or = ""): void {
   if (mayDecrypt(host)) return;
   fail("HOST_MAY_NOT_DECRYPT", `host ${host.name} may not decrypt ${what}`, {
-    hint: `allow it: coppice host update ${host.name} --label may-decrypt=true`,
+    hint: `allow it: coppice host update ${host.name} --label may-decrypt=true${or}`,
   });
 }

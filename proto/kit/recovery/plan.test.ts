@@ -4,6 +4,7 @@ import { planRecovery } from "./plan.ts";
 import type { Anchor, PhysicalBackup, RecoveryInput } from "./recovery-input.ts";
 import type { RecoveryPlan, Unreachable } from "./recovery-plan.ts";
 import type { Target } from "./target.ts";
+import { isSettledByRecovery } from "./resolve-target.ts";
 import { recoveryWindows } from "./windows.ts";
 
 const segmentBytes = 1n << 20n;
@@ -221,6 +222,8 @@ test("a transaction or a name that nobody knows the place of is tried, and said 
   ] as const) {
     const plan = planned(target);
     expect([plan.endLsn, plan.completeUntilUs, codes(plan)]).toEqual([undefined, undefined, ["position-unknown"]]);
+    expect(plan.warnings.map(({ message }) => isSettledByRecovery(message))).toEqual([true]);
+    expect(plan.warnings[0]?.message).toContain(`before ${plan.chain.at(-1)}: then name an older backup with --backup`);
   }
 });
 
@@ -375,6 +378,16 @@ test("a time is recovered along the timeline that was written then, not along a 
   // With nothing left of it the newer one is taken, and that is said.
   const without = { ...recovered, extents: [wal(at(20), at(45)), wal(at(40), at(80), 2)] };
   expect(codes(planned({ kind: "time", timeUs: 600n }, without))).toContain("time-of-other-timeline");
+  // Little is known of what was left: nothing of the way there, or a commit before that time and then silence.
+  const known = recovered.anchors.filter(({ timeUs }) => timeUs !== 500n);
+  const sparse = planned({ kind: "time", timeUs: 600n }, { ...recovered, anchors: known });
+  expect([sparse.timelines, codes(sparse)]).toEqual([[1], ["later-commit-unknown", "timeline-of-time"]]);
+  const silent = {
+    ...recovered,
+    anchors: known.filter(({ timeUs }) => timeUs !== 700n),
+    commits: [{ timeline: 1, startLsn: at(45), endLsn: at(50), times: { earliestUs: 500n, latestUs: 500n } }],
+  };
+  expect(codes(planned({ kind: "time", timeUs: 600n }, silent))).toContain("time-of-other-timeline");
 });
 
 test("a timeline that cannot be followed is warned of only where it would have led to something else", () => {

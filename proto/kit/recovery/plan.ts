@@ -8,8 +8,8 @@ import type { RecoveryInput } from "./recovery-input.ts";
 import type { PlanWarning, RecoveryPlan, Unreachable } from "./recovery-plan.ts";
 import { type Attempt, type ResolvedTarget, resolveTarget } from "./resolve-target.ts";
 import type { Target } from "./target.ts";
-import { timeFacts } from "./time-facts.ts";
-import { leadsThrough, pieceAt, timelinePath } from "./timeline-path.ts";
+import { greatest, least, timeFacts } from "./time-facts.ts";
+import { leadsThrough, type PathPiece, pieceAt, timelinePath } from "./timeline-path.ts";
 import { usableChains } from "./usable-chains.ts";
 import { type RecoveryWindow, recoveryWindows, windowsOf } from "./windows.ts";
 
@@ -203,16 +203,39 @@ function strays(input: RecoveryInput, reach: Followed, target: Target): boolean 
 
 /** The timeline that was written at a time that lies in a switch of this path, if it is not on the path there. */
 function timelineOfTime(input: RecoveryInput, { path, facts, timeline }: Followed, timeUs: bigint): number | undefined {
-  const isInSwitch = path.some(({ startLsn }) => {
-    const before = facts.anchors.findLast(({ lsn }) => lsn <= startLsn);
-    const after = facts.anchors.find(({ lsn }) => lsn > startLsn);
-    return before !== undefined && before.timeUs < timeUs && after !== undefined && after.timeUs > timeUs;
+  const at = path.findIndex(({ startLsn }, index) => index > 0 && isInSwitch(facts, startLsn, timeUs));
+  const left = path[at - 1]?.timeline;
+  if (left === undefined) return undefined;
+  const written = knownTimelines(input).find((other) => {
+    const off = other === timeline ? [] : timesOffPath(input, path, other);
+    return off.some((us) => us <= timeUs) && off.some((us) => us >= timeUs);
   });
-  if (!isInSwitch) return undefined;
-  return knownTimelines(input).find((other) => {
-    const off = input.anchors.filter((anchor) => anchor.timeline === other && !leadsThrough(path, other, anchor.lsn));
-    return other !== timeline && off.some((each) => each.timeUs <= timeUs) && off.some((each) => each.timeUs >= timeUs);
-  });
+  // The timeline that was left there went on: when it did is known here and there alone.
+  return written ?? (timesOffPath(input, path, left).length > 0 ? left : undefined);
+}
+
+/** Whether a time lies between what is known last of before a position and first of after it. */
+function isInSwitch({ anchors, commits }: Followed["facts"], switchLsn: bigint, timeUs: bigint): boolean {
+  const ended = commits.findLast(({ endLsn, times }) => times !== undefined && endLsn <= switchLsn)?.times?.latestUs;
+  const begun = commits.find(({ startLsn, times }) => times !== undefined && startLsn >= switchLsn)?.times?.earliestUs;
+  const anchored = anchors.findLast(({ lsn }) => lsn <= switchLsn)?.timeUs;
+  const beforeUs = greatest([ended, anchored].filter((us) => us !== undefined));
+  const afterUs = least([begun, anchors.find(({ lsn }) => lsn > switchLsn)?.timeUs].filter((us) => us !== undefined));
+  return (beforeUs === undefined || beforeUs < timeUs) && afterUs !== undefined && afterUs > timeUs;
+}
+
+/** The times that are known of what was written on a timeline and is not on that path. */
+function timesOffPath({ anchors, commits = [] }: RecoveryInput, path: readonly PathPiece[], other: number): bigint[] {
+  return [
+    ...anchors.flatMap(({ timeline, lsn, timeUs }) =>
+      timeline === other && !leadsThrough(path, other, lsn) ? [timeUs] : [],
+    ),
+    ...commits.flatMap(({ timeline, endLsn, times }) =>
+      timeline === other && times !== undefined && !leadsThrough(path, other, endLsn)
+        ? [times.earliestUs, times.latestUs]
+        : [],
+    ),
+  ];
 }
 
 function repositoriesOf({ extents }: RecoveryInput): string[] {

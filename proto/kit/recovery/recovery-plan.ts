@@ -41,6 +41,7 @@ export interface PlanWarning {
     | "clock-set-back"
     | "later-commit-unknown"
     | "later-record-unknown"
+    | "may-not-decrypt"
     | "position-unknown"
     | "timeline-not-followed"
     | "wal-out-of-reach"

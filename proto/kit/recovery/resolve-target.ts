@@ -24,6 +24,13 @@ export interface Attempt {
   readonly restorePoints: ReadonlyMap<string, bigint>;
 }
 
+const unknownPosition = "nobody knows where";
+
+/** Whether what a plan warned of is settled once a server has come to its target. */
+export function isSettledByRecovery(warning: string): boolean {
+  return warning.startsWith(`${unknownPosition} `);
+}
+
 /** How the target is reached; undefined when it is not, from this base through this WAL. */
 export function resolveTarget(attempt: Attempt): ResolvedTarget | undefined {
   const { reach, base, target } = attempt;
@@ -108,8 +115,7 @@ function resolveTime(attempt: Attempt, timeUs: bigint, exclusive: boolean): Reso
   const warnings: PlanWarning[] = [
     {
       code: "later-commit-unknown",
-      message:
-        "no commit after that time is known of: if there is none, the server says that recovery ended before its target, and starts nothing",
+      message: `no commit after that time is known of: if there is none, the server says that recovery ended before its target, and starts nothing; then all that timeline ${reach.timeline} holds was committed before it: --timeline ${reach.timeline} --latest`,
     },
   ];
   const leastLsn = least([...laters.map(({ startLsn }) => startLsn), lastBefore?.lsn ?? stopLsn]) ?? stopLsn;
@@ -134,7 +140,7 @@ function resolveUnknown(
   const { reach, base } = attempt;
   if (reach.repository === undefined) return undefined;
   const from = formatLsn(base.backup.stopLsn);
-  const message = `nobody knows where ${what} is: it is found if it lies between ${from} and ${formatLsn(reach.endLsn)} on timeline ${reach.timeline}, else the server starts nothing`;
+  const message = `${unknownPosition} ${what} is: it is found if it lies between ${from} and ${formatLsn(reach.endLsn)} on timeline ${reach.timeline}, else the server starts nothing; it may lie before ${base.backup.id}: then name an older backup with --backup`;
   return {
     serverTarget,
     endLsn: undefined,

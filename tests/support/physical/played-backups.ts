@@ -101,11 +101,17 @@ export async function makePhysical(
     kind = BackupKind.FULL,
     walEmbedded = true,
     physical = {},
-  }: { readonly kind?: BackupKind; readonly walEmbedded?: boolean; readonly physical?: Physical } = {},
+    repository = db.name,
+  }: {
+    readonly kind?: BackupKind;
+    readonly walEmbedded?: boolean;
+    readonly physical?: Physical;
+    readonly repository?: string;
+  } = {},
 ): Promise<string> {
   const { id } = await lab.client(BackupService).createBackup({
     cluster: db.name,
-    repository: db.name,
+    repository,
     kind,
     physical: { walEmbedded, walArchived: !walEmbedded },
   });

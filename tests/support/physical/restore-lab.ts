@@ -22,7 +22,7 @@ type Changes = Partial<Pick<RestoreToDo, "signal" | "restoreCommand" | "operatio
 };
 
 interface CommandChanges {
-  readonly tablespaces?: { oid: number; location: string }[];
+  readonly tablespaces?: { oid: number; location: string; named?: boolean }[];
   readonly target?: MessageInitShape<typeof RecoveryTargetSchema>;
   readonly replace?: boolean;
   readonly start?: boolean;

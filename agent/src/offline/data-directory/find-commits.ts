@@ -43,7 +43,7 @@ export async function findCommits(
       repository !== undefined && (target.timeline === undefined || target.timeline === timeline),
   );
   for (const reach of archived) {
-    // Along the newest timeline that leads there is how the planner goes: older ones do not matter then.
+    // Along the newest timeline that leads there is how the planner goes, unless another one was written at that time.
     if (await readReach(reach, { segmentBytes: input.segmentBytes, lastUs, source, spans })) break;
   }
   return spans;
@@ -56,14 +56,18 @@ interface Reading {
   readonly spans: CommitSpan[];
 }
 
-/** Adds what the WAL says from the newest backup before the time on; whether a commit after the time was found. */
+/**
+ * Adds what the WAL says from the newest backup before the time on; whether a commit after the time was found before any
+ * timeline was left: then others have nothing to say.
+ */
 async function readReach(reach: Reach, { segmentBytes, lastUs, source, spans }: Reading): Promise<boolean> {
   const before = reach.bases.map(({ backup }) => backup).filter(({ stopTimeUs }) => stopTimeUs <= lastUs);
   if (before.length === 0) return false;
   let ends: TransactionEnd[] = [];
   // One reader for all of it: records go on from one segment to the next.
   const reader = openTransactionReader(segmentBytes, (end) => ends.push(end));
-  let startLsn = before.map(({ stopLsn }) => stopLsn).reduce((most, lsn) => (lsn > most ? lsn : most));
+  const firstLsn = before.map(({ stopLsn }) => stopLsn).reduce((most, lsn) => (lsn > most ? lsn : most));
+  let startLsn = firstLsn;
   while (startLsn < reach.endLsn) {
     const next = segmentStart(startLsn, segmentBytes) + segmentBytes;
     const endLsn = next < reach.endLsn ? next : reach.endLsn;
@@ -71,7 +75,7 @@ async function readReach(reach: Reach, { segmentBytes, lastUs, source, spans }: 
     const found = ends.filter((end) => end.endLsn > startLsn && end.endLsn <= endLsn);
     const later = found.find(({ timeUs }) => timeUs > lastUs);
     spans.push(...toSpans(found, { path: reach.path, startLsn, endLsn, later }));
-    if (later) return true;
+    if (later) return pieceAt(reach.path, later.startLsn)?.timeline === pieceAt(reach.path, firstLsn)?.timeline;
     ends = [];
     startLsn = next;
   }

@@ -62,13 +62,13 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-function parseTablespace(text: string): { oid: number; location: string } {
+function parseTablespace(text: string): { oid: number; location: string; named: boolean } {
   const [, oid, location] = /^(\d{1,10})=(\/.*)$/.exec(text) ?? [];
   if (oid === undefined || location === undefined)
     return fail("INVALID_FIELD", `${JSON.stringify(text)} names no tablespace and its folder`, {
       hint: "--tablespace OID=/FOLDER; --plan shows which there are",
     });
-  return { oid: Number(oid), location };
+  return { oid: Number(oid), location, named: true };
 }
 
 async function showPlan(restore: PhysicalRestore): Promise<number> {

@@ -10,7 +10,10 @@ export function describeArchive({ systemIdentifier }: { readonly systemIdentifie
 # The server recovers to the end of this backup. For the latest point in the archive, or a time with its
 # offset (or Z), say:
 #   export RECOVER_TO=latest
-#   export RECOVER_TO='2026-11-21 14:03:07+01'`;
+#   export RECOVER_TO='2026-11-21 14:03:07+01'
+# It follows the newest timeline then. Where the server had begun a new one, by a restore or a promotion, that may not be
+# the one that was written at that time, and a time is refused until you say which one is meant:
+#   export RECOVER_TIMELINE=1`;
 }
 
 /** The commands that refuse a RECOVER_TO that no server would take, or that could mean several times. */
@@ -38,6 +41,54 @@ export const checkRecoverTo = String.raw`case "${"$"}{RECOVER_TO:-}" in
     ;;
 esac`;
 
+/**
+ * The commands that refuse a time where the archive has timelines that began after the backup, until one of them is named:
+ * the newest would lack what was committed on one that it had left before.
+ */
+export function checkRecoverTimeline({
+  systemIdentifier,
+  timeline,
+}: {
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+}): string {
+  return `case "\${RECOVER_TIMELINE:-}" in
+  *[!0-9]* | 0*)
+    echo "RECOVER_TIMELINE is no number of a timeline: $RECOVER_TIMELINE" >&2
+    exit 1
+    ;;
+esac
+case "\${RECOVER_TO:-},\${RECOVER_TIMELINE:-}" in
+  , | latest, | ?*,?*) ;;
+  ,*)
+    echo "RECOVER_TIMELINE is set, and RECOVER_TO says nothing: set it to latest, or to a time" >&2
+    exit 1
+    ;;
+  *)
+    later=
+    for file in "\${WAL:-../../wal/${systemIdentifier}}"/history/*.history; do
+      [ -e "$file" ] || continue
+      number=\${file##*/}
+      number=$((16#\${number%.history}))
+      if ((number > ${timeline})); then later="$later $number"; fi
+    done
+    [ -z "$later" ] || {
+      echo "the archive has timelines that began after this backup, which is of ${timeline}:$later. Set RECOVER_TIMELINE to the one that was written at $RECOVER_TO" >&2
+      exit 1
+    }
+    ;;
+esac`;
+}
+
+/** The function that writes out a file of the archive as it was before it was stored. */
+const plainWal = String.raw`plain_wal() {
+  if [ "$(head -c 19 "$1" | tr -d '\0')" = age-encryption.org/ ]; then
+    age --decrypt --identity="${"$"}{IDENTITY:-}" "$1" | zstd -dcq
+  else
+    zstd -dcq < "$1"
+  fi
+}`;
+
 const script = String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
 # ends recovery there; 126 stops it, so that trouble does not end recovery early.
 set -u -o pipefail
@@ -53,14 +104,8 @@ if [ ! -e "$file" ]; then
   done
 fi
 [ -e "$file" ] || exit 1
-plain() {
-  if [ "$(head -c 19 "$file" | tr -d '\0')" = age-encryption.org/ ]; then
-    age --decrypt --identity="$IDENTITY" "$file" | zstd -dcq
-  else
-    zstd -dcq < "$file"
-  fi
-}
-plain > "$2" || { rm -f "$2"; exit 126; }`;
+${plainWal}
+plain_wal "$file" > "$2" || { rm -f "$2"; exit 126; }`;
 
 /** The commands that check the files of WAL that the backup needs, and write what restore_command runs. */
 export function archivedWalStep({
@@ -84,6 +129,26 @@ ${hereDocument("  cat", script)}
 }
 
 /**
+ * The commands that give a data directory, which recovers without the archive, the histories of timelines that are taken
+ * there, where there is an archive. One that cannot be read is told of and left out.
+ */
+export const takenTimelinesStep = ({
+  systemIdentifier,
+}: {
+  readonly systemIdentifier: string;
+}) => String.raw`# Timelines of this server that are taken: when it ends its recovery it is to begin another one. They are in the archive
+# beside this folder, where there is one; where that lies elsewhere, say so: export WAL=/another/${systemIdentifier}
+${plainWal}
+for history in "${"$"}{WAL:-../../wal/${systemIdentifier}}"/history/*.history; do
+  taken=$PGDATA/pg_wal/${"$"}{history##*/}
+  if [ ! -e "$history" ] || [ -e "$taken" ]; then continue; fi
+  plain_wal "$history" > "$taken" || {
+    rm -f "$taken"
+    echo "$history cannot be read: the server may end its recovery on a timeline that is taken" >&2
+  }
+done`;
+
+/**
  * The commands that add how far the server recovers, and from where; `target` is where that is when nothing is said, as a
  * line of its configuration.
  */
@@ -91,10 +156,14 @@ export const archiveSettings = (target: string) => `{
   echo "restore_command = 'bash fetch_wal.bash %f %p'"
   case "\${RECOVER_TO:-}" in
     "") printf '%s\\n' "${target}" "recovery_target_timeline = 'current'" ;;
-    latest) echo "recovery_target_timeline = 'latest'" ;;
-    *) printf '%s\\n' "recovery_target_time = '$RECOVER_TO'" "recovery_target_timeline = 'latest'" ;;
+    latest) echo "recovery_target_timeline = '\${RECOVER_TIMELINE:-latest}'" ;;
+    *) printf '%s\\n' "recovery_target_time = '$RECOVER_TO'" "recovery_target_timeline = '\${RECOVER_TIMELINE:-latest}'" ;;
   esac
 } >> "$PGDATA/postgresql.auto.conf"`;
 
-/** Its last command. */
-export const tellHowToStart = 'echo "restored; now start it: pg_ctl --pgdata=${PGDATA@Q} --wait start"';
+/** Its last commands. */
+export const tellHowToStart = `echo "restored; now start it: pg_ctl --pgdata=\${PGDATA@Q} --wait start"
+case "\${RECOVER_TO:-}" in
+  "" | latest) ;;
+  *) echo "where nothing was committed after that time it ends with FATAL, recovery ended before configured recovery target was reached: take recovery_target_time out of postgresql.auto.conf there, and start it again" ;;
+esac`;

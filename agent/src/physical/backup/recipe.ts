@@ -1,7 +1,15 @@
 // One text: RECOVER.txt of physical backups, whose parts name and follow each other.
 import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
-import { archivedWalStep, archiveSettings, checkRecoverTo, describeArchive, tellHowToStart } from "./recipe-archive.ts";
+import {
+  archivedWalStep,
+  archiveSettings,
+  checkRecoverTimeline,
+  checkRecoverTo,
+  describeArchive,
+  takenTimelinesStep,
+  tellHowToStart,
+} from "./recipe-archive.ts";
 import { formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
 import {
   askForIdentity,
@@ -226,7 +234,8 @@ function walSteps({ physical, systemIdentifier }: PhysicalRecipeFacts): string {
   if (physical.wal)
     return `# 4. The WAL that it needs, and a check of every file where pg_verifybackup is there.
 ${readStream(physical.wal)} | tar --extract --file=- --directory="$PGDATA/pg_wal"
-${verifyUnpacked}`;
+${verifyUnpacked}
+${takenTimelinesStep({ systemIdentifier })}`;
   return `# 4. A check of every file where pg_verifybackup is there, and of the WAL that it needs in the archive.
 ${verifyUnpacked}
 ${archivedWalStep({ physical, systemIdentifier })}`;
@@ -262,7 +271,12 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
     unpackFunction(physical),
     `# 1. The bytes are the ones that were stored.\n${hereDocument("sha256sum --check --quiet -", digestLines(objects))}`,
     unpackPart(facts),
-    wal ? refuseRecoverTo : checkRecoverTo,
+    ...(wal
+      ? [refuseRecoverTo]
+      : [
+          checkRecoverTo,
+          checkRecoverTimeline({ systemIdentifier: facts.systemIdentifier, timeline: physical.timeline }),
+        ]),
     ': "${PGDATA:?set it to the path of the data directory to make}"\nempty_folder "$PGDATA"',
     ...placeTablespaces(physical),
     dataDirectorySteps(facts),

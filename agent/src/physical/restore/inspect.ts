@@ -11,7 +11,7 @@ import { seePort } from "./directory/see-port.ts";
 import { findReserve, findRooms, freeOf, seeRoom } from "./directory/see-room.ts";
 import { findServerPrograms, type ServerPrograms } from "./server-programs.ts";
 import { findKept, isOf, type Kept, tellUnpacked } from "./kept/find-kept.ts";
-import { type PlacedTablespace, seeDirectory, seeTablespace } from "./directory/see-directory.ts";
+import { type WantedTablespace, seeDirectory, seeTablespace } from "./directory/see-directory.ts";
 
 /** A physical restore that is asked for. */
 export interface PhysicalRestore {
@@ -32,7 +32,7 @@ export interface RestoreGround {
   readonly chain: Chain;
   readonly owner: OsUser | undefined;
   readonly programs: ServerPrograms | undefined;
-  readonly tablespaces: readonly PlacedTablespace[];
+  readonly tablespaces: readonly WantedTablespace[];
   readonly recovery: Recovery;
   readonly freeBytes: bigint | undefined;
   /** What earlier tries have left for this directory. */
@@ -139,16 +139,16 @@ function describeChain({ links, newest, neededBytes }: Chain): string {
 function placeTablespaces(
   { tablespaces: given }: RestorePhysicalCommand,
   inBackup: readonly { readonly oid: number; readonly location: string }[],
-): PlacedTablespace[] {
+): WantedTablespace[] {
   const unknown = given.find(({ oid }) => !inBackup.some((tablespace) => tablespace.oid === oid));
   if (unknown)
     fail("SELECTION_REFUSED", `the backup holds no tablespace of the oid ${unknown.oid}`, {
       hint: `it holds ${inBackup.map(({ oid, location }) => `${oid} (${location})`).join(", ") || "none"}`,
     });
-  return inBackup.map(({ oid, location }) => ({
-    oid,
-    location: given.find((place) => place.oid === oid)?.location ?? location,
-  }));
+  return inBackup.map(({ oid, location }) => {
+    const place = given.find((one) => one.oid === oid);
+    return { oid, location: place?.location ?? location, isNamed: place?.named ?? false };
+  });
 }
 
 function seeTarget({ command, restoreCommand }: PhysicalRestore, { newest }: Chain): Sight {

@@ -38,6 +38,8 @@ export interface RecoveryToRun {
   readonly timelines: readonly number[];
   /** How the server says that it has come to its target, where no position tells; undefined where one does. */
   readonly stopsAt: StopNote | undefined;
+  /** What helps where it comes to the end of the WAL before its target. */
+  readonly beyondEnd: string;
   /** Position that has to be reached at least; undefined is not checked. */
   readonly expectedEnd: bigint | undefined;
   /** Whether that is where a record ends, and nothing else tells a server where to end. */
@@ -132,7 +134,10 @@ function isNotYet(error: unknown): boolean {
 }
 
 /** Fails with RECOVERY_TARGET_UNREACHABLE, SPACE_MISSING or SERVER_NOT_STARTED, saying what the server said. */
-async function failEnded(place: ServerPlace, how = "ended while it recovered"): Promise<never> {
+async function failEnded(
+  { place, beyondEnd }: Pick<RecoveryToRun, "place" | "beyondEnd">,
+  how = "ended while it recovered",
+): Promise<never> {
   const { data } = place;
   const log = await readServerLog(place);
   const why = whyServerEnded(log);
@@ -142,7 +147,9 @@ async function failEnded(place: ServerPlace, how = "ended while it recovered"): 
       hint: "WAL that is replayed may make a cluster larger than its backup: make room, or name another place",
     });
   if (log.includes("recovery ended before configured recovery target was reached"))
-    fail("RECOVERY_TARGET_UNREACHABLE", `recovery came to the end of the WAL before its target: ${why}`);
+    fail("RECOVERY_TARGET_UNREACHABLE", `recovery came to the end of the WAL before its target: ${why}`, {
+      hint: beyondEnd,
+    });
   return fail("SERVER_NOT_STARTED", `the server in ${data} ${how}: ${why}`);
 }
 
@@ -199,11 +206,12 @@ function requireShown(name: string, value: string, shown: string): void {
 }
 
 /** A transaction or a restore point is at no position that was known beforehand: the server's log tells. */
-async function requireStopped(place: ServerPlace, stopsAt: StopNote | undefined): Promise<void> {
+async function requireStopped({ place, stopsAt, beyondEnd }: RecoveryToRun): Promise<void> {
   if (!stopsAt || stopsAt.line.test(await readServerLog(place))) return;
   fail(
     "RECOVERY_TARGET_UNREACHABLE",
     `recovery is over, and the server did not say that it stopped at ${stopsAt.what}`,
+    { hint: beyondEnd },
   );
 }
 
@@ -212,8 +220,7 @@ async function requireStopped(place: ServerPlace, stopsAt: StopNote | undefined)
  * or RECOVERY_TARGET_UNREACHABLE, which say what the server said; then it may still run.
  */
 export async function recover(request: RecoveryToRun): Promise<Recovered> {
-  const { place, action, isPromoted, restoreCommand, stopsAt, onWait, onRecovered, warnings, logins, onRaised } =
-    request;
+  const { place, action, isPromoted, restoreCommand, onWait, onRecovered, warnings, logins, onRaised } = request;
   const pauses = action === RecoveryAction.PAUSE;
   const access = await openAccess(place, logins);
   const { endpoint } = access;
@@ -242,7 +249,7 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       await requireQuiet(connection, restoreCommand);
       const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
       requireReached(endLsn, request);
-      await requireStopped(place, stopsAt);
+      await requireStopped(request);
       warnings.push(...(await findSubscriptions(connection)));
       if (!seen.in_recovery) await onRecovered();
       else await sealRecovery(place, request, []);
@@ -272,14 +279,14 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
     await connection?.[Symbol.asyncDispose]();
     connection = undefined;
     const raised = await findInsufficient(place);
-    if (raised.length === 0 && ended) await failEnded(place, "paused instead of going on with its recovery");
+    if (raised.length === 0 && ended) await failEnded(request, "paused instead of going on with its recovery");
     if (raised.length === 0) break;
     await stopServer(place);
     await onRaised(raised);
   }
-  if (action !== RecoveryAction.SHUTDOWN) return await failEnded(place);
+  if (action !== RecoveryAction.SHUTDOWN) return await failEnded(request);
   const log = await readServerLog(place);
-  if (!log.includes("shutdown at recovery target")) return await failEnded(place);
+  if (!log.includes("shutdown at recovery target")) return await failEnded(request);
   await access.close(undefined);
   const shown = await readSettings(
     place,
@@ -288,7 +295,7 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
   for (const [index, [name, value]] of quietSettings.entries()) requireShown(name, value, shown[index] ?? "");
   const { endLsn, timeline } = await readControl(place);
   requireReached(endLsn, request);
-  await requireStopped(place, stopsAt);
+  await requireStopped(request);
   // When it is started again, it would only shut down there once more.
   await sealRecovery(place, request, [["recovery_target_action", "promote"]]);
   return { started: true, serverState: RestoredServerState.SHUT_DOWN, endLsn, timeline, address: "" };

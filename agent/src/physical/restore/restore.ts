@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalResult,
@@ -14,7 +14,7 @@ import { openDirectoryLock } from "./directory/lock.ts";
 import { takeBack } from "./directory/take-back.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
 import { recover } from "./recover.ts";
-import { isPromotedAtPause, recoverySettings, stopNote } from "./settings/recovery-settings.ts";
+import { beyondEnd, isPromotedAtPause, recoverySettings, stopNote } from "./settings/recovery-settings.ts";
 import { lastLines, readServerLog, removeServerTraces, type ServerPlace } from "./server.ts";
 import type { ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
@@ -63,8 +63,8 @@ function beforeName(folder: string, now: Date): string {
  * manifest and synced, and then moved there. When it fails or is cancelled, at any step, the server that was started is
  * stopped, what was made is removed and what was there before is put back: a half of a cluster, or one that is not where
  * it was to recover to, is never left for somebody to use. With `keepFailed` what was unpacked whole is kept, without its
- * pg_control, and the next restore of the same goes on with it. Fails as inspectRestore's items, stageBackup and putIntoPlace
- * do, with RESTORE_RUNNING, SERVER_NOT_STARTED or RECOVERY_TARGET_UNREACHABLE.
+ * pg_control, and the next restore of the same goes on with it, and keeps it again when it fails, too. Fails as
+ * inspectRestore's items, stageBackup and putIntoPlace do, with RESTORE_RUNNING, SERVER_NOT_STARTED or RECOVERY_TARGET_UNREACHABLE.
  */
 export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhysicalResult> {
   const { command, operationId, signal, onProgress, log } = restore;
@@ -84,7 +84,11 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
   const isKept = command.replace && (await isFilled(dataDirectory));
   const now = new Date();
   const former = await Promise.all(
-    tablespaces.map(async ({ location }) => ((await isFilled(location)) ? [location] : [])),
+    tablespaces.map(async ({ location }) => {
+      if (!(await isFilled(location))) return [];
+      // Beside the folder itself: a link to it may lie in another file system.
+      return [{ location, keptAs: beforeName(await realpath(location), now) }];
+    }),
   );
   let marker: Marker = {
     operationId,
@@ -92,7 +96,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     tablespaces: tablespaces.map(({ location }) => location),
     madeFolder: !isThere,
     keptAs: isKept ? beforeName(dataDirectory, now) : "",
-    former: former.flat().map((location) => ({ location, keptAs: beforeName(location, now) })),
+    former: former.flat(),
     state: "unpacking",
     token: randomUUID(),
     placement: "whole",
@@ -146,12 +150,15 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     }
     const stagedPlace: ServerPlace = { data: staged.data, programs, user: owner, signal, earlierLogs: new Map() };
     const logins = loginsOf(chain.newest.content);
-    const extra = [
-      ...(await findRequired(stagedPlace, chain.links, warnings)),
-      ...(restore.scratch
-        ? scratchSettings(restore.scratch, chain.major)
-        : await findExtraSettings(stagedPlace, command.port, warnings)),
-    ];
+    // Each is asked for by a server of its own, which says one and ends.
+    const [required, host] = await Promise.all([
+      findRequired(stagedPlace, chain.links),
+      restore.scratch
+        ? { settings: scratchSettings(restore.scratch, chain.major), warnings: [] }
+        : findExtraSettings(stagedPlace, command.port),
+    ]);
+    warnings.push(...required.warnings, ...host.warnings);
+    const extra = [...required.settings, ...host.settings];
     if (restore.scratch) await writeScratchAccess(staged.data, { user: owner, logins, signal });
     await writeRecovery(staged.data, { recovery, extra, user: owner });
     say("syncing", "");
@@ -189,6 +196,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
         restoreCommand,
         timelines: [recovery.backupTimeline, recovery.target.timeline],
         stopsAt: stopNote(recovery.target),
+        beyondEnd: beyondEnd(recovery.target, chain.newest.manifest.backupId),
         isEndExact: recovery.restoreCommand !== undefined && recovery.target.point.case === undefined,
         expectedEnd: command.expectedEndLsn === "" ? undefined : parseLsn(command.expectedEndLsn),
         onWait: (lsn) => say("recovering", lsn),

@@ -1,4 +1,4 @@
-import { chown, mkdir, readdir, stat } from "node:fs/promises";
+import { chown, lstat, mkdir, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { OsUser } from "../../host/os-user.ts";
 import { replaceFile } from "../../journal/durable-file.ts";
@@ -91,13 +91,20 @@ export async function makeOwned(folder: string, { uid, gid }: OsUser): Promise<v
 
 /** Writes down how far a restore is. */
 export async function writeMarker(staging: string, marker: Marker): Promise<void> {
-  await replaceFile(join(staging, markerName), JSON.stringify(marker));
+  // By its owner it is known as the agent's own.
+  await replaceFile(join(staging, markerName), JSON.stringify(marker), { isWritersOwn: true });
 }
 
 /** What was written down, undefined when nothing was. */
 export async function readMarker(staging: string): Promise<Marker | undefined> {
   const text = await readIfThere(join(staging, markerName));
   return text === undefined ? undefined : (JSON.parse(text) as Marker);
+}
+
+/** As readMarker, of one that this agent has written: the folder is the server's user's, who may have put another there. */
+export async function readOwnMarker(staging: string): Promise<Marker | undefined> {
+  const seen = await lstat(join(staging, markerName)).catch(ignoreMissing);
+  return seen?.isFile() && seen.uid === process.geteuid?.() ? await readMarker(staging) : undefined;
 }
 
 async function listIfThere(folder: string): Promise<string[]> {

@@ -47,14 +47,23 @@ async function checkTools(endpoint: ResolvedEndpoint, major: number, signal: Abo
 async function checkPrivileges(connection: PostgresConnection, facts: ClusterFacts, signal: AbortSignal) {
   const role = quoteIdentifier(connection.endpoint.user);
   if (facts.superuser) return [ok("privileges", `${role} is a superuser`)];
-  const { reads_all, reads_passwords } = await connection.queryOne<{ reads_all: boolean; reads_passwords: boolean }>(`
+  const { reads_all, reads_settings, reads_passwords } = await connection.queryOne<{
+    reads_all: boolean;
+    reads_settings: boolean;
+    reads_passwords: boolean;
+  }>(`
     select pg_has_role(current_user, 'pg_read_all_data', 'usage') as reads_all,
+      pg_has_role(current_user, 'pg_read_all_settings', 'usage') as reads_settings,
       has_table_privilege('pg_catalog.pg_authid', 'select') as reads_passwords`);
   const items: Item[] = [];
   if (reads_all) items.push(ok("privileges", `${role} may read all data`));
   else {
     const message = `${role} is no superuser and may not read all data: dumps of tables it has no right to will fail`;
     items.push(mendable("privileges", message, { statements: [`GRANT pg_read_all_data TO ${role};`] }));
+  }
+  if (!reads_settings) {
+    const message = `${role} may not see where the server's data directory and its configuration are: WAL is not archived by archive_command (--mode push), and physical backups leave out configuration that lies elsewhere`;
+    items.push(mendable("settings", message, { statements: [`GRANT pg_read_all_settings TO ${role};`] }));
   }
   for (const unreadable of await listUnreadable(connection, signal)) items.push(contents(unreadable));
   if (!reads_passwords) {

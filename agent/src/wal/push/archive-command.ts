@@ -58,7 +58,7 @@ export async function applyCommand(
     fail("ARCHIVE_COMMAND_TAKEN", "the server archives by a command or a library of somebody else already", {
       hint: `when that is no longer wanted: ${live.join(" ")}`,
     });
-  await requireRights(connection, live);
+  await requireRights(connection, live, { seesDirectory: true });
   const isTimed = live.some((statement) => statement.startsWith(timeoutStatement));
   if (isTimed) await noteTimeout(connection, state, wanted);
   await run(connection, live);
@@ -133,11 +133,25 @@ export async function releaseCommand(
 
 const setSetting = (name: string, value: string) => `ALTER SYSTEM SET ${name} = ${value};`;
 
-/** Fails with PRIVILEGE_MISSING, before anything is changed, where the role may not run one of the statements. */
-async function requireRights(connection: PostgresConnection, statements: readonly string[]): Promise<void> {
+/**
+ * Fails with PRIVILEGE_MISSING, before anything is changed, where the role may not run one of the statements, or see the
+ * data directory where it has to.
+ */
+async function requireRights(
+  connection: PostgresConnection,
+  statements: readonly string[],
+  { seesDirectory }: { readonly seesDirectory: boolean },
+): Promise<void> {
   const names = statements.flatMap((statement) => /^ALTER SYSTEM (?:RE)?SET (\w+)/.exec(statement)?.[1] ?? []);
-  const role = await connection.queryOne<{ isSuper: boolean; mayReload: boolean; major: number; database: string }>(
-    `select rolsuper as "isSuper", has_function_privilege('pg_catalog.pg_reload_conf()', 'EXECUTE') as "mayReload",
+  const role = await connection.queryOne<{
+    isSuper: boolean;
+    mayReload: boolean;
+    maySee: boolean;
+    major: number;
+    database: string;
+  }>(
+    `select rolsuper as "isSuper", pg_has_role('pg_read_all_settings', 'usage') as "maySee",
+      has_function_privilege('pg_catalog.pg_reload_conf()', 'EXECUTE') as "mayReload",
       current_setting('server_version_num')::int / 10000 as major, current_database()::text as database
       from pg_catalog.pg_roles where rolname = current_user`,
   );
@@ -151,22 +165,28 @@ async function requireRights(connection: PostgresConnection, statements: readonl
             [names],
           )
           .then((rows) => rows.map(({ name }) => name));
-  if (refused.length === 0 && (role.mayReload || !statements.includes(reload))) return;
+  const isBlind = seesDirectory && !role.maySee;
+  if (!isBlind && refused.length === 0 && (role.mayReload || !statements.includes(reload))) return;
   const user = quoteIdentifier(connection.endpoint.user);
   const grants = [
+    ...(isBlind ? [`GRANT pg_read_all_settings TO ${user};`] : []),
     ...(refused.length > 0 ? [`GRANT ALTER SYSTEM ON PARAMETER ${refused.join(", ")} TO ${user};`] : []),
     ...(role.mayReload
       ? []
       : [`GRANT EXECUTE ON FUNCTION pg_reload_conf() TO ${user}; -- in the database ${role.database}`]),
   ];
-  const what = [...(refused.length > 0 ? [`set ${refused.join(", ")}`] : []), ...(role.mayReload ? [] : ["reload it"])];
+  const what = [
+    ...(isBlind ? ["see where its data directory is, which tells it from a clone,"] : []),
+    ...(refused.length > 0 ? [`set ${refused.join(", ")}`] : []),
+    ...(role.mayReload ? [] : ["reload it"]),
+  ];
   fail("PRIVILEGE_MISSING", `${user} may not change how the server archives: it may not ${what.join(" or ")}`, {
     hint: `as a superuser: ${role.major < 15 ? statements.join(" ") : grants.join(" ")}`,
   });
 }
 
 async function run(connection: PostgresConnection, statements: readonly string[]): Promise<void> {
-  await requireRights(connection, statements);
+  await requireRights(connection, statements, { seesDirectory: false });
   try {
     for (const statement of statements) await connection.query(statement);
   } catch (error) {

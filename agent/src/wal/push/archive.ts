@@ -32,6 +32,7 @@ import { formatCommand } from "./archive-command.ts";
 import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
 import { archiverMessage, type Refusal } from "./archiver-message.ts";
 import { type SeenServer, seeServer } from "./check-offered.ts";
+import { openMaxAge } from "./max-age.ts";
 import { dropIdleSlot, isHandedOver, waitForHandOver } from "./hand-over.ts";
 import { type HeldStorage, holdStorage } from "./held-storage.ts";
 import { inOrder, type LookAhead, openLookAhead } from "./look-ahead.ts";
@@ -81,10 +82,12 @@ export function runPush(options: PushOptions): RunningArchive {
   };
   const slot = slotOf(archive);
   const socket = pushSocketPath(socketFolder);
-  const maxAgeMs = settings?.maxAge ? durationMs(settings.maxAge) : defaultMaxAgeMs;
+  const maxAge = openMaxAge(settings?.maxAge ? durationMs(settings.maxAge) : defaultMaxAgeMs);
   const encoding = walEncoding(archive);
   const seen = Promise.withResolvers<SeenServer>();
   let server: SeenServer | undefined;
+  /** What it said of its archiving, also where it could not be seen whole. */
+  let asked: ArchiverState | undefined;
   let command = "";
   /** What archives by the replication protocol, as long as the server's archive_command does not. */
   let stream: RunningArchive | undefined;
@@ -123,11 +126,12 @@ export function runPush(options: PushOptions): RunningArchive {
     if (timeline !== undefined && flushedLsn !== undefined) requireNotSetBack({ timeline, lsn: flushedLsn }, lookedAt);
     lookedAt = newest;
     const isFirst = server === undefined;
-    server = await seeServer(state);
+    asked = state;
     isCommandSet = isSet;
+    ledger.stand({ segmentBytes, ...(timeline === undefined ? {} : { timeline }) });
+    server = await seeServer(state, connection.endpoint.user);
     slotLsn = heldLsn;
     if (isSet && insertLsn !== undefined) commandSince ??= { insertLsn, segmentBytes };
-    ledger.stand({ segmentBytes, ...(timeline === undefined ? {} : { timeline }) });
     if (hasSlot && isFirst) stream = startStream();
     if (hasSlot && taking && (heldLsn === undefined || isHandedOver(handOver))) await dropIdleSlot(connection, slot);
     seen.resolve(server);
@@ -304,7 +308,8 @@ export function runPush(options: PushOptions): RunningArchive {
       ledger.addAnchor(anchor);
       anchors.offer(anchor);
     };
-    await watchServer({ endpoint, slot: "", ledger, onAnchor, log, systemIdentifier }, signal);
+    const watched = { endpoint, slot: "", ledger, onAnchor, log, systemIdentifier };
+    await watchServer({ ...watched, committedEnd: (...of) => maxAge.committedEnd(...of) }, signal);
   }
 
   /** With a machine that was set back the index was, too: the repository is asked, and then the server. */
@@ -357,7 +362,7 @@ export function runPush(options: PushOptions): RunningArchive {
         slot,
         command,
         socket,
-        maxAgeMs,
+        maxAge,
         onLook,
         onTrouble,
         log,
@@ -369,9 +374,9 @@ export function runPush(options: PushOptions): RunningArchive {
   return {
     report() {
       const report = stream ? stream.report() : ledger.report();
-      if (!report || !server) return report;
+      if (!report || !asked) return report;
       const isHandingOver = stream !== undefined;
-      report.archiver = archiverMessage(server.state, { command, isCommandSet, isHandingOver, refusal });
+      report.archiver = archiverMessage(asked, { command, isCommandSet, isHandingOver, refusal });
       if (isHandingOver && serverTrouble) report.trouble ??= failureToDetail(serverTrouble);
       return report;
     },

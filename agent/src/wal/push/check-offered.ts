@@ -2,6 +2,7 @@ import { realpath, stat } from "node:fs/promises";
 import { Failure, fail } from "@coppice/proto/kit/failure";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { parseWalFile, type WalFile } from "@coppice/proto/kit/wal/segment";
+import { quoteIdentifier } from "../../postgres/quote.ts";
 import { checkSegmentHeader } from "../store/segment-header.ts";
 import type { ArchiverState } from "./archiver-state.ts";
 import type { OfferedFile } from "./offered-file.ts";
@@ -51,18 +52,16 @@ export interface SeenServer {
 }
 
 /**
- * A server by what it says of itself, its data directory by each of its names, and whose that is. Fails with
+ * A server by what it says of itself to a role, its data directory by each of its names, and whose that is. Fails with
  * PRIVILEGE_MISSING, WAL_FILE_UNREADABLE.
  */
-export async function seeServer(state: ArchiverState): Promise<SeenServer> {
+export async function seeServer(state: ArchiverState, user: string): Promise<SeenServer> {
   const { dataDirectory } = state;
   if (dataDirectory === "")
     fail(
       "PRIVILEGE_MISSING",
-      "the role may not see where the server's data directory is, which tells it from a clone",
-      {
-        hint: "as a superuser: GRANT pg_read_all_settings TO the role that the cluster is protected with",
-      },
+      `${quoteIdentifier(user)} may not see where the server's data directory is, which tells it from a clone`,
+      { hint: `as a superuser: GRANT pg_read_all_settings TO ${quoteIdentifier(user)};` },
     );
   try {
     const { uid, gid } = await stat(dataDirectory);

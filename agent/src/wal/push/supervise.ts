@@ -1,4 +1,4 @@
-import { type Failure, fail, toFailure } from "@coppice/proto/kit/failure";
+import { type Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Logger } from "pino";
@@ -6,7 +6,7 @@ import { openConnection, type PostgresConnection } from "../../postgres/connect.
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
 import { applyCommand } from "./archive-command.ts";
 import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
-import { type MaxAge, openMaxAge } from "./max-age.ts";
+import type { MaxAge } from "./max-age.ts";
 
 /** What a server is supervised for. */
 export interface SuperviseOptions {
@@ -16,8 +16,8 @@ export interface SuperviseOptions {
   readonly slot: string;
   readonly command: string;
   readonly socket: string;
-  /** After how long a segment that is not full is ended. */
-  readonly maxAgeMs: number;
+  /** Ends a segment that is not full. */
+  readonly maxAge: MaxAge;
   /** Told after each look, and why it failed where it did; the connection is for it alone as long as it takes. */
   readonly onLook: (state: ArchiverState, seen: Seen, connection: PostgresConnection) => Promise<void>;
   readonly onTrouble: (trouble: Failure | undefined) => void;
@@ -44,14 +44,14 @@ const lasting = ["ARCHIVE_COMMAND_TAKEN", "PRIVILEGE_MISSING"];
  */
 export async function supervise(options: SuperviseOptions, signal: AbortSignal): Promise<void> {
   let connection: PostgresConnection | undefined;
-  const done: Done = { unseen: false, maxAge: openMaxAge(options.maxAgeMs) };
+  const done: Done = { unseen: false };
   while (!signal.aborted) {
     let pauseMs = soonMs;
     try {
       connection ??= await openConnection(await options.endpoint(), { signal });
       const isSettled = await look(connection, options, done);
       options.onTrouble(undefined);
-      if (isSettled) pauseMs = Math.min(everyMs, Math.max(soonMs, options.maxAgeMs / 2));
+      if (isSettled) pauseMs = Math.min(everyMs, Math.max(soonMs, options.maxAge.ms / 2));
     } catch (error) {
       if (signal.aborted) break;
       const trouble = toFailure(error);
@@ -71,7 +71,6 @@ export async function supervise(options: SuperviseOptions, signal: AbortSignal):
 
 /** What is remembered from look to look. */
 interface Done {
-  readonly maxAge: MaxAge;
   /** The command was set where nobody shows it: before the restart, to a role that may not read the files. */
   unseen: boolean;
 }
@@ -89,7 +88,7 @@ async function look(connection: PostgresConnection, options: SuperviseOptions, d
   try {
     const isUnseen = state.mode === "off" && state.command === "";
     if (!isUnseen || !done.unseen) {
-      const maxAgeSeconds = Math.max(1, Math.round(options.maxAgeMs / 1000));
+      const maxAgeSeconds = Math.max(1, Math.round(options.maxAge.ms / 1000));
       await applyCommand(connection, state, { ...options, maxAgeSeconds });
       done.unseen = isUnseen;
       state = await readArchiverState(connection);
@@ -106,8 +105,13 @@ async function look(connection: PostgresConnection, options: SuperviseOptions, d
   const lsn = slots[0]?.lsn ?? undefined;
   const isCommandSet = state.mode !== "off" && state.command === command;
   const seen = { hasSlot: slots.length > 0, slotLsn: lsn === undefined ? undefined : parseLsn(lsn), isCommandSet };
-  await options.onLook(state, seen, connection);
+  try {
+    await options.onLook(state, seen, connection);
+  } catch (error) {
+    // It has named all rights that are missing, this one too.
+    throw refusal && isFailure(error, "PRIVILEGE_MISSING") ? refusal : error;
+  }
   if (refusal) throw refusal;
-  if (isCommandSet) await done.maxAge.look(connection, state);
+  if (isCommandSet) await options.maxAge.look(connection, state);
   return isCommandSet && slots.length === 0;
 }

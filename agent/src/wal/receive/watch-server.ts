@@ -15,7 +15,16 @@ export interface WatchOptions {
   readonly slot: string;
   readonly ledger: Ledger;
   readonly onAnchor: (anchor: Anchor) => void;
+  /** Where everything committed ends; the end of the WAL where it is not given. */
+  readonly committedEnd?: (connection: PostgresConnection, end: ServerEnd) => Promise<bigint>;
   readonly log: Logger;
+}
+
+/** The end of WAL that is being written. */
+export interface ServerEnd {
+  readonly timeline: number;
+  readonly lsn: bigint;
+  readonly segmentBytes: bigint;
 }
 
 const everyMs = 10_000;
@@ -56,7 +65,7 @@ interface Clock {
 /** Whether somebody receives by the slot, where there is to be one. */
 async function look(
   connection: PostgresConnection,
-  { systemIdentifier, slot, ledger, onAnchor }: WatchOptions,
+  { systemIdentifier, slot, ledger, onAnchor, committedEnd }: WatchOptions,
   signal: AbortSignal,
 ): Promise<boolean> {
   // The clock first: then everything that was committed up to that time lies before the position.
@@ -74,9 +83,9 @@ async function look(
       from (select pg_current_wal_insert_lsn() as lsn) as now`,
   );
   const { timeline } = now;
-  const lsn = parseLsn(now.lsn);
-  if (await isFlushed(connection, recordEnd(lsn, BigInt(now.segment_bytes)), signal))
-    onAnchor({ timeline, timeUs, lsn });
+  const end = { timeline, lsn: parseLsn(now.lsn), segmentBytes: BigInt(now.segment_bytes) };
+  const lsn = committedEnd ? await committedEnd(connection, end) : end.lsn;
+  if (await isFlushed(connection, recordEnd(lsn, end.segmentBytes), signal)) onAnchor({ timeline, timeUs, lsn });
   ledger.stand({ serverLsn: lsn, serverTime: new Date(Number(timeUs / 1000n)) });
   return isReceived;
 }

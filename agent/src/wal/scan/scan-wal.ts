@@ -9,11 +9,12 @@ import { isFailure } from "@coppice/proto/kit/failure";
 import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { historyName, isSegmentSize } from "@coppice/proto/kit/wal/segment";
-import { parseObjectOwner, parseWalAnchor, type WalAnchor, type WalPlace } from "../../repository/layout.ts";
+import { parseObjectOwner, parseWalAnchor, type WalPlace } from "../../repository/layout.ts";
 import { type ListedRun, listedRun } from "../../repository/wal/listed-run.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { readWal } from "../fetch/fetch-wal.ts";
 import { joinRuns } from "../store/list-extents.ts";
+import { openAnchors, thinAnchors } from "./thin-anchors.ts";
 
 /** What lies there of one server. */
 interface Found {
@@ -21,27 +22,34 @@ interface Found {
   /** Of a server whose segments are of unknown length nothing can be said. */
   readonly segmentBytes: bigint | undefined;
   readonly runs: ListedRun[];
-  readonly anchors: WalAnchor[];
+  readonly anchors: ReturnType<typeof openAnchors>;
   readonly histories: string[];
 }
 
 type Reading = { readonly identities: string | undefined; readonly signal: AbortSignal };
 
-/** As many anchors go into an answer; of more, some of those between are left out. */
-const mostAnchors = 200_000;
+/** All servers' anchors go into one message of a session, beside what scanRepository takes of it. */
+const mostAnchorBytes = 8 * 1024 * 1024;
+/** No anchor takes more of it, with its time and its position as text. */
+const anchorBytes = 48;
 
 /**
  * What a repository says of archived WAL: which there is by the names that lie there, times, and the histories of timelines.
- * `servers` say how long segments are. What cannot be told is named among the problems. Fails as the storage does.
+ * Of times no more than fit into an answer, all servers' alike. `servers` say how long segments are. What cannot be told is named among the problems. Fails as the storage does.
  */
 export async function scanWal(
   storage: Storage,
   { servers, ...reading }: Reading & { readonly servers: readonly ScannedServer[] },
 ): Promise<{ wal: ScannedWal[]; problems: string[] }> {
-  const found = await listServers(storage, servers, reading.signal);
+  const nowUs = Date.now() * 1000;
+  const found = await listServers(storage, servers, { nowUs, signal: reading.signal });
   const wal: ScannedWal[] = [];
   const problems: string[] = [];
-  for (const server of found) {
+  const thinned = thinAnchors(
+    found.map(({ segmentBytes, anchors }) => (segmentBytes === undefined ? [] : anchors.anchors)),
+    { most: mostAnchorBytes / anchorBytes, nowUs },
+  );
+  for (const [index, server] of found.entries()) {
     const { clusterId, systemIdentifier } = server.place;
     if (server.segmentBytes === undefined) {
       problems.push(
@@ -50,7 +58,6 @@ export async function scanWal(
       continue;
     }
     const histories = await readHistories(storage, server, { ...reading, problems });
-    const sparse = Math.ceil(server.anchors.length / mostAnchors);
     wal.push(
       create(ScannedWalSchema, {
         clusterId,
@@ -60,17 +67,30 @@ export async function scanWal(
           startLsn: formatLsn(startLsn),
           endLsn: formatLsn(endLsn),
         })),
-        anchors: server.anchors
-          .filter((_, index) => index % sparse === 0 || index === server.anchors.length - 1)
-          .map(({ timeline, timeUs, lsn }) => ({ timeline, time: timestampOf(timeUs), lsn: formatLsn(lsn) })),
+        anchors: (thinned.servers[index] ?? []).map(({ timeline, timeUs, lsn }) => ({
+          timeline,
+          time: timestampOf(timeUs),
+          lsn: formatLsn(lsn),
+        })),
         histories,
       }),
+    );
+  }
+  if (thinned.wasCut) {
+    const { olderMinutes, recentMinutes } = thinned.density;
+    const recent = recentMinutes === 0 ? "all" : `one of each ${recentMinutes} minutes`;
+    problems.push(
+      `there are more times of WAL, of ${wal.length} servers, than one answer holds (${mostAnchorBytes / 1024 / 1024} MiB): of those older than seven days one of each ${olderMinutes} minutes was entered, of those since ${recent}; how far WAL reaches in time is known no closer than that; all WAL itself was entered`,
     );
   }
   return { wal, problems };
 }
 
-async function listServers(storage: Storage, servers: readonly ScannedServer[], signal: AbortSignal): Promise<Found[]> {
+async function listServers(
+  storage: Storage,
+  servers: readonly ScannedServer[],
+  { nowUs, signal }: { readonly nowUs: number; readonly signal: AbortSignal },
+): Promise<Found[]> {
   const idOf = ({ clusterId, systemIdentifier }: WalPlace) => `${clusterId} ${systemIdentifier}`;
   const sizes = new Map(servers.map((server) => [idOf(server), server.segmentBytes]));
   const found = new Map<string, Found>();
@@ -82,10 +102,10 @@ async function listServers(storage: Storage, servers: readonly ScannedServer[], 
     const size = sizes.get(id);
     const segmentBytes = size !== undefined && isSegmentSize(size) ? size : undefined;
     const place = { clusterId, systemIdentifier };
-    const server = found.get(id) ?? { place, segmentBytes, runs: [], anchors: [], histories: [] };
+    const server = found.get(id) ?? { place, segmentBytes, runs: [], anchors: openAnchors(nowUs), histories: [] };
     found.set(id, server);
     const anchor = parseWalAnchor(key);
-    if (anchor) server.anchors.push(anchor);
+    if (anchor) server.anchors.add(anchor);
     if (owner.is === "wal" && owner.name.endsWith(".history")) server.histories.push(owner.name);
     const run = segmentBytes === undefined ? undefined : listedRun(key, segmentBytes);
     if (run) server.runs.push(run);

@@ -80,7 +80,8 @@ export function requireGrantedTimeline({ grant }: Pick<WalArchive, "grant">, tim
   });
 }
 
-async function newestGrant(
+/** Number of the latest grant that lies there; 0 where none does, or who asks may not read. Fails as the storage does. */
+export async function newestGrant(
   storage: Storage,
   place: Pick<WalArchive, "clusterId" | "systemIdentifier">,
   signal: AbortSignal,

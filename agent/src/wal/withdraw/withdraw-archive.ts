@@ -11,9 +11,11 @@ import { pushSocketPath } from "../push/push-socket.ts";
 import { isStreamed } from "../push/release.ts";
 import type { ArchiveOptions } from "../receive/archive.ts";
 import { slotOf } from "../receive/slot-name.ts";
+import { newestGrant } from "../store/grant.ts";
+import { openArchiveTarget } from "../store/open-target.ts";
 
 /** An archive that has ended, and what its server is reached with. */
-export interface EndedArchive extends Pick<ArchiveOptions, "archive" | "secret" | "clientFiles"> {
+export interface EndedArchive extends Pick<ArchiveOptions, "archive" | "secret" | "clientFiles" | "budget"> {
   /** What archives the same server now, by another slot; undefined where nothing does. */
   readonly next:
     | {
@@ -31,11 +33,12 @@ const giveUpMs = 30_000;
 /**
  * Has a server keep nothing any more for an archive that has ended: its archive_command is given back, and its slot is
  * dropped. Where another archive follows only the slot goes, once that one's keeps all that is not stored. What is gone
- * already, or is another server by now, is well. Fails with WAL_NOT_READY, SLOT_IN_USE, or like a query; after half a minute
- * at the latest.
+ * already, or is another server by now, is well; so is what another agent was granted since, of which this one may never
+ * have heard. Fails with WAL_NOT_READY, SLOT_IN_USE, like a query or like a storage; after
+ * half a minute at the latest.
  */
 export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal): Promise<void> {
-  const { archive, next, secret, clientFiles, dataDirectory } = ended;
+  const { archive, next, secret, clientFiles, budget, dataDirectory } = ended;
   const { clusterId, systemIdentifier } = archive;
   const { connection: reached } = next?.archive ?? archive;
   const endpoint = await resolveEndpoint(reached?.endpoint, secret(reached?.passwordSecret ?? ""), clientFiles);
@@ -46,6 +49,8 @@ export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal):
   if (state.systemIdentifier !== systemIdentifier) return;
   const slot = slotOf(archive);
   if (next === undefined) {
+    await using storage = await openArchiveTarget(archive, { secret, budget, signal: limit });
+    if ((await newestGrant(storage, archive, limit)) > (archive.grant?.number ?? 0n)) return;
     const socket = pushSocketPath(join(dataDirectory, "push", clusterId));
     // Another agent's would be like it.
     if (state.command.endsWith(` ${quoteWord(socket)} %p`)) await releaseCommand(connection, state, socket);

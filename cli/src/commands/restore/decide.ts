@@ -90,6 +90,7 @@ async function requireWaiting(api: Api, id: string): Promise<Waiting> {
     hasEnded(restore)
       ? `operation ${id} has left no database beside that waits to be swapped in`
       : `operation ${id} has not ended yet`,
+    { hint: `look at it: coppice operation get ${id}` },
   );
 }
 

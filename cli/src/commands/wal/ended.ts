@@ -21,26 +21,36 @@ export async function findArchive(
   }
 }
 
+// SHOW says nothing of it while archive_mode is off.
 const resets = [
+  "  SELECT setting FROM pg_file_settings WHERE name = 'archive_command' ORDER BY seqno DESC LIMIT 1;",
+  "  -- only where that names coppice-wal; any other command is somebody else's:",
   "  ALTER SYSTEM RESET archive_command; ALTER SYSTEM RESET archive_timeout; SELECT pg_reload_conf();",
   "  SHOW archive_command;  -- where that is empty now, or WAL is kept for ever: ALTER SYSTEM SET archive_command = 'true';",
 ];
 
 /** What its agent does on the server after an archive has ended, and what is to be done where it cannot; empty without one. */
 export function describeLeft(
-  archive: Pick<WalArchive, "cluster" | "settings" | "hostName"> | undefined,
+  archive: Pick<WalArchive, "cluster" | "settings" | "hostName" | "trouble"> | undefined,
   { paint }: Pick<Terminal, "paint">,
 ): string {
   if (archive === undefined) return "";
-  const { cluster, settings, hostName } = archive;
+  const { cluster, settings, hostName, trouble } = archive;
   const slot = printable(slotName(settings?.slot ?? "", cluster));
   const isPush = settings?.mode === WalMode.PUSH;
-  const does = isPush ? "gives archive_command back, and drops a slot that is left" : `drops the slot ${slot}`;
+  const isOthers = trouble?.reason === "ARCHIVE_COMMAND_TAKEN";
+  const does = !isPush
+    ? `drops the slot ${slot}`
+    : isOthers
+      ? "leaves archive_command as it is, which is somebody else's, and drops a slot that is left"
+      : "gives archive_command back, and drops a slot that is left";
   return [
     `${paint("yellow", "!")} the agent of ${hostName} ${does}, once it hears of it and reaches the server. Where it never does, on the server as a superuser:`,
-    ...(isPush ? resets : []),
+    ...(isPush && !isOthers ? resets : []),
     `  SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '${slot}' AND NOT active;`,
-    ...(isPush ? ["  archive_mode stays on; to have it off, ALTER SYSTEM SET archive_mode = off; and a restart"] : []),
+    ...(isPush && !isOthers
+      ? ["  archive_mode stays on; to have it off, ALTER SYSTEM SET archive_mode = off; and a restart"]
+      : []),
     "",
   ].join("\n");
 }

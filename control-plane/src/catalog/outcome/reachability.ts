@@ -1,4 +1,4 @@
-import { eq, sql } from "drizzle-orm";
+import { and, eq, lt, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { cluster } from "../schema/cluster.ts";
 import { repository } from "../schema/repository.ts";
@@ -6,6 +6,14 @@ import { repository } from "../schema/repository.ts";
 /** Notes whether a cluster was reached just now; `problem` says what was in the way. */
 export async function noteClusterTried(tx: Database, id: string, problem: string | undefined): Promise<void> {
   await tx.update(cluster).set(tried(cluster, problem)).where(eq(cluster.id, id));
+}
+
+/** Notes that a cluster was reached whose server has answered since the last attempt, which failed, by the server's clock. */
+export async function noteClusterAnswered(db: Database, id: string, answerTime: Date): Promise<void> {
+  await db
+    .update(cluster)
+    .set(tried(cluster, undefined))
+    .where(and(eq(cluster.id, id), eq(cluster.reachable, false), lt(cluster.reachableTime, answerTime)));
 }
 
 /** Notes whether a repository was reached just now; `problem` says what was in the way. */

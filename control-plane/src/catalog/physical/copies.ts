@@ -1,8 +1,8 @@
+import { orderBackups } from "@coppice/proto/kit/repository/order-backups";
 import { and, asc, eq, inArray, ne, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { backup, backupCopy, type CopyStateName } from "../schema/backup.ts";
 import { clusterIncarnation } from "../schema/cluster.ts";
-import { orderBackups } from "./order-backups.ts";
 
 /** A copy of a physical backup: what recovery can be planned by. */
 export interface PhysicalCopy {

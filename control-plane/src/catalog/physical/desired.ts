@@ -39,14 +39,22 @@ export async function changeDesiredOf(
   }
 }
 
+/** Who is to give up archiving WAL of a cluster. */
+interface EndOfArchive {
+  readonly clusterId: string;
+  readonly hostIds: readonly string[];
+  /**
+   * Whether that is said of a server that is gone: who was told before, and still has to undo something there, forgets it
+   * then. Else it goes on trying.
+   */
+  readonly isGone: boolean;
+}
+
 /**
  * Tells the agents of the hosts, and whoever archives it unasked, to give up archiving WAL of the cluster: what merely is
  * no longer wanted of them goes on.
  */
-export async function endDesired(
-  tx: Database,
-  { clusterId, hostIds }: { readonly clusterId: string; readonly hostIds: readonly string[] },
-): Promise<void> {
+export async function endDesired(tx: Database, { clusterId, hostIds, isGone }: EndOfArchive): Promise<void> {
   const rows = await tx
     .select({ id: host.id, revision: host.desiredRevision, ended: host.endedEntries, strays: host.strayArchives })
     .from(host)
@@ -54,6 +62,9 @@ export async function endDesired(
     .orderBy(asc(host.id))
     .for("update");
   for (const { id, revision, ended, strays } of rows) {
+    const isTold = ended.some((one) => one.id === clusterId) && !hostIds.includes(id);
+    const isUnasked = strays.some((one) => one.clusterId === clusterId && one.leftover === undefined);
+    if (isTold && !isUnasked && !isGone) continue;
     const entry = { id: clusterId, revision: String(revision + 1n) };
     const endedEntries = [...ended.filter((one) => one.id !== clusterId), entry];
     const strayArchives = strays.filter((one) => one.clusterId !== clusterId);

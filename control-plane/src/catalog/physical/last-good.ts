@@ -1,10 +1,10 @@
+import { orderBackups } from "@coppice/proto/kit/repository/order-backups";
 import { and, asc, desc, eq, inArray, ne } from "drizzle-orm";
 import type { LastGoodDump } from "../backup.ts";
 import type { Database } from "../catalog.ts";
 import { backup, backupCopy } from "../schema/backup.ts";
 import { clusterIncarnation } from "../schema/cluster.ts";
 import { readLastSeen, walFacts } from "./copies.ts";
-import { orderBackups } from "./order-backups.ts";
 import { lacksWal, listLost } from "./wal-lost.ts";
 
 /**

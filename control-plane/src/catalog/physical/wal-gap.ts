@@ -1,14 +1,14 @@
 import { addRuns, type Extent, removeRuns } from "@coppice/proto/kit/recovery/extents";
 import type { Run } from "@coppice/proto/kit/recovery/merge-runs";
 import { coverage, reaches } from "@coppice/proto/kit/recovery/reach";
-import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
+import { parseTimelineHistory, type TimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { leadsThrough, timelinePath } from "@coppice/proto/kit/recovery/timeline-path";
 import type { Database } from "../catalog.ts";
 import { listPhysicalCopies } from "./copies.ts";
 import { physicalBackup, provenWal } from "./recovery-backup.ts";
 import type { WalArchiveRow } from "./wal-archive.ts";
 import { toExtent } from "./wal-extent.ts";
-import { listExtents, listHistories } from "./wal-knowledge.ts";
+import { listExtents, listHistories, type WalServer } from "./wal-knowledge.ts";
 import { lacksWal, listLost } from "./wal-lost.ts";
 
 /** WAL that is missing in an archive, behind which no backup begins: nothing that is archived after it can be reached. */
@@ -31,8 +31,7 @@ export async function findWalGap(db: Database, archive: WalArchiveRow): Promise<
   if (timeline === null || segmentBytes === null || storedLsn === null) return undefined;
   const server = { clusterId, systemIdentifier };
   const lost = await listLost(db, server);
-  const extents = (await listExtents(db, server)).map(toExtent);
-  const histories = (await listHistories(db, server)).map((row) => parseTimelineHistory(row.timeline, row.content));
+  const { extents, histories } = await readStored(db, server);
   const path = timelinePath(histories, timeline);
   const onPath = (of: readonly Extent[]) =>
     coverage({ systemIdentifier, segmentBytes, extents: of }, path, repositoryId);
@@ -52,6 +51,17 @@ export async function findWalGap(db: Database, archive: WalArchiveRow): Promise<
   return { timeline, startLsn, endLsn, isBackedUp: whole.some(({ parentId }) => parentId === null) };
 }
 
+/** What is stored without a hole along the way to an archive's timeline, in order; nothing while no agent has told of it. */
+export async function listStretches(
+  db: Database,
+  archive: WalArchiveRow,
+): Promise<{ startLsn: bigint; endLsn: bigint }[]> {
+  const { clusterId, repositoryId, systemIdentifier, timeline, segmentBytes } = archive;
+  if (timeline === null || segmentBytes === null) return [];
+  const { extents, histories } = await readStored(db, { clusterId, systemIdentifier });
+  return coverage({ systemIdentifier, segmentBytes, extents }, timelinePath(histories, timeline), repositoryId);
+}
+
 /**
  * Whether good backups of an archive's server lead nowhere into what is archived now: taken into another repository, or
  * before archiving began; undefined when one does, when nothing is stored yet, or where the present end is in a gap, which
@@ -66,11 +76,8 @@ export async function findUnled(
   const server = { clusterId, systemIdentifier };
   const lost = await listLost(db, server);
   const copies = (await listPhysicalCopies(db, clusterId)).filter((copy) => copy.systemIdentifier === systemIdentifier);
-  const extents = removeRuns(
-    addRuns((await listExtents(db, server)).map(toExtent), copies.flatMap(provenWal)),
-    lost.map(toExtent),
-  );
-  const histories = (await listHistories(db, server)).map((row) => parseTimelineHistory(row.timeline, row.content));
+  const { extents: stored, histories } = await readStored(db, server);
+  const extents = removeRuns(addRuns(stored, copies.flatMap(provenWal)), lost.map(toExtent));
   const of = { systemIdentifier, segmentBytes, extents };
   const holdsEnd = ({ startLsn, endLsn }: { readonly startLsn: bigint; readonly endLsn: bigint }) =>
     startLsn <= storedLsn && storedLsn <= endLsn;
@@ -82,6 +89,16 @@ export async function findUnled(
   return {
     isBackedUp: copies.some(({ parentId, complete, state }) => parentId === null && complete && state === "STORED"),
   };
+}
+
+/** What is stored of a server's WAL, and how its timelines grew out of each other. */
+async function readStored(
+  db: Database,
+  server: WalServer,
+): Promise<{ readonly extents: Extent[]; readonly histories: TimelineHistory[] }> {
+  const extents = (await listExtents(db, server)).map(toExtent);
+  const histories = (await listHistories(db, server)).map((row) => parseTimelineHistory(row.timeline, row.content));
+  return { extents, histories };
 }
 
 interface Missing extends Run {

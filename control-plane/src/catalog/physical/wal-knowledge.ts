@@ -222,7 +222,8 @@ export async function anchorTimeBefore(
         lte(walAnchor.lsn, lsn),
       ),
     )
-    .orderBy(desc(walAnchor.timeUs))
+    // Not the latest of all: the server's clock may have been ahead once.
+    .orderBy(desc(walAnchor.lsn), desc(walAnchor.timeUs))
     .limit(1);
   return row?.timeUs;
 }

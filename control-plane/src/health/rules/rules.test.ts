@@ -268,7 +268,9 @@ test("what keeps WAL on a server for an archive that has ended is found, with th
     ],
   ]);
   expect(fixes({ isArchived: true })[0]?.[1]).toBe("on the server: SELECT pg_drop_replication_slot('mine');");
-  expect(fixes({ isCommanded: true })[0]?.[1]).toContain("RESET archive_command");
+  expect(fixes({ isCommanded: true })[0]?.[1]).toContain(
+    "where its archive_command names coppice-wal: ALTER SYSTEM RESET archive_command",
+  );
 });
 
 test("an archive that says nothing, or falls behind though it is in no trouble, is found", () => {

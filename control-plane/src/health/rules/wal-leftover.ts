@@ -18,7 +18,9 @@ export const walLeftover: Rule = ({ leftovers }) =>
   });
 
 function fixOf({ clusterId, slot, isCommanded, isArchived }: LeftoverFact): string {
-  const command = isCommanded ? "ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf(); " : "";
+  const command = isCommanded
+    ? "where its archive_command names coppice-wal: ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf(); and then: "
+    : "";
   const drop = `on the server: ${command}SELECT pg_drop_replication_slot('${slot}');`;
   return isArchived ? drop : `${drop}    # where the server is gone: coppice wal setup ${clusterId} --disable`;
 }

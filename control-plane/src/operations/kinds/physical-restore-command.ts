@@ -24,7 +24,11 @@ export function physicalRestoreCommand(spec: RestorePhysicalSpec, facts: Facts):
     ...(facts.walRepository ? { walRepository: facts.walRepository } : {}),
     target: spec.serverTarget ?? create(RecoveryTargetSchema),
     dataDirectory: spec.dataDirectory,
-    tablespaces: Object.entries(spec.tablespaces).map(([oid, location]) => ({ oid: Number(oid), location })),
+    tablespaces: Object.entries(spec.tablespaces).map(([oid, location]) => ({
+      oid: Number(oid),
+      location,
+      named: spec.namedTablespaces.includes(Number(oid)),
+    })),
     replace: spec.replace,
     start: spec.start,
     port: spec.port,

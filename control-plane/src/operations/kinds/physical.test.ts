@@ -211,6 +211,13 @@ const restored = (value: object = {}) =>
     },
   }).result;
 
+test("a server that has come to its target settles where that is, and one that was not started does not", () => {
+  const warnings = ["nobody knows where transaction 7 is: it may lie before", "later"];
+  const told = (start: boolean) =>
+    kinds.restorePhysical.apply(restore({ start, warnings }), { result: restored({ started: start }) }).result?.value;
+  expect([told(true), told(false)]).toMatchObject([{ warnings: ["later"] }, { warnings }]);
+});
+
 test("a restored data directory is told with its host", () => {
   const { result, failure } = kinds.restorePhysical.apply(restore(), { result: restored() });
   expect(failure).toBeUndefined();

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { RecoverPartResult } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
 import { RecoveredPartSchema, type RecoverPartSpec } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import { isSettledByRecovery } from "@coppice/proto/kit/recovery/resolve-target";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { partCommand, partPlaces, partReferences } from "./part-command.ts";
 import { reachability } from "./reachability.ts";
@@ -43,7 +44,11 @@ export const recoverPart = defineKind({
           endLsn: recovered?.endLsn ?? "",
           ...(recovered?.lastCommitTime ? { lastCommitTime: recovered.lastCommitTime } : {}),
           differences,
-          warnings: [...required(spec.restore).warnings, ...(loaded?.warnings ?? []), ...warnings],
+          warnings: [
+            ...required(spec.restore).warnings.filter((warning) => !isSettledByRecovery(warning)),
+            ...(loaded?.warnings ?? []),
+            ...warnings,
+          ],
           bytesRead: recovered?.bytesRead ?? 0n,
           ...(loaded?.held ? { held: loaded.held } : {}),
         }),

@@ -4,6 +4,7 @@ import {
   RestoredDataDirectorySchema,
   type RestorePhysicalSpec,
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import { isSettledByRecovery } from "@coppice/proto/kit/recovery/resolve-target";
 import { defineKind, invalidAnswer } from "./kind.ts";
 import { physicalRestoreCommand, physicalRestoreReferences } from "./physical-restore-command.ts";
 import { reachability } from "./reachability.ts";
@@ -36,7 +37,10 @@ export const restorePhysical = defineKind({
         value: create(RestoredDataDirectorySchema, {
           host: spec.host,
           ...told,
-          warnings: [...spec.warnings, ...told.warnings],
+          warnings: [
+            ...spec.warnings.filter((warning) => !(result.started && isSettledByRecovery(warning))),
+            ...told.warnings,
+          ],
         }),
       },
       failure,

@@ -19,12 +19,12 @@ import { listRepositories, type RepositoryRow } from "../../catalog/repository.t
 import { requireBackup, requireCluster, requireHost, requireRepository } from "../../inventory/require.ts";
 import { planRecovery } from "@coppice/proto/kit/recovery/plan";
 import type { RecoveryPlan } from "@coppice/proto/kit/recovery/recovery-plan";
-import { requireMayDecrypt } from "../../secrets/may-decrypt.ts";
 import { isReachable, requireReachable } from "../choose-repository.ts";
 import type { Prepared } from "../prepared.ts";
 import { physicalPlan } from "./physical-plan.ts";
+import { mayRead, readablePlan } from "./readable-plan.ts";
 import { readRecoveryInput } from "./recovery-input.ts";
-import { tablespacePlaces } from "./tablespaces.ts";
+import { namedTablespaces, tablespacePlaces } from "./tablespaces.ts";
 import { parseTarget, serverTarget } from "@coppice/proto/kit/recovery-point/recovery-target";
 import { refuseUnasked } from "@coppice/proto/kit/recovery-point/refuse-unasked";
 import { refuseUnreachable } from "@coppice/proto/kit/recovery-point/refuse-unreachable";
@@ -73,10 +73,6 @@ export async function resolvePhysicalRestore(
   const target = physical.target ?? create(RecoveryTargetSchema);
   const recovery = await plan(db, { cluster, backupId: request.backup, host, target: parseTarget(target) });
   const repository = await requireRepository(db, recovery.repository);
-  requireMayDecrypt(repository, host);
-  if (recovery.walRepository !== undefined) {
-    requireMayDecrypt(await requireRepository(db, recovery.walRepository), host);
-  }
   const newest = await requireBackup(db, recovery.chain.at(-1) ?? "");
   const told = serverTarget(recovery.serverTarget, target.action);
   const spec = create(RestorePhysicalSpecSchema, {
@@ -89,6 +85,7 @@ export async function resolvePhysicalRestore(
     serverTarget: told,
     dataDirectory,
     tablespaces: tablespacePlaces(tablespacesOf(newest), physical.tablespaces),
+    namedTablespaces: namedTablespaces(tablespacesOf(newest), physical.tablespaces),
     replace: request.replace,
     start: physical.start,
     port: physical.port,
@@ -145,7 +142,13 @@ async function plan(
   }
   if (input.backups.length === 0) await refuseElsewhere(db, cluster, backupId, host);
   const recovery = planRecovery(input, target);
-  return recovery.kind === "plan" ? recovery : refuseUnreachable(cluster.name, recovery);
+  if (recovery.kind !== "plan") return refuseUnreachable(cluster.name, recovery);
+  const isReadable = (id: string) => {
+    const row = repositories.get(id);
+    return row !== undefined && isReachable(row, host.id) && mayRead(row, host);
+  };
+  const readable = await readRecoveryInput(db, { clusterId: cluster.id, backupId, isUsable: isReadable });
+  return readablePlan(recovery, { target, input, readable: readable ?? input, repositories, host });
 }
 
 function isReachableFrom(repository: RepositoryRow | undefined, { id }: HostRow): boolean {

@@ -1,6 +1,6 @@
 import { Failure } from "@coppice/proto/kit/failure";
 import { expect, test } from "vitest";
-import { tablespacePlaces } from "./tablespaces.ts";
+import { namedTablespaces, tablespacePlaces } from "./tablespaces.ts";
 
 const stored = [
   { oid: 16_400, location: "/srv/fast" },
@@ -20,6 +20,8 @@ function refusal(asked: Record<string, string>): string {
 test("a tablespace goes where it was, or where its oid or former folder says", () => {
   expect(tablespacePlaces(stored, {})).toEqual({ 16_400: "/srv/fast", 16_401: "/srv/slow" });
   expect(tablespacePlaces(stored, { "16400": "/a", "/srv/slow": "/b" })).toEqual({ 16_400: "/a", 16_401: "/b" });
+  expect(namedTablespaces(stored, {})).toEqual([]);
+  expect(namedTablespaces(stored, { "/srv/slow": "/srv/slow" })).toEqual([16_401]);
 });
 
 test("what the backup lacks, no folder, and one folder for two are refused", () => {

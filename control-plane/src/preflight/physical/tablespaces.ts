@@ -27,6 +27,15 @@ export function tablespacePlaces(
   return places;
 }
 
+/** Oids of the tablespaces that a request names a folder for. */
+export function namedTablespaces(
+  stored: readonly Pick<StoredTablespace, "oid" | "location">[],
+  asked: Readonly<Record<string, string>>,
+): number[] {
+  const isNamed = (name: string) => Object.hasOwn(asked, name);
+  return stored.flatMap(({ oid, location }) => (isNamed(String(oid)) || isNamed(location) ? [oid] : []));
+}
+
 function refuse(message: string, expected: string): never {
   return fail("INVALID_FIELD", message, { fields: [{ field: "restore.physical.tablespaces", expected }] });
 }

@@ -23,7 +23,9 @@ async function requireHeld(db: Database, id: string) {
   const result = row.result === null ? undefined : fromJson(OperationSchema, row.result, options).result;
   const held = result?.case === "recoveredPart" ? result.value.held : undefined;
   if (spec.case !== "recoverPart" || !held)
-    return fail("NOTHING_TO_DECIDE", `operation ${id} has left no database beside that waits to be swapped in`);
+    return fail("NOTHING_TO_DECIDE", `operation ${id} has left no database beside that waits to be swapped in`, {
+      hint: `look at what it has left: coppice operation get ${id}`,
+    });
   const { targetCluster, targetDatabase } = spec.value;
   return { held, targetCluster, targetDatabase };
 }

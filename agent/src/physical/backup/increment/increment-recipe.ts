@@ -3,6 +3,7 @@ import { askForIdentity, showName } from "../../../repository/recipe-text.ts";
 import {
   archivedWalStep,
   archiveSettings,
+  checkRecoverTimeline,
   checkRecoverTo,
   describeArchive,
   tellHowToStart,
@@ -67,9 +68,10 @@ export IDENTITY`,
         ]
       : []),
     checkRecoverTo,
+    checkRecoverTimeline({ systemIdentifier, timeline: physical.timeline }),
     ': "${PGDATA:?set it to the path of the data directory to make}"\nexport PGDATA',
     `# 1. What it goes on from.
-(cd "\${${parent}:-../${parentFolder}}" && RECOVER_TO= bash RECOVER.txt > /dev/null)`,
+(cd "\${${parent}:-../${parentFolder}}" && RECOVER_TO= RECOVER_TIMELINE= bash RECOVER.txt > /dev/null)`,
     `# 2. The WAL from there to the restore point is in the archive as it was stored.
 ${archivedWalStep({ physical, systemIdentifier })}`,
     `# 3. Recovery as RECOVER_TO says, from the archive, in place of how far what it goes on from would have recovered.

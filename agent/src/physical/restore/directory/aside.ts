@@ -1,4 +1,17 @@
-import { lchown, lstat, mkdir, readdir, readlink, realpath, rename, rm, rmdir, stat, symlink } from "node:fs/promises";
+import {
+  lchown,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
 import { syncFolder } from "../../../journal/durable-file.ts";
@@ -23,17 +36,28 @@ async function linksOf(dataDirectory: string): Promise<{ readonly path: string; 
   return links;
 }
 
+/** The real folders of a data directory's tablespaces, as far as they are there. */
+export async function tablespacesOf(dataDirectory: string): Promise<string[]> {
+  const links = await linksOf(dataDirectory);
+  const found = await Promise.all(links.map(({ target }) => realpath(target).catch(ignoreMissing)));
+  return found.filter((place) => place !== undefined);
+}
+
+/** Whether a name in a tablespace's folder is that of the cluster's own: those of other major versions lie beside it. */
+async function ownedBy(dataDirectory: string): Promise<(name: string) => boolean> {
+  const major = (await readFile(join(dataDirectory, "PG_VERSION"), "utf8").catch(ignoreMissing))?.trim();
+  return (name) => major !== undefined && name.startsWith(`PG_${major}_`);
+}
+
 /**
  * Whether a folder is a tablespace of the cluster in a data directory, with nothing else in it, and can be moved aside with
  * that cluster. Fails with NOT_SUPPORTED where it is one, and is a file system of its own.
  */
 export async function isFormerTablespace(location: string, dataDirectory: string): Promise<boolean> {
   const place = await realpath(location);
-  const targets = await Promise.all(
-    (await linksOf(dataDirectory)).map(({ target }) => realpath(target).catch(ignoreMissing)),
-  );
   const names = await listContent(location);
-  if (!targets.includes(place) || names.some((name) => !name.startsWith("PG_"))) return false;
+  const isOwn = await ownedBy(dataDirectory);
+  if (!(await tablespacesOf(dataDirectory)).includes(place) || !names.every(isOwn)) return false;
   if ((await stat(place)).dev !== (await stat(dirname(place))).dev)
     fail("NOT_SUPPORTED", `the tablespace's folder ${location} is a file system of its own and cannot be moved aside`, {
       hint: "empty it, or give the tablespace another folder: --tablespace OLD=NEW",
@@ -56,20 +80,22 @@ async function relink(dataDirectory: string, from: string, to: string): Promise<
   await syncFolder(join(dataDirectory, "pg_tblspc"));
 }
 
-async function moveContent(from: string, to: string): Promise<void> {
-  for (const name of await listContent(from)) await rename(join(from, name), join(to, name));
+async function moveContent(from: string, to: string, isMoved: (name: string) => boolean): Promise<void> {
+  for (const name of (await listContent(from)).filter(isMoved)) await rename(join(from, name), join(to, name));
   await syncFolder(to);
   await syncFolder(from);
 }
 
 /** Moves what is in the folders of the former cluster's tablespaces aside; that cluster, which is aside, finds it there. */
 export async function moveTablespacesAside({ former = [], keptAs }: Marker): Promise<void> {
+  const isOwn = await ownedBy(keptAs);
   for (const { location, keptAs: folder } of former) {
     const { uid, gid, mode } = await stat(location);
     await mkdir(folder, { mode: mode & 0o777 });
     if (process.geteuid?.() === 0) await lchown(folder, uid, gid);
     await relink(keptAs, location, folder);
-    await moveContent(location, folder);
+    // Another server may have made its own there meanwhile.
+    await moveContent(location, folder, isOwn);
     await syncFolder(dirname(folder));
   }
 }
@@ -80,7 +106,7 @@ async function putBackOne({ location, keptAs }: FormerTablespace, data: string):
   if (kept.some((name) => there.includes(name)))
     return [`what was in ${location} before, as ${keptAs}: somebody has put something else into its place`];
   await mkdir(location, { recursive: true });
-  await moveContent(keptAs, location);
+  await moveContent(keptAs, location, () => true);
   await relink(data, keptAs, location);
   await rmdir(keptAs);
   await syncFolder(dirname(keptAs));

@@ -5,14 +5,14 @@ import type { OsUser } from "../../../host/os-user.ts";
 import { syncFolder } from "../../../journal/durable-file.ts";
 import { moveTablespacesAside } from "./aside.ts";
 import { entryOf, moveEntry, putToken } from "./ownership.ts";
-import { isLink, type PlacedTablespace, requireNoServer, seeDirectory, seeTablespace } from "./see-directory.ts";
+import { isLink, type WantedTablespace, requireNoServer, seeDirectory, seeTablespace } from "./see-directory.ts";
 import { linkTablespaces, requireFolder, type Staged, stagedTablespace } from "../stage-backup.ts";
 import { type Marker, writeMarker } from "../staging.ts";
 
 /** Where what is staged goes. */
 export interface Placing {
   readonly owner: OsUser;
-  readonly tablespaces: readonly PlacedTablespace[];
+  readonly tablespaces: readonly WantedTablespace[];
   readonly marker: Marker;
   readonly staging: string;
 }

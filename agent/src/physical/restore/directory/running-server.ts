@@ -1,4 +1,4 @@
-import { readFile, stat } from "node:fs/promises";
+import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { readIfThere } from "../settings/configuration.ts";
 
@@ -55,6 +55,25 @@ export async function seeServer(dataDirectory: string): Promise<ServerSight> {
   const state = (await readIfThere(`/proc/${pid}/stat`).catch(() => undefined))?.split(") ").at(-1)?.[0] ?? "Z";
   if (!serverNames.has(name) || state === "Z" || !(await worksIn(pid, dataDirectory))) return unseen;
   return { kind: "running", pid };
+}
+
+/** A process of a server, and where it works. */
+interface RunningServer {
+  readonly pid: number;
+  readonly dataDirectory: string;
+}
+
+/** The servers that run on this host, one process of each, as far as the agent's user may see where they work. */
+export async function runningServers(): Promise<RunningServer[]> {
+  const found = new Map<string, RunningServer>();
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+  for (const pid of pids.toSorted((one, other) => one - other)) {
+    const name = (await readIfThere(`/proc/${pid}/comm`).catch(() => undefined))?.trim() ?? "";
+    if (!serverNames.has(name)) continue;
+    const dataDirectory = await readlink(`/proc/${pid}/cwd`).catch(() => "");
+    if (dataDirectory !== "" && !found.has(dataDirectory)) found.set(dataDirectory, { pid, dataDirectory });
+  }
+  return [...found.values()];
 }
 
 /** The process of a server that runs in a data directory, here. It alone may be signalled; see seeServer for others. */

@@ -4,13 +4,19 @@ import { fail } from "@coppice/proto/kit/failure";
 import type { Sight } from "../../../host/look.ts";
 import { nearestFolder } from "../owner.ts";
 import { listContent } from "../staging.ts";
-import { isFormerTablespace } from "./aside.ts";
-import { seeServer } from "./running-server.ts";
+import { isFormerTablespace, tablespacesOf } from "./aside.ts";
+import { runningServers, seeServer } from "./running-server.ts";
 
 /** A tablespace of the backup and its new place. */
 export interface PlacedTablespace {
   readonly oid: number;
   readonly location: string;
+}
+
+/** A tablespace where a command wants it. */
+export interface WantedTablespace extends PlacedTablespace {
+  /** Whether somebody has named the place. */
+  readonly isNamed: boolean;
 }
 
 async function statIfThere(path: string) {
@@ -51,6 +57,16 @@ export async function requireNoServer(dataDirectory: string): Promise<void> {
       `${dataDirectory}/postmaster.pid names process ${seen.pid}, which is no server of it on this host: one in a container or on another host may be`,
       { hint: "when you are sure that none runs, remove that file" },
     );
+}
+
+/** Fails with SERVER_RUNNING where a server that runs here has a tablespace in the folder. */
+async function requireUnused(location: string): Promise<void> {
+  const place = await realpath(location);
+  for (const { pid, dataDirectory } of await runningServers())
+    if ((await tablespacesOf(dataDirectory)).includes(place))
+      fail("SERVER_RUNNING", `the server in ${dataDirectory}, process ${pid}, has a tablespace in ${location}`, {
+        hint: "give the tablespace another folder: --tablespace OLD=NEW",
+      });
 }
 
 async function requireWritable(folder: string, what: string): Promise<void> {
@@ -104,11 +120,11 @@ export async function seeDirectory({
 }
 
 /**
- * Whether a tablespace's folder can be had: empty, or that of a tablespace of the cluster in `replaced`, which is moved
- * aside with it. Fails as seeDirectory, and with SELECTION_REFUSED.
+ * Whether a tablespace's folder can be had: empty, or named and that of a tablespace of the cluster in `replaced`, which is
+ * moved aside with it. Fails as seeDirectory, and with SELECTION_REFUSED.
  */
 export async function seeTablespace(
-  { oid, location }: PlacedTablespace,
+  { oid, location, isNamed }: WantedTablespace,
   folders: readonly string[],
   replaced: string | undefined,
 ): Promise<Sight> {
@@ -128,9 +144,15 @@ export async function seeTablespace(
   if (names.length > 0) {
     if (replaced === undefined || !(await isFormerTablespace(location, replaced)))
       fail("DIRECTORY_NOT_EMPTY", `the folder ${location} of the tablespace ${oid} is not empty`, {
-        hint: "empty it, or give the tablespace another folder: --tablespace OLD=NEW; with --replace what belongs to the cluster that is replaced is moved aside",
+        hint: "empty it, or give the tablespace another folder: --tablespace OLD=NEW; with --replace what belongs to the cluster that is replaced is moved aside, where nothing of another server lies beside it",
       });
-    await requireWritable(dirname(location), `where what is in ${location} is moved aside`);
+    await requireUnused(location);
+    // A copy of a cluster has the very links of the one that it was copied of.
+    if (!isNamed)
+      fail("DIRECTORY_NOT_EMPTY", `the folder ${location} of the tablespace ${oid} is not empty`, {
+        hint: `give the tablespace another folder: --tablespace ${oid}=NEW; where no other cluster uses what is there, which would lose it, --tablespace ${oid}=${location} has it moved aside with ${replaced}`,
+      });
+    await requireWritable(dirname(await realpath(location)), `where what is in ${location} is moved aside`);
   }
   await requireWritable(await nearestFolder(location), `the place of the tablespace ${oid}`);
   if (names.length > 0) return { message: `it goes to ${location}, and what is there is moved aside` };

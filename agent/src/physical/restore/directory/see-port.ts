@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Sight } from "../../../host/look.ts";
 import { readPostmasterFile } from "../../../postgres/control-data.ts";
+import { readIfThere } from "../settings/configuration.ts";
 import { readPidOf } from "./running-server.ts";
 
 async function isFree(port: number): Promise<boolean> {
@@ -23,10 +24,16 @@ async function isFree(port: number): Promise<boolean> {
 
 /**
  * Whether a restored server can have its port; 0 is the one of its configuration, which its source has too: `source` is
- * where that was. Fails with PORT_IN_USE.
+ * where that was. Fails with PORT_IN_USE, and with INVALID_FIELD for one that only root may have.
  */
 export async function seePort(port: number, source: string): Promise<Sight> {
   if (port !== 0) {
+    // Its user is never root.
+    const least = Number((await readIfThere("/proc/sys/net/ipv4/ip_unprivileged_port_start")) ?? "1024");
+    if (port < least)
+      return fail("INVALID_FIELD", `a server may not listen on port ${port}, which is kept for root`, {
+        hint: `name a port from ${least} on: --port`,
+      });
     if (await isFree(port)) return { message: `the port ${port} is free` };
     return fail("PORT_IN_USE", `something listens on port ${port} already`);
   }

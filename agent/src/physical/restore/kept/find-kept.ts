@@ -5,7 +5,7 @@ import { type RecoveryTarget, RecoveryTargetSchema } from "@coppice/proto/gen/co
 import { quoteShell } from "../../../repository/recipe-text.ts";
 import type { Chain } from "../chain.ts";
 import type { PlacedTablespace } from "../directory/see-directory.ts";
-import { isStagingName, type Marker, readMarker, type UnpackedBefore } from "../staging.ts";
+import { isStagingName, type Marker, readOwnMarker, type UnpackedBefore } from "../staging.ts";
 import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 /** What a restore that failed has unpacked and left for another try. */
@@ -43,11 +43,17 @@ export async function findKept(dataDirectory: string, uids: readonly number[]): 
   for (const staging of folders.filter((folder) => isStagingName(basename(folder)))) {
     const seen = await lstat(staging);
     if (!seen.isDirectory() || !uids.includes(seen.uid)) continue;
-    const marker = await readMarker(staging);
-    if (marker?.state === "kept" && marker.dataDirectory === dataDirectory && marker.unpacked)
-      found.push({ staging, marker, unpacked: marker.unpacked });
+    const marker = await readOwnMarker(staging);
+    if (marker?.state !== "kept" || marker.dataDirectory !== dataDirectory || !marker.unpacked) continue;
+    const { unpacked } = marker;
+    const folders = await Promise.all([join(staging, keptName), ...unpacked.staged].map(isFolder));
+    if (folders.every(Boolean)) found.push({ staging, marker, unpacked });
   }
   return found;
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await lstat(path).catch(ignoreMissing))?.isDirectory() ?? false;
 }
 
 /**

@@ -7,6 +7,7 @@ import { entryOf, isWholeInPlace, removeToken } from "../directory/ownership.ts"
 import { putFormerBack } from "../directory/take-back.ts";
 import { listContent, makeOwned, type Marker, stagingIn, type UnpackedBefore, writeMarker } from "../staging.ts";
 import { describeKept, keptName } from "./find-kept.ts";
+import { restoreAutoConf } from "../settings/configuration.ts";
 import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 /** Whether its server is in the middle of its recovery, or was not even started: then another try can go on with it. */
@@ -31,6 +32,8 @@ async function takeControlOut(data: string, staging: string): Promise<void> {
 }
 
 async function leave(staging: string, marker: Marker, unpacked: UnpackedBefore): Promise<string> {
+  // Each try writes those of recovery anew: one file alone is left for people to mend, and that is the one which counts.
+  await restoreAutoConf(join(staging, keptName));
   await writeMarker(staging, { ...marker, state: "kept", unpacked });
   const { staged } = unpacked;
   const own = [keptName, "pg_control", "restore.json"].map((name) => join(staging, name));

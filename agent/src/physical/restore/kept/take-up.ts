@@ -2,7 +2,6 @@ import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { OsUser } from "../../../host/os-user.ts";
 import { closeAccess } from "../access.ts";
-import { restoreAutoConf } from "../settings/configuration.ts";
 import { linkTablespaces, type Staged } from "../stage-backup.ts";
 import { type Marker, stagingIn, writeMarker } from "../staging.ts";
 import { type Kept, keptName } from "./find-kept.ts";
@@ -25,7 +24,6 @@ export async function takeUp(
   const places = unpacked.tablespaces.map(({ oid }, index) => ({ oid, location: unpacked.staged[index] ?? "" }));
   await linkTablespaces(data, places, owner);
   await closeAccess(data, owner);
-  await restoreAutoConf(data);
   await rm(join(data, "standby.signal"), { force: true });
   return { staged: { data, tree: { files: unpacked.files, bytes: BigInt(unpacked.bytes) } }, marker: taken };
 }

@@ -129,6 +129,12 @@ export async function writeConfiguration(
 /** Settings that are added for the server's start, such as its port. */
 export type ExtraSettings = readonly (readonly [name: string, value: string])[];
 
+/** Such settings, and what is to be said of them. */
+export interface ChangedSettings {
+  readonly settings: ExtraSettings;
+  readonly warnings: readonly string[];
+}
+
 /** Writes the settings by which the server recovers, and the signal that it has to; the source's are saved beside. */
 export async function writeRecovery(
   data: string,

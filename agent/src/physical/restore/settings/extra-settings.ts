@@ -1,12 +1,13 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import type { ExtraSettings } from "./configuration.ts";
+import type { ChangedSettings } from "./configuration.ts";
 import { quoteSetting } from "./recovery-settings.ts";
 import { readSettings, type ServerPlace } from "../server.ts";
 
-/** Settings that a server needs on this host besides its own configuration; `warnings` gets what they change. */
-export async function findExtraSettings(place: ServerPlace, port: number, warnings: string[]): Promise<ExtraSettings> {
-  const extra: [string, string][] = port === 0 ? [] : [["port", String(port)]];
+/** Settings that a server needs on this host besides its own configuration. */
+export async function findExtraSettings(place: ServerPlace, port: number): Promise<ChangedSettings> {
+  const settings: [string, string][] = port === 0 ? [] : [["port", String(port)]];
+  const warnings: string[] = [];
   const [folders, ssl, key, standbys, preloaded] = await readSettings(place, [
     "unix_socket_directories",
     "ssl",
@@ -17,15 +18,15 @@ export async function findExtraSettings(place: ServerPlace, port: number, warnin
   const sockets = folders.split(",").map((each) => each.trim());
   const usable = await Promise.all(sockets.map((folder) => isFolder(folder)));
   if (!usable.every(Boolean) || sockets[0] === "") {
-    extra.push(["unix_socket_directories", "/tmp"]);
+    settings.push(["unix_socket_directories", "/tmp"]);
     warnings.push(`the folder of the server's socket, ${sockets.join(", ") || "none"}, is not here: it is in /tmp now`);
   }
   if (ssl === "on" && !(await stat(resolve(place.data, key)).catch(() => undefined))) {
-    extra.push(["ssl", "off"]);
+    settings.push(["ssl", "off"]);
     warnings.push(`TLS is off: its key ${key} is not here`);
   }
   warnings.push(...findQuieted(standbys, preloaded));
-  return extra;
+  return { settings, warnings };
 }
 
 /** What the source did and its copy is kept from, besides archiving and following. */

@@ -113,6 +113,18 @@ export function stopNote({ point, exclusive }: RecoveryTarget): { what: string; 
   return { what: `restore point ${point.value}`, line: new RegExp(`recovery stopping at restore point "${name}"`) };
 }
 
+/** What helps where recovery, which began with that backup, comes to the end of the WAL before such a target. */
+export function beyondEnd(target: RecoveryTarget, backupId: string): string {
+  const { point, timeline } = target;
+  const noted = stopNote(target);
+  if (noted)
+    return `${noted.what} may lie before the end of ${backupId}: name an older backup, --backup bkp_…; if it lies in none, see whether it is spelled right`;
+  const onIt = timeline === 0 ? "" : ` --timeline ${timeline}`;
+  if (point.case === "time")
+    return `nothing in that WAL was committed after that time: all that was is there with --latest${onIt}`;
+  return `choose a point before the end of the WAL, or --latest${onIt}`;
+}
+
 function formatTime(time: Parameters<typeof timestampDate>[0]): string {
   const seconds = timestampDate(time).toISOString().slice(0, 19).replace("T", " ");
   const micros = String(Math.floor(time.nanos / 1000)).padStart(6, "0");

@@ -2,7 +2,7 @@ import { runProgram } from "../../../host/run.ts";
 import type { ChainLink } from "../chain.ts";
 import { readSettings, type ServerPlace } from "../server.ts";
 import { serverProgram } from "../server-programs.ts";
-import type { ExtraSettings } from "./configuration.ts";
+import type { ChangedSettings, ExtraSettings } from "./configuration.ts";
 
 /** What a server that replays WAL has to have at least as much of as the one that wrote it, and what pg_controldata calls it. */
 const labels = {
@@ -25,20 +25,16 @@ async function findLess(place: ServerPlace, wanted: Wanted): Promise<ExtraSettin
 
 /**
  * Settings that are raised to what the backups' server had when they were taken: it may have been told on its command line,
- * and what its configuration says would end recovery at once. `warnings` gets them.
+ * and what its configuration says would end recovery at once.
  */
-export async function findRequired(
-  place: ServerPlace,
-  links: readonly ChainLink[],
-  warnings: string[],
-): Promise<ExtraSettings> {
+export async function findRequired(place: ServerPlace, links: readonly ChainLink[]): Promise<ChangedSettings> {
   const most = (name: string) =>
     Math.max(0, ...links.map(({ content }) => Number(content.requiredSettings[name] ?? 0) || 0));
-  const raised = await findLess(place, new Map(names.map((name) => [name, most(name)])));
-  warnings.push(
-    ...raised.map(([name, value]) => `${name} is ${value}, as its server had it: its configuration says less`),
+  const settings = await findLess(place, new Map(names.map((name) => [name, most(name)])));
+  const warnings = settings.map(
+    ([name, value]) => `${name} is ${value}, as its server had it: its configuration says less`,
   );
-  return raised;
+  return { settings, warnings };
 }
 
 /**

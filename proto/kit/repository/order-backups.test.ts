@@ -36,3 +36,32 @@ test("the server that was seen last comes last, and of none that was seen the on
   expect(order([backup("b", 200n), upgraded], { 1: 100, 2: 200 })).toEqual(["b", "a"]);
   expect(order([backup("b", 200n), upgraded])).toEqual(["a", "b"]);
 });
+
+test("the order is the same however they come in, also where each of three timelines comes after another", () => {
+  // Always the same ones.
+  let state = 7;
+  const any = (below: number) => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state % below;
+  };
+  for (let round = 0; round < 2_000; round++) {
+    const some = Array.from({ length: 3 + any(4) }, (_, index) =>
+      backup(`b${index}`, BigInt(10 + any(30)), {
+        timeline: 1 + any(4),
+        startLsn: BigInt(any(10)),
+        systemIdentifier: String(any(8) === 0 ? 2 : 1),
+        endTime: new Date(any(12)),
+      }),
+    );
+    const expected = order(some);
+    expect(expected).toHaveLength(some.length);
+    expect(order(some.toReversed())).toEqual(expected);
+    expect(order([...some.slice(2), ...some.slice(0, 2)])).toEqual(expected);
+  }
+  const cycle = [
+    backup("a", 20n, { startLsn: 16n, endTime: new Date(6) }),
+    backup("b", 14n, { startLsn: 12n, timeline: 2, endTime: new Date(6) }),
+    backup("c", 18n, { startLsn: 16n, timeline: 3, endTime: new Date(0) }),
+  ];
+  expect(order(cycle)).toEqual(order(cycle.toReversed()));
+});
