@@ -163,7 +163,8 @@ test("an archive is not behind by a position of before a promotion, or of an age
   };
   for (const storedLsn of ["", "0/3000080"]) {
     expect(await behindAt("0/20000000", storedLsn)).toBe(false);
-    expect(await behindAt("0/28000000", storedLsn)).toBe(true);
+    expect(await behindAt("0/20000028", storedLsn)).toBe(false);
+    expect(await behindAt("0/20000100", storedLsn)).toBe(true);
   }
   agent[Symbol.dispose]();
 });
@@ -189,5 +190,28 @@ test("an archive is behind also where the server's clock was ahead once", async 
     return findings.some(({ subject, rule }) => subject === clusterId && rule === "wal-behind");
   };
   await expect.poll(behind, { timeout: 30_000 }).toBe(true);
+  agent[Symbol.dispose]();
+});
+
+test("an archive of a server that long stood still is behind only once what it wrote since is five minutes old", async () => {
+  const { agent, clusterId, tell } = await open("quiet");
+  const now = Date.now();
+  const minute = 60_000;
+  const behindAt = async (serverTimeMs: number) => {
+    await tell({
+      stored: [run("0/2000000", "0/5000000")],
+      storedLsn: "0/5000000",
+      serverLsn: "0/5000200",
+      serverTime: timestampFromMs(serverTimeMs),
+      // Behind the header of a segment that is empty.
+      anchors: [anchor(now - 60 * minute, "0/4000000"), anchor(now, "0/5000028")],
+    });
+    const { findings } = await lab.client(FindingService).listFindings({});
+    return findings.filter(({ subject, rule }) => subject === clusterId && rule === "wal-behind");
+  };
+  expect(await behindAt(now + 4 * minute)).toEqual([]);
+  expect(await behindAt(now + 11 * minute)).toMatchObject([
+    { message: expect.stringContaining("512 B of WAL") as string },
+  ]);
   agent[Symbol.dispose]();
 });

@@ -89,7 +89,7 @@ test("what waits beside says so, that nothing was replaced, and how it is swappe
   expect(shown(operation)).toBe(
     "✓ orders, at the latest point there is, waits beside orders of shop as coppice_restore_1: 3 objects compared, 1 table with 1000 rows counted, in 14 s\n" +
       "  the scratch server and db7:/var/tmp/coppice-op_1 are gone\n" +
-      "  nothing was replaced yet; coppice_restore_1 is closed to all but superusers, and in no dump of shop\n" +
+      "  it has replaced nothing; until it is swapped in or dropped coppice_restore_1 is closed to all but superusers, and in no dump of shop\n" +
       "  when it is not wanted: coppice restore drop op_1\n" +
       "  next: coppice restore swap op_1\n",
   );

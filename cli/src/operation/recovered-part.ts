@@ -60,7 +60,7 @@ export function formatRecoveredPart(
   if (recovered.held) {
     const target = part?.targetDatabase ?? "the present one";
     facts.push(
-      `nothing was replaced yet; ${recovered.held.name} is closed to all but superusers, and in no dump of ${cluster}`,
+      `it has replaced nothing; until it is swapped in or dropped ${recovered.held.name} is closed to all but superusers, and in no dump of ${cluster}`,
       `when it is not wanted: coppice restore drop ${id}`,
     );
     const text = `${name}${as} waits beside ${target} of ${cluster} as ${recovered.held.name}: ${rows}, in ${took}`;

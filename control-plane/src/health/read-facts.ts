@@ -1,6 +1,7 @@
 import { fromJson } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Run } from "@coppice/proto/kit/recovery/merge-runs";
+import { headerEnd, recordEnd } from "@coppice/proto/kit/wal/record-end";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { lastGoodDumps, listDamagedCopies } from "../catalog/backup.ts";
@@ -54,9 +55,6 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
     heldDatabases: await listHeld(db, new Date(now.getTime() - undecidedMs)),
   };
 }
-
-/** So many segments behind a server, WAL may be on its way. */
-const lateSegments = 4n;
 
 type Names = ReadonlyMap<string, string>;
 
@@ -152,20 +150,19 @@ async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArch
   if (serverLsn === null || serverTime === null || segmentBytes === null || timeline === null) return null;
   // Where nothing was stored yet, what was there at the beginning is none of it.
   const toldLsn = storedLsn ?? (await firstAnchorFrom(db, archive, grantTime))?.lsn;
-  const late = lateSegments * segmentBytes;
-  if (toldLsn === undefined || serverLsn <= toldLsn + late) return null;
+  const endLsn = recordEnd(serverLsn, segmentBytes);
+  if (toldLsn === undefined || endLsn <= toldLsn) return null;
   // An agent that begins anew tells no position until it stores more, and one from before a promotion may be left.
   const stretches = await listStretches(db, archive);
   const isTold = (one: Run) => one.startLsn <= toldLsn && toldLsn <= one.endLsn;
   const stretch = storedLsn === null ? stretches.at(-1) : stretches.find(isTold);
   const fromLsn = stretch && stretch.endLsn > toldLsn ? stretch.endLsn : toldLsn;
-  const lateLsn = fromLsn + late;
-  if (serverLsn <= lateLsn) return null;
-  const lastUs = await anchorTimeBefore(db, archive, { timeline, lsn: lateLsn });
+  if (endLsn <= fromLsn) return null;
+  const lastUs = await anchorTimeBefore(db, archive, { timeline, lsn: headerEnd(fromLsn, segmentBytes) });
   const since = lastUs === undefined ? grantTime : new Date(Number(lastUs / 1000n));
   const settings = fromJson(WalSettingsSchema, archive.settings, { ignoreUnknownFields: true });
   return {
-    bytes: serverLsn - fromLsn,
+    bytes: endLsn - fromLsn,
     since,
     ageMs: serverTime.getTime() - since.getTime(),
     maxAgeMs: settings.maxAge ? durationMs(settings.maxAge) : 0,

@@ -8,6 +8,7 @@ import {
   type WalArchive,
   WalArchiveSchema,
 } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { headerEnd } from "@coppice/proto/kit/wal/record-end";
 import { fail } from "@coppice/proto/kit/failure";
 import { writeAudit } from "../audit/audit.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
@@ -26,7 +27,6 @@ import { prepareWalCleanup } from "../preflight/physical/cleanup/wal-cleanup.ts"
 import { prepareWalVerification } from "../preflight/physical/wal-verification.ts";
 import { resolveWalArchive, type WantedArchive } from "../preflight/physical/wal-archive.ts";
 import { recoveryWindows } from "@coppice/proto/kit/recovery/windows";
-import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import { auditedCall } from "./audited-call.ts";
 import { claimCreate } from "./claim-create.ts";
 import { windowMessages } from "./convert/recovery-window.ts";
@@ -200,7 +200,10 @@ async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<
     hostNames: await hostNames(db, hostsOf(row)),
     repositoryName: (await repositoryNames(db, [repositoryId])).get(repositoryId) ?? "",
     storedUntilUs: isKnown
-      ? await anchorTimeBefore(db, server, { timeline, lsn: headerEnd(lsn, row.segmentBytes) })
+      ? await anchorTimeBefore(db, server, {
+          timeline,
+          lsn: row.segmentBytes === null ? lsn : headerEnd(lsn, row.segmentBytes),
+        })
       : undefined,
   });
 }
@@ -211,9 +214,3 @@ const hostsOf = ({ hostId, nextHostId, former, deadOwners }: WalArchiveRow) => [
   ...(former === null ? [] : [former.hostId]),
   ...deadOwners.map((one) => one.hostId),
 ];
-/** The last position that has nothing but the header of a page between it and the end of what is stored. */
-function headerEnd(lsn: bigint, segmentBytes: bigint | null): bigint {
-  if (segmentBytes === null) return lsn;
-  const headers = [40n, 24n].map((bytes) => lsn + bytes);
-  return headers.find((end) => recordEnd(end, segmentBytes) === lsn) ?? lsn;
-}

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { recordEnd } from "./record-end.ts";
+import { headerEnd, recordEnd } from "./record-end.ts";
 
 const segment = 16n << 20n;
 
@@ -9,4 +9,5 @@ test.each([
   ["elsewhere it is the position itself", 3n * segment + 8192n + 32n, 3n * segment + 8192n + 32n],
 ])("%s", (_, lsn, end) => {
   expect(recordEnd(lsn, segment)).toBe(end);
+  expect(headerEnd(end, segment)).toBe(lsn);
 });

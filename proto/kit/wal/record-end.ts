@@ -12,3 +12,9 @@ export function recordEnd(lsn: bigint, segmentBytes: bigint): bigint {
   const inPage = lsn % page;
   return inPage <= shortHeader ? lsn - inPage : lsn;
 }
+
+/** The last position that has nothing but the header of a page between it and the end of a record. */
+export function headerEnd(end: bigint, segmentBytes: bigint): bigint {
+  const behind = [longHeader, shortHeader].map((bytes) => end + bytes);
+  return behind.find((lsn) => recordEnd(lsn, segmentBytes) === end) ?? end;
+}

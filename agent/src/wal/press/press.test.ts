@@ -41,6 +41,28 @@ test("several files at once, more than there are threads, are each read, digeste
   );
 });
 
+test("what was digested and compressed holds no thread, and what was not holds its own", async () => {
+  await using press = openPress();
+  const path = join(folder, "held");
+  await writeFile(path, "held");
+  await using file = await open(path);
+  const read = () => press.read(file, { expectedBytes: 4 });
+  // More than there can be threads.
+  const held = [];
+  for (let count = 0; count < 6; count++) {
+    const one = await read();
+    await one.sha256();
+    await one.compress(1);
+    held.push(one);
+  }
+  expect(await Promise.all(held.map((one) => one.sha256()))).toEqual(held.map(() => sha256(Buffer.from("held"))));
+  await expect(held[0]?.compress(1)).rejects.toThrow("let go");
+  await using _first = await read();
+  await using _second = await read();
+  await Promise.all(held.map((one) => one[Symbol.asyncDispose]()));
+  expect(await Promise.all([_first, _second].map((one) => one.sha256()))).toHaveLength(2);
+});
+
 test("a file that cannot be read fails alone", async () => {
   await using press = openPress();
   await using folderFile = await open(folder);

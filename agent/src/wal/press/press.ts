@@ -5,7 +5,10 @@ import { startThread, type Thread } from "../../pipeline/thread.ts";
 import type { CommitRun, SegmentPlace } from "../content/commit-times.ts";
 import type { PressAnswer, PressTask } from "./press-task.ts";
 
-/** A file that was read once, and is held on the thread that read it until this is disposed. */
+/**
+ * A file that was read once, and is held on the thread that read it until it was digested and compressed, or this is
+ * disposed: another file can be read while this one is on its way to a storage that is far.
+ */
 export interface PressedFile extends AsyncDisposable {
   readonly sizeBytes: number;
   /** Its first bytes: all of a small file. */
@@ -14,7 +17,7 @@ export interface PressedFile extends AsyncDisposable {
   readonly commits: readonly CommitRun[];
   /** SHA-256 of its bytes, lower-case hexadecimal: of 16 MiB more work than all the rest, where no instruction helps. */
   sha256(): Promise<string>;
-  /** Its bytes compressed by zstd, with a checksum of the content. */
+  /** Its bytes compressed by zstd, with a checksum of the content; once, and last where its digest is wanted, too. */
   compress(level: number): Promise<Uint8Array>;
 }
 
@@ -77,6 +80,11 @@ export function openPress(): Press {
           return asking;
         };
         let digested: Promise<PressAnswer> | undefined;
+        let isHeld = true;
+        const letGo = () => {
+          if (isHeld) release(thread);
+          isHeld = false;
+        };
         return {
           sizeBytes,
           commits,
@@ -87,13 +95,16 @@ export function openPress(): Press {
             return answered.sha256;
           },
           async compress(level) {
+            if (!isHeld) throw new Error("a file that was let go is compressed once more");
             const compressed = await ask({ is: "compress", level });
             if (compressed.is !== "compressed") throw new Error("a thread that compresses answered something else");
+            // Its thread may have been asked for the digest meanwhile.
+            if (digested) void digested.then(letGo, () => {});
             return compressed.bytes;
           },
           async [Symbol.asyncDispose]() {
             await last;
-            release(thread);
+            letGo();
           },
         };
       } catch (error) {

@@ -1,4 +1,5 @@
 import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
+import { formatSize } from "@coppice/proto/kit/size";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Finding, Rule, WalArchiveFact } from "./facts.ts";
 
@@ -71,7 +72,7 @@ function behind({ name, behind: late, trouble }: WalArchiveFact): Found {
     rule: "wal-behind",
     severity: isMoving ? Severity.WARNING : Severity.CRITICAL,
     since,
-    message: `${bytes / 1_000_000n} MB of WAL of cluster ${name} are not archived${isMoving ? " yet" : ", and nothing of it is stored now"}`,
+    message: `${formatSize(bytes)} of WAL of cluster ${name} are not archived${isMoving ? " yet" : ", and nothing of it is stored now"}`,
     fix: `coppice wal status ${name}`,
   };
 }
