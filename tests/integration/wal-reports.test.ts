@@ -12,6 +12,7 @@ import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { findHost } from "../../control-plane/src/catalog/host.ts";
 import { noteClusterTried } from "../../control-plane/src/catalog/outcome/reachability.ts";
+import { listAnchors } from "../../control-plane/src/catalog/physical/wal-knowledge.ts";
 import { noteStrayArchive } from "../../control-plane/src/catalog/physical/told/stray-archive.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
@@ -188,6 +189,28 @@ describe.concurrent("what an agent tells of WAL", () => {
     expect(await reasonOf(lab.client(RepositoryService).deleteRepository({ repository: "told" }))).toBe(
       "REPOSITORY_IN_USE",
     );
+  });
+
+  test("is known of by few times once it is old: the first of ten minutes, and the last of a timeline", async ({
+    expect,
+  }) => {
+    const place = await archived("old");
+    using agent = place.agent;
+    const { clusterId } = place;
+    const begin = Math.floor(Date.now() / 600_000) * 600_000 - 30 * 24 * 3_600_000;
+    const minutes = [0, 3, 10, 11, 12, 13];
+    const anchors = minutes.map((minute, index) => anchor(begin + minute * 60_000, `0/${3 + index}000000`));
+    const next = { ...anchor(begin + 25 * 60_000, "0/9000000"), timeline: 2 };
+    await report(agent, place, { anchors: [...anchors, next], number: 1n });
+    await report(agent, place, { number: 2n });
+    const left = await listAnchors(lab.catalog.db, { clusterId, systemIdentifier });
+    const leftMinutes = left.map(({ timeline, timeUs }) => [timeline, (Number(timeUs / 1000n) - begin) / 60_000]);
+    expect(leftMinutes).toEqual([
+      [1, 0],
+      [1, 10],
+      [1, 13],
+      [2, 25],
+    ]);
   });
 
   test("says how far behind it is, of its slot and its speed; behind the header of an empty page nothing is", async ({

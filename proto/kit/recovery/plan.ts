@@ -130,8 +130,11 @@ function warnOfWhatIsLeft(
   if (target.kind === "time" && target.timeline === undefined) {
     const other = timelineOfTime(input, reach, target.timeUs);
     if (other !== undefined) {
-      const message = `at that time the server wrote timeline ${other}, which timeline ${reach.timeline} did not grow out of; name it to recover what it was there`;
-      warnings.push({ code: "time-of-other-timeline", message });
+      const { timeline, isCertain } = other;
+      const when = isCertain
+        ? `at that time the server wrote timeline ${timeline}, which timeline ${reach.timeline} did not grow out of; name it to recover what it was there`
+        : `at that time the server wrote timeline ${timeline} still, or timeline ${reach.timeline} already, which did not grow out of all of it, and which of them is not known: name one`;
+      warnings.push({ code: "time-of-other-timeline", message: when });
     }
   }
   return warnings;
@@ -201,8 +204,18 @@ function strays(input: RecoveryInput, reach: Followed, target: Target): boolean 
   return target.kind === "time" && timelineOfTime(input, reach, target.timeUs) !== undefined;
 }
 
+/** A timeline that was written at a time, or may have been. */
+interface WrittenThen {
+  readonly timeline: number;
+  readonly isCertain: boolean;
+}
+
 /** The timeline that was written at a time that lies in a switch of this path, if it is not on the path there. */
-function timelineOfTime(input: RecoveryInput, { path, facts, timeline }: Followed, timeUs: bigint): number | undefined {
+function timelineOfTime(
+  input: RecoveryInput,
+  { path, facts, timeline }: Followed,
+  timeUs: bigint,
+): WrittenThen | undefined {
   const at = path.findIndex(({ startLsn }, index) => index > 0 && isInSwitch(facts, startLsn, timeUs));
   const left = path[at - 1]?.timeline;
   if (left === undefined) return undefined;
@@ -210,17 +223,30 @@ function timelineOfTime(input: RecoveryInput, { path, facts, timeline }: Followe
     const off = other === timeline ? [] : timesOffPath(input, path, other);
     return off.some((us) => us <= timeUs) && off.some((us) => us >= timeUs);
   });
-  // The timeline that was left there went on: when it did is known here and there alone.
-  return written ?? (timesOffPath(input, path, left).length > 0 ? left : undefined);
+  if (written !== undefined) return { timeline: written, isCertain: true };
+  // The timeline that was left there went on: when it did is known here and there alone, or not any more.
+  const wentOn = timesOffPath(input, path, left).length > 0 || isArchivedBeyond(input, path, left);
+  return wentOn ? { timeline: left, isCertain: false } : undefined;
+}
+
+/** Whether WAL of a timeline is archived that is behind what is on that path of it. */
+function isArchivedBeyond({ extents, systemIdentifier }: RecoveryInput, path: readonly PathPiece[], left: number) {
+  const endLsn = path.find(({ timeline }) => timeline === left)?.endLsn;
+  const own = extents.filter((extent) => extent.systemIdentifier === systemIdentifier && extent.timeline === left);
+  return endLsn !== undefined && own.some((extent) => extent.endLsn > endLsn);
 }
 
 /** Whether a time lies between what is known last of before a position and first of after it. */
 function isInSwitch({ anchors, commits }: Followed["facts"], switchLsn: bigint, timeUs: bigint): boolean {
-  const ended = commits.findLast(({ endLsn, times }) => times !== undefined && endLsn <= switchLsn)?.times?.latestUs;
-  const begun = commits.find(({ startLsn, times }) => times !== undefined && startLsn >= switchLsn)?.times?.earliestUs;
+  const timed = commits.flatMap(({ startLsn, endLsn, times }) => (times ? [{ startLsn, endLsn, ...times }] : []));
+  const ended = timed.findLast(({ endLsn }) => endLsn <= switchLsn)?.latestUs;
+  const begun = timed.find(({ startLsn }) => startLsn >= switchLsn)?.earliestUs;
+  // Of what is in one segment with the switch it is not known what came before it: it counts where nothing else does.
+  const around = timed.find(({ startLsn, endLsn }) => startLsn < switchLsn && endLsn > switchLsn)?.latestUs;
   const anchored = anchors.findLast(({ lsn }) => lsn <= switchLsn)?.timeUs;
   const beforeUs = greatest([ended, anchored].filter((us) => us !== undefined));
-  const afterUs = least([begun, anchors.find(({ lsn }) => lsn > switchLsn)?.timeUs].filter((us) => us !== undefined));
+  const afterUs =
+    least([begun, anchors.find(({ lsn }) => lsn > switchLsn)?.timeUs].filter((us) => us !== undefined)) ?? around;
   return (beforeUs === undefined || beforeUs < timeUs) && afterUs !== undefined && afterUs > timeUs;
 }
 

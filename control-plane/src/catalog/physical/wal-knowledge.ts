@@ -148,8 +148,8 @@ export async function addExtents(
 }
 
 /**
- * Thins what is older than `before`: of each ten minutes the first anchor stays, of commits none. `since` is up to where
- * that has been done already.
+ * Thins what is older than `before`: of each ten minutes the first anchor stays, and the last of all of a timeline; of
+ * commits none. `since` is up to where that has been done already.
  */
 export async function thinKnowledge(
   tx: Database,
@@ -166,7 +166,12 @@ export async function thinKnowledge(
         and time_us >= (${from.toString()}::bigint / 600000000) * 600000000 and time_us < ${to.toString()}::bigint
     ) old
     where a.cluster_id = ${clusterId} and a.system_identifier = ${systemIdentifier}
-      and a.timeline = old.timeline and a.time_us = old.time_us and old.place > 1`);
+      and a.timeline = old.timeline and a.time_us = old.time_us and old.place > 1
+      and exists (
+        select from ${walAnchor} later
+        where later.cluster_id = a.cluster_id and later.system_identifier = a.system_identifier
+          and later.timeline = a.timeline and later.time_us > a.time_us and later.lsn >= a.lsn
+      )`);
   await tx
     .delete(walCommits)
     .where(
