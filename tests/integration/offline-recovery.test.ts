@@ -303,6 +303,10 @@ describe.each([
       const isOver = () => ask(server, made.port, "postgres", "select pg_is_in_recovery()");
       await expect.poll(isOver, patient).toBe("f");
       expect(await ask(server, made.port, "postgres", rows)).toBe(before);
+      // A standby that is made of it has no target to end at.
+      const left = await readFile(join(made.into, "postgresql.auto.conf"), "utf8");
+      expect(left).toContain("archive_mode");
+      expect(left).not.toMatch(/recovery_target|restore_command|recovery_end_command/);
     } finally {
       await stop(made.into);
     }

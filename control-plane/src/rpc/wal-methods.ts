@@ -30,6 +30,7 @@ import { recoveryWindows } from "@coppice/proto/kit/recovery/windows";
 import { auditedCall } from "./audited-call.ts";
 import { claimCreate } from "./claim-create.ts";
 import { windowMessages } from "./convert/recovery-window.ts";
+import { withSilence } from "./convert/silence.ts";
 import { walArchiveMessage } from "./convert/wal-archive.ts";
 import type { Start } from "./start.ts";
 
@@ -193,7 +194,7 @@ async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<
   const { repositoryId, systemIdentifier, storedLsn: lsn, timeline } = row;
   const server = { clusterId: cluster.id, systemIdentifier };
   const isKnown = lsn !== null && timeline !== null;
-  return walArchiveMessage({
+  const archive = walArchiveMessage({
     cluster,
     row,
     extents,
@@ -206,6 +207,7 @@ async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<
         })
       : undefined,
   });
+  return withSilence(archive, new Date());
 }
 
 const hostsOf = ({ hostId, nextHostId, former, deadOwners }: WalArchiveRow) => [

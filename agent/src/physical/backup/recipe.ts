@@ -10,7 +10,7 @@ import {
   takenTimelinesStep,
   tellHowToStart,
 } from "./recipe-archive.ts";
-import { formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
+import { forgetRecovery, formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
 import {
   askForIdentity,
   digestLines,
@@ -212,7 +212,7 @@ const settings = formatSettings([
   ["recovery_min_apply_delay", "0"],
   ["hot_standby", "on"],
   ["recovery_target_action", "promote"],
-  ["recovery_end_command", ""],
+  ["recovery_end_command", forgetRecovery],
   ["archive_cleanup_command", ""],
 ]).trimEnd();
 
@@ -244,7 +244,7 @@ ${archivedWalStep({ physical, systemIdentifier })}`;
 function recoveryStep({ physical }: PhysicalRecipeFacts): string {
   const to = physical.wal ? "up to the end of the backup" : "as RECOVER_TO says, from the archive";
   return `# 5. Recovery ${to}. It archives nowhere, follows nobody, and runs no
-# subscriptions and no jobs of pg_cron until you say so: remove these lines then.
+# subscriptions and no jobs of pg_cron until you say so: remove these lines then. Those of the target it removes by itself.
 rm -f "$PGDATA/standby.signal"
 sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
 ${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', physical.wal ? `${settings}\n${settingsOfEmbedded(physical)}` : settings)}

@@ -137,6 +137,13 @@ function timelineOf({ target: { timeline }, backupTimeline, restoreCommand }: Re
 }
 
 /**
+ * Takes the target out of a server's settings once it has recovered with nobody there to do it: a standby that is made of it
+ * would end its own recovery there, and be a second primary.
+ */
+export const forgetRecovery =
+  "sed -i -e /^recovery_target/d -e /^restore_command/d -e /^recovery_end_command/d postgresql.auto.conf";
+
+/**
  * The settings by which a server recovers; settings of targets that are not ours come first and empty, because it
  * refuses two. Fails with INVALID_FIELD where it could not do what is asked for.
  */
@@ -152,7 +159,7 @@ export function recoverySettings(recovery: Recovery): Settings {
     // All that there is was put into pg_wal; without any command a server refuses to recover.
     ["restore_command", restoreCommand ?? "exit 1"],
     ["archive_cleanup_command", ""],
-    ["recovery_end_command", ""],
+    ["recovery_end_command", isWatched ? "" : forgetRecovery],
     ["recovery_min_apply_delay", "0"],
     ["hot_standby", "on"],
     ["lc_messages", "C"],
