@@ -5,14 +5,12 @@ import { CreateBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/op
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { findHost } from "../catalog/host.ts";
-import { listRepositories } from "../catalog/repository.ts";
-import { requireCluster, requireHost, requireRepository } from "../inventory/require.ts";
+import { requireCluster, requireHost } from "../inventory/require.ts";
 import { formatBackupFolder } from "./backup-folder.ts";
-import { chooseRepository, requireReachable } from "./choose-repository.ts";
 import type { Prepared } from "./prepared.ts";
 import { preparePhysicalBackup } from "./physical/backup.ts";
 import { primaryInstance } from "./primary-instance.ts";
+import { repositoryFor } from "./repository-for.ts";
 
 /**
  * Resolves a request for a backup. Errors: CLUSTER_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS,
@@ -25,11 +23,7 @@ export async function prepareBackup(db: Database, request: CreateBackupRequest, 
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
   const host = await requireHost(db, primaryInstance(cluster).hostId);
-  const repository =
-    request.repository === ""
-      ? chooseRepository(await listRepositories(db), host)
-      : await requireRepository(db, request.repository);
-  requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
+  const repository = await repositoryFor(db, request.repository, { clusterId: cluster.row.id, host });
   const backup = newId("bkp");
   return {
     operationId: newId("op"),

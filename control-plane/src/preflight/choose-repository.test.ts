@@ -56,6 +56,11 @@ test("of several repositories the only one that is not known to be unreachable i
   });
 });
 
+test("of several repositories the first one that is usual is taken, also when it is not reachable now", () => {
+  const several = [repository("main", "hst_7"), repository("second", "hst_7", false), repository("other", "hst_8")];
+  expect(chooseRepository(several, db7, ["rep_other", "rep_second", "rep_main"]).name).toBe("second");
+});
+
 test("of several repositories none is taken, and the refusal lists them", () => {
   const several = [repository("main", "hst_7"), repository("second", "hst_7")];
   expect(failureOf(() => chooseRepository(several, db7))).toMatchObject({

@@ -13,10 +13,15 @@ export function isReachable({ homeHostId, locationKey }: RepositoryRow, hostId: 
 }
 
 /**
- * The only repository that the host can reach; of several the only one whose last trial did not fail. Errors:
+ * The only repository that the host can reach; of several the first that is usual, else the only one whose last trial did
+ * not fail. Errors:
  * REPOSITORY_AMBIGUOUS, which lists them when that leaves several or none, and says how to add one when none is in reach.
  */
-export function chooseRepository(repositories: readonly RepositoryRow[], host: NamedHost): RepositoryRow {
+export function chooseRepository(
+  repositories: readonly RepositoryRow[],
+  host: NamedHost,
+  usual: readonly string[] = [],
+): RepositoryRow {
   const reachable = repositories.filter((repository) => isReachable(repository, host.id));
   const [only, ...others] = reachable;
   if (only === undefined) {
@@ -25,6 +30,8 @@ export function chooseRepository(repositories: readonly RepositoryRow[], host: N
     });
   }
   if (others.length === 0) return only;
+  const used = usual.flatMap((id) => reachable.find((repository) => repository.id === id) ?? []);
+  if (used[0]) return used[0];
   const [usable, ...furtherUsable] = reachable.filter((repository) => repository.reachable !== false);
   if (usable !== undefined && furtherUsable.length === 0) return usable;
   const names = reachable.map(({ name }) => name).join(", ");

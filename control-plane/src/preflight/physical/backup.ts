@@ -12,14 +12,13 @@ import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
-import { findHost } from "../../catalog/host.ts";
 import { findWalArchive, type WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
-import { listRepositories, type RepositoryRow } from "../../catalog/repository.ts";
-import { requireCluster, requireHost, requireRepository } from "../../inventory/require.ts";
+import type { RepositoryRow } from "../../catalog/repository.ts";
+import { requireCluster, requireHost } from "../../inventory/require.ts";
 import { formatBackupFolder } from "../backup-folder.ts";
-import { chooseRepository, requireReachable } from "../choose-repository.ts";
 import type { Prepared } from "../prepared.ts";
 import { primaryInstance } from "../primary-instance.ts";
+import { repositoryFor } from "../repository-for.ts";
 import { presentIncarnation } from "../present-incarnation.ts";
 import { chooseParent } from "./parent.ts";
 
@@ -42,11 +41,7 @@ export async function preparePhysicalBackup(
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
   const host = await requireHost(db, primaryInstance(cluster).hostId);
-  const repository =
-    request.repository === ""
-      ? chooseRepository(await listRepositories(db), host)
-      : await requireRepository(db, request.repository);
-  requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
+  const repository = await repositoryFor(db, request.repository, { clusterId: cluster.row.id, host });
   const present = presentIncarnation(cluster);
   const { systemIdentifier } = present;
   const isByWal = kind === BackupKind.INCREMENTAL && isMadeOfWal(cluster, present, given);

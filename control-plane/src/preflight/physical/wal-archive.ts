@@ -5,13 +5,13 @@ import { fail } from "@coppice/proto/kit/failure";
 import { slotName } from "@coppice/proto/kit/wal/slot-name";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
-import { findHost, type HostRow } from "../../catalog/host.ts";
+import type { HostRow } from "../../catalog/host.ts";
 import { findWalArchive } from "../../catalog/physical/wal-archive.ts";
-import { listRepositories, type RepositoryRow } from "../../catalog/repository.ts";
-import { requireHost, requireRepository } from "../../inventory/require.ts";
-import { chooseRepository, requireReachable } from "../choose-repository.ts";
+import type { RepositoryRow } from "../../catalog/repository.ts";
+import { requireHost } from "../../inventory/require.ts";
 import { presentIncarnation } from "../present-incarnation.ts";
 import { primaryInstance } from "../primary-instance.ts";
+import { repositoryFor } from "../repository-for.ts";
 
 /** What an agent that can archive WAL names among what it knows. */
 const capability = "walArchive";
@@ -48,11 +48,7 @@ export async function resolveWalArchive(
       hint: `let the agent receive it: coppice wal setup ${name} --mode stream; or upgrade the agent on that host`,
     });
   }
-  const repository =
-    request.repository === ""
-      ? chooseRepository(await listRepositories(db), host)
-      : await requireRepository(db, request.repository);
-  requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
+  const repository = await repositoryFor(db, request.repository, { clusterId: id, host });
   const settings = clone(WalSettingsSchema, request.settings ?? create(WalSettingsSchema));
   settings.mode = isPush ? WalMode.PUSH : WalMode.STREAM;
   // The slot of the stream that was before is dropped by its name.
