@@ -47,12 +47,17 @@ function streamsOf({ base, tablespaces, backupManifest, wal, configFiles }: Phys
   return all.flatMap((stream) => stream ?? []);
 }
 
+/** Programs that it runs, besides the server's. */
+function programsOf({ physical, recipients }: PhysicalRecipeFacts): string[] {
+  const codecs = new Set([...streamsOf(physical), ...physical.archivedWal].map(({ codec }) => codec));
+  const decoders = ["zstd", "gzip"].filter((name) => codecs.has(name));
+  return ["bash", "tar", "sha256sum", ...decoders, ...(recipients.length > 0 ? ["age"] : [])];
+}
+
 function preamble(facts: PhysicalRecipeFacts): string {
   const { clusterName, backupId, startTime, major, recipients, physical, systemIdentifier, parentFolder } = facts;
   const encryption = askForIdentity(recipients);
-  const codecs = new Set([...streamsOf(physical), ...physical.archivedWal].map(({ codec }) => codec));
-  const programs = ["bash", "tar", "sha256sum", ...["zstd", "gzip"].filter((name) => codecs.has(name))];
-  if (recipients.length > 0) programs.push("age");
+  const programs = programsOf(facts);
   const archive = physical.walEmbedded ? "" : `\n${describeArchive({ systemIdentifier })}`;
   const places = physical.tablespaces.map(
     ({ oid, location }) => `
@@ -83,9 +88,17 @@ function preamble(facts: PhysicalRecipeFacts): string {
 #   export PGDATA=/var/lib/postgresql/${major}/restored${encryption}${tablespaces}${parent}${archive}`;
 }
 
+const requirePrograms = (facts: PhysicalRecipeFacts) =>
+  `for program in ${[...programsOf(facts), ...(facts.parentFolder === undefined ? [] : ["pg_combinebackup"])].join(" ")}; do
+  command -v "$program" > /dev/null || {
+    echo "$program is not in PATH" >&2
+    exit 1
+  }
+done`;
+
 const emptyFolder = `empty_folder() {
   mkdir -p -m 700 "$1"
-  [ -z "$(ls -A "$1")" ] || { echo "$1 is not empty" >&2; exit 1; }
+  [ -z "$(ls -A "$1")" ] || { echo "$1 is not empty; what an earlier try has left there can be removed" >&2; exit 1; }
 }`;
 
 /** Of the environment variable that says where a backup's parent is. */
@@ -265,6 +278,7 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
   return `${[
     preamble(facts),
     "set -euo pipefail\numask 077",
+    requirePrograms(facts),
     ...(recipients.length > 0 ? [': "${IDENTITY:?set it to the path of an age identity file}"'] : []),
     emptyFolder,
     ...(physical.tablespaces.length > 0 ? [linkTablespace] : []),

@@ -76,7 +76,7 @@ export async function preparePhysicalBackup(
         repositoryName: repository.name,
         options,
         backup,
-        folder: formatBackupFolder(now, kind === BackupKind.FULL ? "full" : "incremental", backup),
+        folder: formatBackupFolder(now, parent === undefined ? "full" : "incremental", backup),
         parent: parent ?? "",
         walRepository,
         fullReason,
