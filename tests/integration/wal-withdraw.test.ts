@@ -5,6 +5,7 @@ import { Readable } from "node:stream";
 import { clone, create } from "@bufbuild/protobuf";
 import { DesiredStateSchema } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { openLog } from "@coppice/proto/kit/log";
 import { expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
@@ -14,7 +15,7 @@ import { runWalArchive } from "../../agent/src/wal/push/run-archive.ts";
 import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
 import { openPostgresServer } from "../support/postgres-servers.ts";
 import { openArchiveLab } from "../support/wal/archive-lab.ts";
-import { patient } from "../support/wal/push-lab.ts";
+import { archiveBy, patient, socketOf } from "../support/wal/push-lab.ts";
 
 const log = openLog({ level: "silent", name: "test" });
 const clientFiles = { home: "/nonexistent" };
@@ -79,3 +80,39 @@ test("no slot is left on a server: not of another name, and not when it was away
   await expect.poll(left, patient).toBe("[]\n");
   expect(await slots()).toBe("theirs false");
 });
+
+test.each([15, 18])(
+  "PostgreSQL %i: archive_command is given back before the restart that was to bring it into force, by a role that may not read files",
+  async (major) => {
+    await using server = await openPostgresServer({ major });
+    await using lab = await openArchiveLab(server);
+    const sql = (text: string) => server.sql("postgres", text);
+    await sql(`create role coppice login replication password '${server.password}'`);
+    await sql("grant alter system on parameter archive_command, archive_timeout to coppice");
+    await sql("grant execute on function pg_reload_conf() to coppice");
+    await sql("grant pg_read_all_settings to coppice");
+    const { connection } = lab.archive;
+    if (connection?.endpoint) connection.endpoint.user = "coppice";
+    const altered = async () => (await readFile(join(server.dataDir, "postgresql.auto.conf"), "utf8")).split("\n");
+    const push = async (reason: string) => {
+      await using archiving = await archiveBy(lab, WalMode.PUSH);
+      await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe(reason);
+    };
+    // What another tool is to archive by from the restart on is not taken away.
+    await sql("alter system set archive_command = 'tool %p'");
+    await sql("select pg_reload_conf()");
+    await push("ARCHIVE_COMMAND_TAKEN");
+    expect(await altered()).toContain("archive_command = 'tool %p'");
+    await sql("alter system reset archive_command");
+    await sql("select pg_reload_conf()");
+    await push("ARCHIVE_MODE_OFF");
+    expect((await altered()).join("\n")).toContain(`push ''${socketOf(lab)}'' %p`);
+    await sql("alter system set archive_mode = on");
+    const ended = { archive: lab.archive, secret: lab.secret, dataDirectory: lab.folder, next: undefined };
+    await withdrawArchive({ ...ended, clientFiles, budget: openBudget(64 << 20) }, AbortSignal.timeout(30_000));
+    expect((await altered()).filter((line) => line.startsWith("archive_")).toSorted()).toEqual([
+      "archive_command = 'true'",
+      "archive_mode = 'on'",
+    ]);
+  },
+);
