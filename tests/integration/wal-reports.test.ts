@@ -12,6 +12,7 @@ import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { findHost } from "../../control-plane/src/catalog/host.ts";
 import { noteClusterTried } from "../../control-plane/src/catalog/outcome/reachability.ts";
+import { putWalArchive } from "../../control-plane/src/catalog/physical/wal-owner.ts";
 import { noteStrayArchive } from "../../control-plane/src/catalog/physical/told/stray-archive.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
@@ -128,6 +129,32 @@ describe.concurrent("what is to be archived", () => {
     expect(await clusters.getCluster({ cluster: "bound" })).toMatchObject({ instances: [{ hostName: "bound" }] });
     const { ownership } = await clusters.getWalArchive({ cluster: "bound" });
     expect(ownership).toMatchObject({ nextHost: "", formerHostName: "" });
+  });
+
+  test("is ended with what another agent archives by since, which is not left over", async ({ expect }) => {
+    const { agent: former, db, clusterId, repositoryId, revision } = await archived("parting");
+    const slot = `coppice_${clusterId.toLowerCase()}`;
+    const leftover = { slot, trouble: failureToDetail(new Failure("SLOT_IN_USE", "it has a reader")) };
+    const left = async () => {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.filter((one) => one.rule === "wal-leftover" && one.subject === clusterId).length;
+    };
+    former.cut();
+    await setUp(lab, "parting", { disable: true, repository: "" });
+    using away = await db.connect({ desiredRevision: revision });
+    const alone = await away.next("desiredState");
+    expect(alone.ended).toMatchObject([{ id: clusterId, revision: revision + 1n }]);
+    expect(alone.ended[0]?.successor).toBeUndefined();
+    away.send({ case: "walReport", value: { clusterId, systemIdentifier, leftover } as WalReport });
+    await expect.poll(left, { timeout: 30_000 }).toBe(1);
+    away.cut();
+    await lab.enrol("heir");
+    const heir = await findHost(lab.catalog.db, "heir");
+    const wanted = { clusterId, hostId: heir?.id ?? "", repositoryId, systemIdentifier, settings: {} };
+    await lab.catalog.transaction((tx) => putWalArchive(tx, wanted, new Date()));
+    expect(await left()).toBe(0);
+    using back = await db.connect({ desiredRevision: revision });
+    expect((await back.next("desiredState")).ended).toMatchObject([{ successor: { systemIdentifier, slot } }]);
   });
 
   test("is ended for good only when somebody says so, also where the catalog does not know of it", async ({

@@ -47,6 +47,11 @@ test("no slot is left on a server: not of another name, and not when it was away
       entries: slot === undefined ? [] : [archived(slot)],
       ended: slot === undefined ? [{ id, revision }] : [],
     });
+  const succeeded = (revision: bigint, slot: string) => {
+    const { systemIdentifier } = lab.archive;
+    const ended = [{ id, revision, successor: { systemIdentifier, slot } }];
+    return create(DesiredStateSchema, { revision, last: true, ended });
+  };
   const slots = () =>
     server.sql(
       "postgres",
@@ -69,14 +74,24 @@ test("no slot is left on a server: not of another name, and not when it was away
   await using again = await open();
   await expect.poll(slots, patient).toBe("");
   expect(again.revision).toBe(3n);
-  // What was granted to another agent meanwhile is that one's, whether or not anybody can say so.
-  again.take(state(4n, "theirs"));
+  // What another agent archives by is that one's, and what it does not archive by is nobody's.
+  again.take(state(4n, "mine"));
+  await expect.poll(slots, patient).toBe("mine true");
+  again.take(succeeded(5n, "theirs"));
+  await expect.poll(slots, patient).toBe("");
+  again.take(state(6n, "theirs"));
+  await expect.poll(slots, patient).toBe("theirs true");
+  again.take(succeeded(7n, "theirs"));
+  await expect.poll(slots, patient).toBe("theirs false");
+  expect(again.revision).toBe(7n);
+  // Also where nobody can say so but the repository.
+  again.take(state(8n, "theirs"));
   await expect.poll(slots, patient).toBe("theirs true");
   const later = walGrantKey(lab.archive, (lab.archive.grant?.number ?? 0n) + 1n);
   await lab.storage.put(later, Readable.from([]), { signal: AbortSignal.timeout(30_000), ifAbsent: true });
-  again.take(state(5n));
+  again.take(state(9n));
   const left = () => readFile(join(folder, "withdrawals.json"), "utf8");
-  await expect.poll(() => again.revision, patient).toBe(5n);
+  await expect.poll(() => again.revision, patient).toBe(9n);
   await expect.poll(left, patient).toBe("[]\n");
   expect(await slots()).toBe("theirs false");
 });
@@ -109,7 +124,8 @@ test.each([15, 18])(
     expect((await altered()).join("\n")).toContain(`push ''${socketOf(lab)}'' %p`);
     await sql("alter system set archive_mode = on");
     const ended = { archive: lab.archive, secret: lab.secret, dataDirectory: lab.folder, next: undefined };
-    await withdrawArchive({ ...ended, clientFiles, budget: openBudget(64 << 20) }, AbortSignal.timeout(30_000));
+    const own = { isSucceeded: false, clientFiles, budget: openBudget(64 << 20) };
+    await withdrawArchive({ ...ended, ...own }, AbortSignal.timeout(30_000));
     expect((await altered()).filter((line) => line.startsWith("archive_")).toSorted()).toEqual([
       "archive_command = 'true'",
       "archive_mode = 'on'",

@@ -98,7 +98,7 @@ async function put(tx: Database, clusterId: string, wanted: WantedArchive): Prom
   // Of another server nothing is handed over: whoever else archives the one before is to end.
   if (present && present.systemIdentifier !== systemIdentifier)
     await endDesired(tx, { clusterId, hostIds: hostsOf(present).filter((id) => id !== host.id), isGone: false });
-  if (present === undefined) await repeatEnded(tx, { clusterId, exceptHostId: host.id });
+  await repeatEnded(tx, { clusterId, exceptHostId: host.id });
   const place = { clusterId, hostId: host.id, repositoryId: repository.id, systemIdentifier };
   await putWalArchive(tx, { ...place, settings: toJson(WalSettingsSchema, settings) }, new Date());
 }

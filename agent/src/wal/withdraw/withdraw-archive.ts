@@ -24,6 +24,8 @@ export interface EndedArchive extends Pick<ArchiveOptions, "archive" | "secret" 
         readonly heldFrom: () => bigint | undefined;
       }
     | undefined;
+  /** Another agent archives the server by another slot: all else that is there may be that one's. */
+  readonly isSucceeded: boolean;
   /** The agent's. */
   readonly dataDirectory: string;
 }
@@ -38,7 +40,7 @@ const giveUpMs = 30_000;
  * half a minute at the latest.
  */
 export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal): Promise<void> {
-  const { archive, next, secret, clientFiles, budget, dataDirectory } = ended;
+  const { archive, next, isSucceeded, secret, clientFiles, budget, dataDirectory } = ended;
   const { clusterId, systemIdentifier } = archive;
   const { connection: reached } = next?.archive ?? archive;
   const endpoint = await resolveEndpoint(reached?.endpoint, secret(reached?.passwordSecret ?? ""), clientFiles);
@@ -48,6 +50,7 @@ export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal):
   // Of a server that is another one by now nothing is ours.
   if (state.systemIdentifier !== systemIdentifier) return;
   const slot = slotOf(archive);
+  if (next === undefined && isSucceeded) return await giveUpSlot(connection, slot);
   if (next === undefined) {
     await using storage = await openArchiveTarget(archive, { secret, budget, signal: limit });
     if ((await newestGrant(storage, archive, limit)) > (archive.grant?.number ?? 0n)) return;
