@@ -1,5 +1,5 @@
 // What a server keeps for an archive that has ended, by the agent's desired state on a real server.
-import { mkdir, readFile } from "node:fs/promises";
+import { chmod, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { clone, create } from "@bufbuild/protobuf";
@@ -13,33 +13,50 @@ import { openDesired } from "../../agent/src/desired/desired.ts";
 import { walGrantKey } from "../../agent/src/repository/layout.ts";
 import { runWalArchive } from "../../agent/src/wal/push/run-archive.ts";
 import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
-import { openPostgresServer } from "../support/postgres-servers.ts";
-import { openArchiveLab } from "../support/wal/archive-lab.ts";
-import { archiveBy, patient, socketOf } from "../support/wal/push-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
+import { archiveBy, patient, socketOf, writeSegments } from "../support/wal/push-lab.ts";
 
 const log = openLog({ level: "silent", name: "test" });
 const clientFiles = { home: "/nonexistent" };
 
+/** An agent's desired state in this process, for a cluster whose slots are looked at. */
+async function openAgent({ archive, folder: parent }: ArchiveLab, server: PostgresServer) {
+  const { clusterId: id } = archive;
+  const folder = join(parent, "agent");
+  await mkdir(folder);
+  // The server's user has to come to the socket.
+  await chmod(parent, 0o711);
+  await chmod(folder, 0o711);
+  const secrets = [{ id: "sec_password", value: server.password }];
+  const budget = openBudget(64 << 20);
+  return {
+    id,
+    folder,
+    open: () =>
+      openDesired({
+        folder,
+        log,
+        archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, folder),
+        withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, budget, dataDirectory: folder }, signal),
+      }),
+    archived(slot: string, mode = WalMode.STREAM) {
+      const value = clone(WalArchiveSchema, archive);
+      if (value.settings) Object.assign(value.settings, { slot, mode });
+      return { id, secrets, desired: { case: "walArchive" as const, value } };
+    },
+    slots: () =>
+      server.sql(
+        "postgres",
+        "select coalesce(string_agg(slot_name || ' ' || active, ' ' order by 1), '') from pg_replication_slots",
+      ),
+  };
+}
+
 test("no slot is left on a server: not of another name, and not when it was away as its archive was given up", async () => {
   await using server = await openPostgresServer({ major: 18 });
   await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
-  const { clusterId: id } = lab.archive;
-  const folder = join(lab.folder, "agent");
-  await mkdir(folder);
-  const secrets = [{ id: "sec_password", value: server.password }];
-  const budget = openBudget(64 << 20);
-  const open = () =>
-    openDesired({
-      folder,
-      log,
-      archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, folder),
-      withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, budget, dataDirectory: folder }, signal),
-    });
-  const archived = (slot: string) => {
-    const value = clone(WalArchiveSchema, lab.archive);
-    if (value.settings) value.settings.slot = slot;
-    return { id, secrets, desired: { case: "walArchive" as const, value } };
-  };
+  const { id, folder, open, archived, slots } = await openAgent(lab, server);
   const state = (revision: bigint, slot?: string) =>
     create(DesiredStateSchema, {
       revision,
@@ -52,11 +69,6 @@ test("no slot is left on a server: not of another name, and not when it was away
     const ended = [{ id, revision, successor: { systemIdentifier, slot } }];
     return create(DesiredStateSchema, { revision, last: true, ended });
   };
-  const slots = () =>
-    server.sql(
-      "postgres",
-      "select coalesce(string_agg(slot_name || ' ' || active, ' ' order by 1), '') from pg_replication_slots",
-    );
   {
     await using desired = await open();
     desired.take(state(1n, "mine"));
@@ -94,6 +106,23 @@ test("no slot is left on a server: not of another name, and not when it was away
   await expect.poll(() => again.revision, patient).toBe(9n);
   await expect.poll(left, patient).toBe("[]\n");
   expect(await slots()).toBe("theirs false");
+});
+
+test("a slot of another name goes once archive_command hands over what is stored, and not before", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { archive_mode: "on" } });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  const { open, archived, slots } = await openAgent(lab, server);
+  await using desired = await open();
+  const take = (revision: bigint, ...entry: Parameters<typeof archived>) =>
+    desired.take(create(DesiredStateSchema, { revision, last: true, entries: [archived(...entry)] }));
+  take(1n, "mine");
+  await expect.poll(slots, patient).toBe("mine true");
+  take(2n, "", WalMode.PUSH);
+  const left = () => desired.reports().flatMap(({ leftover }) => leftover?.trouble?.reason ?? []);
+  await expect.poll(left, patient).toEqual(["WAL_NOT_READY"]);
+  expect(await slots()).toBe("mine false");
+  await writeSegments(server, 1);
+  await expect.poll(slots, patient).toBe("");
 });
 
 test.each([15, 18])(

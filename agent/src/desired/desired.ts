@@ -78,7 +78,9 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
           archive: ended,
           isSucceeded,
           secret: (of) => secretOf(of, secrets),
-          next: isSameServer ? { archive: next, heldFrom: () => one?.heldFrom?.() } : undefined,
+          next: isSameServer
+            ? { archive: next, heldFrom: () => one?.heldFrom?.(), pushes: () => one?.pushes?.() === true }
+            : undefined,
         },
         signal,
       );

@@ -104,6 +104,7 @@ export function runPush(options: PushOptions): RunningArchive {
   let answering = 0;
   let serverTrouble: Failure | undefined;
   let storeTrouble: Failure | undefined;
+  let hasStored = false;
   const requireNotSetBack = watchWalEnd();
 
   function tell(): void {
@@ -228,6 +229,7 @@ export function runPush(options: PushOptions): RunningArchive {
       try {
         note(path === undefined ? await ahead.take(name) : await storeAt(path, name, undefined));
         storeTrouble = undefined;
+        hasStored = true;
         return tell();
       } catch (error) {
         signal.throwIfAborted();
@@ -382,6 +384,8 @@ export function runPush(options: PushOptions): RunningArchive {
     },
     acknowledge: (number) => (stream ?? ledger).acknowledge(number),
     repeat: () => (stream ?? ledger).repeat(),
+    heldFrom: () => stream?.heldFrom?.(),
+    pushes: () => taking !== undefined && isCommandSet && hasStored && storeTrouble === undefined,
     ended: Promise.all([keepArchiving(), superviseServer()]).then(() => stream?.ended),
   };
 }
