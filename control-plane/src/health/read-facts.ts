@@ -15,7 +15,7 @@ import { type Leftover, listLeftovers } from "../catalog/physical/told/leftover.
 import { listStrayArchives } from "../catalog/physical/told/stray-archive.ts";
 import { listAllWalArchives, type WalArchiveRow } from "../catalog/physical/wal-archive.ts";
 import { findUnled, findWalGap, listStretches } from "../catalog/physical/wal-gap.ts";
-import { anchorTimeBefore, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
+import { anchorTimeBefore, anchorTimeBehind, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
 import { listLost } from "../catalog/physical/wal-lost.ts";
 import { listHeld } from "../catalog/operations/held.ts";
 import { listRepositories } from "../catalog/repository.ts";
@@ -168,8 +168,12 @@ async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArch
   const stretch = storedLsn === null ? stretches.at(-1) : stretches.find(isTold);
   const fromLsn = stretch && stretch.endLsn > toldLsn ? stretch.endLsn : toldLsn;
   if (endLsn <= fromLsn) return null;
-  const lastUs = await anchorTimeBefore(db, archive, { timeline, lsn: headerEnd(fromLsn, segmentBytes) });
-  const since = lastUs === undefined ? grantTime : new Date(Number(lastUs / 1000n));
+  const position = { timeline, lsn: headerEnd(fromLsn, segmentBytes) };
+  const lastUs = await anchorTimeBefore(db, archive, position);
+  // By a clock that was set back since, what came later has an earlier time.
+  const laterUs = await anchorTimeBehind(db, archive, { ...position, from: grantTime });
+  const sinceUs = lastUs === undefined || laterUs === undefined || lastUs < laterUs ? lastUs : laterUs;
+  const since = sinceUs === undefined ? grantTime : new Date(Number(sinceUs / 1000n));
   const settings = fromJson(WalSettingsSchema, archive.settings, { ignoreUnknownFields: true });
   return {
     bytes: endLsn - fromLsn,

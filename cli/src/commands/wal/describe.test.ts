@@ -87,6 +87,14 @@ test("an archive says how far it is, what is missing, and what can be reached", 
   );
 });
 
+test("what was stored by a clock that is set back since is not called stored until now", () => {
+  const storedTime = before(-3_600_000);
+  const archive = create(WalArchiveSchema, { clusterName: "shop", repositoryName: "main", lagBytes: 16n, storedTime });
+  expect(formatArchive({ archive, windows: [] }, session)).toContain(
+    "16 B; all that was committed until 2026-11-21T13:00:00Z, by a clock of the server that was ahead, is stored\n",
+  );
+});
+
 test("a slot is named before the agent has looked at it, and said to be missing when it is", () => {
   const base = { clusterName: "shop", repositoryName: "main", hostName: "db7", settings: { slot: "coppice_x" } };
   const lines = (more: object) =>

@@ -10,7 +10,7 @@ import { enumLabel } from "../../output/enum-label.ts";
 import { printable } from "../../output/printable.ts";
 import { formatTable } from "../../output/table.ts";
 import type { Terminal } from "../../output/terminal.ts";
-import { timeOf } from "../../output/time.ts";
+import { instantOf, timeOf } from "../../output/time.ts";
 
 /** What is known of a cluster's WAL archive. */
 export interface ArchiveView {
@@ -138,12 +138,19 @@ function describeMode({ settings, repositoryName }: WalArchive): string {
   return `${mode}, into ${repositoryName}`;
 }
 
+/** By so much the server's clock and this one may differ unsaid. */
+const mostSkewMs = 60_000;
+
 function describeLag(archive: WalArchive, stored: Date | undefined, now: Date): string {
   const bytes = archive.lagBytes === undefined ? [] : [formatSize(archive.lagBytes)];
   if (stored === undefined) return bytes.join("; ");
-  const age = formatElapsed(Math.max(0, now.getTime() - stored.getTime()));
+  const ageMs = now.getTime() - stored.getTime();
+  const until =
+    ageMs < -mostSkewMs
+      ? `${instantOf(archive.storedTime)}, by a clock of the server that was ahead,`
+      : `${formatElapsed(Math.max(0, ageMs))} ago`;
   const but = hasGap(archive) ? ", but for what is missing below" : "";
-  return [...bytes, `all that was committed until ${age} ago is stored${but}`].join("; ");
+  return [...bytes, `all that was committed until ${until} is stored${but}`].join("; ");
 }
 
 /** Two runs of one timeline have a gap between them. */

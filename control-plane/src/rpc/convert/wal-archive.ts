@@ -109,5 +109,6 @@ function describeLag(
   const lagBytes = end - storedLsn;
   if (serverTime === null || storedUntilUs === undefined) return { lagBytes };
   const lagMs = serverTime.getTime() - Number(storedUntilUs / 1000n);
-  return { lagBytes, lagSeconds: Math.max(0, Math.ceil(lagMs / 1000)) };
+  // A clock that was set back says nothing of it.
+  return lagMs < 0 ? { lagBytes } : { lagBytes, lagSeconds: Math.ceil(lagMs / 1000) };
 }
