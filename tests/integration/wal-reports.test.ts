@@ -268,6 +268,18 @@ describe.concurrent("what an agent tells of WAL", () => {
     expect(behind).toMatchObject({ lagBytes: 0x2000000n, lagSeconds: 30 });
     expect(behind.gaps).toMatchObject([{ timeline: 1, startLsn: "0/3000000", endLsn: "0/4000000" }]);
     expect(behind.slot).toBeUndefined();
+    // Across a promotion.
+    await report(agent, place, {
+      timeline: 2,
+      stored: [{ ...run("0/7000000", "0/9000000"), timeline: 2 }],
+      histories: [{ timeline: 2, content: "1\t0/7000080\tpromoted\n" }] as never,
+      storedLsn: "0/9000000",
+      number: 3n,
+    });
+    expect((await get()).gaps).toMatchObject([
+      { timeline: 1, startLsn: "0/3000000", endLsn: "0/4000000" },
+      { timeline: 1, startLsn: "0/5000000", endLsn: "0/7000000" },
+    ]);
   });
 
   test("of another server, or that cannot be read, is taken off its hands and counts for nothing", async ({

@@ -21,6 +21,7 @@ import { declareWalOwnerDead, putWalArchive } from "../catalog/physical/wal-owne
 import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
 import { repositoryNames } from "../catalog/repository.ts";
 import { requireCluster, requireHost } from "../inventory/require.ts";
+import { listArchiveGaps } from "../preflight/physical/archive-gaps.ts";
 import { readRecoveryInput } from "../preflight/physical/recovery-input.ts";
 import { listSoundExtents } from "../preflight/physical/sound-extents.ts";
 import { prepareWalCleanup } from "../preflight/physical/cleanup/wal-cleanup.ts";
@@ -189,7 +190,8 @@ function preview({ row: { id, name } }: ClusterRecord, wanted: WantedArchive | u
 async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<WalArchive> {
   const row = await findWalArchive(db, cluster.id);
   const extents = await listSoundExtents(db, { clusterId: cluster.id });
-  if (row === undefined) return walArchiveMessage({ cluster, row, extents });
+  const gaps = await listArchiveGaps(db, extents, row);
+  if (row === undefined) return walArchiveMessage({ cluster, row, extents, gaps });
   const { repositoryId, systemIdentifier, storedLsn: lsn, timeline } = row;
   const server = { clusterId: cluster.id, systemIdentifier };
   const isKnown = lsn !== null && timeline !== null;
@@ -197,6 +199,7 @@ async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<
     cluster,
     row,
     extents,
+    gaps,
     hostNames: await hostNames(db, hostsOf(row)),
     repositoryName: (await repositoryNames(db, [repositoryId])).get(repositoryId) ?? "",
     storedUntilUs: isKnown

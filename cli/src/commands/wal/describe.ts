@@ -52,7 +52,7 @@ export function formatArchive(
   const mark = trouble
     ? `${paint("red", "✗")} ${printable(trouble.message)}\n${trouble.hint ? `  ${paint("dim", "next:")} ${printable(trouble.hint)}\n` : ""}`
     : "";
-  return [details + mark, formatExtents(archive.extents), formatWindows(windows)].filter(Boolean).join("\n");
+  return [details + mark, formatExtents(archive), formatWindows(windows)].filter(Boolean).join("\n");
 }
 
 /** Who alone may write: since when, after whom, and to whom that moves. */
@@ -153,28 +153,19 @@ function describeLag(archive: WalArchive, stored: Date | undefined, now: Date): 
   return [...bytes, `all that was committed until ${until} is stored${but}`].join("; ");
 }
 
-/** Two runs of one timeline have a gap between them. */
-function hasGap({ extents, repository, systemIdentifier, timeline }: WalArchive): boolean {
-  const present = extents.filter(
-    (extent) =>
-      extent.repository === repository && extent.systemIdentifier === systemIdentifier && extent.timeline === timeline,
-  );
-  return present.length > 1;
+/** Something is missing of what is archived now. */
+function hasGap({ gaps, repository, systemIdentifier }: WalArchive): boolean {
+  return gaps.some((gap) => gap.repository === repository && gap.systemIdentifier === systemIdentifier);
 }
 
-/** What is stored, a run a line; what is missing between two of one timeline is a gap. */
-function formatExtents(extents: readonly WalExtent[]): string {
+/** What is stored, a run a line, and what is missing between, in order. */
+function formatExtents({ extents, gaps }: WalArchive): string {
   if (extents.length === 0) return "";
-  const rows = extents.flatMap((extent, index) => {
-    const before = extents[index - 1];
-    const isSame =
-      before?.timeline === extent.timeline &&
-      before.systemIdentifier === extent.systemIdentifier &&
-      before.repository === extent.repository;
-    const gap = isSame ? [["gap", "", before.endLsn, extent.startLsn, sizeOf(before.endLsn, extent.startLsn)]] : [];
-    const { systemIdentifier, timeline, startLsn, endLsn } = extent;
-    return [...gap, [String(timeline), systemIdentifier, startLsn, endLsn, sizeOf(startLsn, endLsn)]];
-  });
+  const stored = extents.map((run) => ({ run, row: [String(run.timeline), run.systemIdentifier] }));
+  const missing = gaps.map((run) => ({ run, row: ["gap", ""] }));
+  const rows = [...stored, ...missing]
+    .toSorted((one, other) => compareRuns(one.run, other.run))
+    .map(({ run: { startLsn, endLsn }, row }) => [...row, startLsn, endLsn, sizeOf(startLsn, endLsn)]);
   return formatTable(
     [
       { title: "TIMELINE" },
@@ -185,6 +176,15 @@ function formatExtents(extents: readonly WalExtent[]): string {
     ],
     rows,
   );
+}
+
+function compareRuns(one: WalExtent, other: WalExtent): number {
+  const [place, otherPlace] = [one, other].map((run) => `${run.repository} ${run.systemIdentifier}`) as [
+    string,
+    string,
+  ];
+  if (place !== otherPlace) return place < otherPlace ? -1 : 1;
+  return one.timeline - other.timeline || (parseLsn(one.startLsn) < parseLsn(other.startLsn) ? -1 : 1);
 }
 
 const sizeOf = (from: string, to: string) => formatSize(parseLsn(to) - parseLsn(from));
