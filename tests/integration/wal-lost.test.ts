@@ -169,22 +169,21 @@ test("an archive is not behind by a position of before a promotion, or of an age
   agent[Symbol.dispose]();
 });
 
-test("an archive is behind also where the server's clock was ahead once", async () => {
-  const { agent, clusterId, tell } = await open("ahead");
+const hour = 3_600_000;
+test.each([
+  ["was ahead once", { "0/3000000": 8760 * hour, "0/5000000": -5 * hour, "0/6000000": -4 * hour, "0/F000000": -hour }],
+  ["was set back since", { "0/5000000": 3 * hour, "0/6000000": 4 * hour, "0/F000000": hour }],
+])("an archive is behind also where the server's clock %s", async (what, anchors) => {
+  const { agent, clusterId, tell } = await open(what.replaceAll(" ", "-"));
   const now = Date.now();
-  const hour = 3_600_000;
   await tell({
     stored: [run("0/2000000", "0/5000000")],
     storedLsn: "0/5000000",
     serverLsn: "0/20000000",
-    serverTime: timestampFromMs(now),
-    anchors: [
-      anchor(now + 8760 * hour, "0/3000000"),
-      anchor(now - 5 * hour, "0/5000000"),
-      anchor(now - 4 * hour, "0/6000000"),
-      anchor(now - hour, "0/F000000"),
-    ],
+    serverTime: timestampFromMs(now + 2 * hour),
+    anchors: Object.entries(anchors).map(([lsn, ms]) => anchor(now + ms, lsn)),
   });
+  expect((await lab.client(ClusterService).getWalArchive({ cluster: clusterId })).lagSeconds).not.toBe(0);
   const behind = async () => {
     const { findings } = await lab.client(FindingService).listFindings({});
     return findings.some(({ subject, rule }) => subject === clusterId && rule === "wal-behind");

@@ -45,7 +45,7 @@ const statOf = (server: PostgresServer, column: string) =>
 
 /** What the agent does when the archive is given up. */
 const withdraw = ({ archive, secret, folder: dataDirectory }: ArchiveLab) => {
-  const ended = { archive, secret, dataDirectory, next: undefined };
+  const ended = { archive, secret, dataDirectory, next: undefined, isSucceeded: false };
   const own = { clientFiles: { home: "/nonexistent" }, budget: openBudget(64 << 20) };
   return withdrawArchive({ ...ended, ...own }, AbortSignal.timeout(30_000));
 };

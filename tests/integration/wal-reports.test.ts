@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, test } from "vitest";
 import { findHost } from "../../control-plane/src/catalog/host.ts";
 import { noteClusterTried } from "../../control-plane/src/catalog/outcome/reachability.ts";
 import { listAnchors } from "../../control-plane/src/catalog/physical/wal-knowledge.ts";
+import { putWalArchive } from "../../control-plane/src/catalog/physical/wal-owner.ts";
 import { noteStrayArchive } from "../../control-plane/src/catalog/physical/told/stray-archive.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
@@ -131,6 +132,32 @@ describe.concurrent("what is to be archived", () => {
     expect(ownership).toMatchObject({ nextHost: "", formerHostName: "" });
   });
 
+  test("is ended with what another agent archives by since, which is not left over", async ({ expect }) => {
+    const { agent: former, db, clusterId, repositoryId, revision } = await archived("parting");
+    const slot = `coppice_${clusterId.toLowerCase()}`;
+    const leftover = { slot, trouble: failureToDetail(new Failure("SLOT_IN_USE", "it has a reader")) };
+    const left = async () => {
+      const { findings } = await lab.client(FindingService).listFindings({});
+      return findings.filter((one) => one.rule === "wal-leftover" && one.subject === clusterId).length;
+    };
+    former.cut();
+    await setUp(lab, "parting", { disable: true, repository: "" });
+    using away = await db.connect({ desiredRevision: revision });
+    const alone = await away.next("desiredState");
+    expect(alone.ended).toMatchObject([{ id: clusterId, revision: revision + 1n }]);
+    expect(alone.ended[0]?.successor).toBeUndefined();
+    away.send({ case: "walReport", value: { clusterId, systemIdentifier, leftover } as WalReport });
+    await expect.poll(left, { timeout: 30_000 }).toBe(1);
+    away.cut();
+    await lab.enrol("heir");
+    const heir = await findHost(lab.catalog.db, "heir");
+    const wanted = { clusterId, hostId: heir?.id ?? "", repositoryId, systemIdentifier, settings: {} };
+    await lab.catalog.transaction((tx) => putWalArchive(tx, wanted, new Date()));
+    expect(await left()).toBe(0);
+    using back = await db.connect({ desiredRevision: revision });
+    expect((await back.next("desiredState")).ended).toMatchObject([{ successor: { systemIdentifier, slot } }]);
+  });
+
   test("is ended for good only when somebody says so, also where the catalog does not know of it", async ({
     expect,
   }) => {
@@ -229,11 +256,12 @@ describe.concurrent("what an agent tells of WAL", () => {
     };
     const stored = [run("0/2000000", "0/3000000")];
     const isReachable = async () => (await lab.client(ClusterService).getCluster({ cluster: "measured" })).reachable;
+    await report(agent, place, { serverTime: timestampFromMs(now + 30_000), number: 9n });
     await noteClusterTried(lab.catalog.db, place.clusterId, "connection refused");
-    // What it had answered before is no answer, nor is it with what stands in the way.
+    // What was on its way is no answer, whatever the server's clock says, nor is it with what stands in the way.
     const trouble = failureToDetail(new Failure("CLUSTER_UNREACHABLE", "connection refused"));
     const later = timestampFromMs(now + 60_000);
-    await report(agent, place, { serverTime: timestampFromMs(now - 60_000), number: 10n });
+    await report(agent, place, { serverTime: timestampFromMs(now + 40_000), number: 10n });
     await report(agent, place, { serverTime: later, trouble, number: 11n });
     await report(agent, place, { serverTime: later, number: 12n });
     expect(await isReachable()).toBe(false);
@@ -264,6 +292,18 @@ describe.concurrent("what an agent tells of WAL", () => {
     expect(behind).toMatchObject({ lagBytes: 0x2000000n, lagSeconds: 30 });
     expect(behind.gaps).toMatchObject([{ timeline: 1, startLsn: "0/3000000", endLsn: "0/4000000" }]);
     expect(behind.slot).toBeUndefined();
+    // Across a promotion.
+    await report(agent, place, {
+      timeline: 2,
+      stored: [{ ...run("0/7000000", "0/9000000"), timeline: 2 }],
+      histories: [{ timeline: 2, content: "1\t0/7000080\tpromoted\n" }] as never,
+      storedLsn: "0/9000000",
+      number: 3n,
+    });
+    expect((await get()).gaps).toMatchObject([
+      { timeline: 1, startLsn: "0/3000000", endLsn: "0/4000000" },
+      { timeline: 1, startLsn: "0/5000000", endLsn: "0/7000000" },
+    ]);
   });
 
   test("of another server, or that cannot be read, is taken off its hands and counts for nothing", async ({

@@ -1,10 +1,11 @@
 // What a server keeps for an archive that has ended, by the agent's desired state on a real server.
-import { mkdir, readFile } from "node:fs/promises";
+import { chmod, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { clone, create } from "@bufbuild/protobuf";
 import { DesiredStateSchema } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { openLog } from "@coppice/proto/kit/log";
 import { expect, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
@@ -12,33 +13,50 @@ import { openDesired } from "../../agent/src/desired/desired.ts";
 import { walGrantKey } from "../../agent/src/repository/layout.ts";
 import { runWalArchive } from "../../agent/src/wal/push/run-archive.ts";
 import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
-import { openPostgresServer } from "../support/postgres-servers.ts";
-import { openArchiveLab } from "../support/wal/archive-lab.ts";
-import { patient } from "../support/wal/push-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
+import { archiveBy, patient, socketOf, writeSegments } from "../support/wal/push-lab.ts";
 
 const log = openLog({ level: "silent", name: "test" });
 const clientFiles = { home: "/nonexistent" };
 
+/** An agent's desired state in this process, for a cluster whose slots are looked at. */
+async function openAgent({ archive, folder: parent }: ArchiveLab, server: PostgresServer) {
+  const { clusterId: id } = archive;
+  const folder = join(parent, "agent");
+  await mkdir(folder);
+  // The server's user has to come to the socket.
+  await chmod(parent, 0o711);
+  await chmod(folder, 0o711);
+  const secrets = [{ id: "sec_password", value: server.password }];
+  const budget = openBudget(64 << 20);
+  return {
+    id,
+    folder,
+    open: () =>
+      openDesired({
+        folder,
+        log,
+        archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, folder),
+        withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, budget, dataDirectory: folder }, signal),
+      }),
+    archived(slot: string, mode = WalMode.STREAM) {
+      const value = clone(WalArchiveSchema, archive);
+      if (value.settings) Object.assign(value.settings, { slot, mode });
+      return { id, secrets, desired: { case: "walArchive" as const, value } };
+    },
+    slots: () =>
+      server.sql(
+        "postgres",
+        "select coalesce(string_agg(slot_name || ' ' || active, ' ' order by 1), '') from pg_replication_slots",
+      ),
+  };
+}
+
 test("no slot is left on a server: not of another name, and not when it was away as its archive was given up", async () => {
   await using server = await openPostgresServer({ major: 18 });
   await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
-  const { clusterId: id } = lab.archive;
-  const folder = join(lab.folder, "agent");
-  await mkdir(folder);
-  const secrets = [{ id: "sec_password", value: server.password }];
-  const budget = openBudget(64 << 20);
-  const open = () =>
-    openDesired({
-      folder,
-      log,
-      archive: (started) => runWalArchive({ ...started, clientFiles, budget, log }, folder),
-      withdraw: (left, signal) => withdrawArchive({ ...left, clientFiles, budget, dataDirectory: folder }, signal),
-    });
-  const archived = (slot: string) => {
-    const value = clone(WalArchiveSchema, lab.archive);
-    if (value.settings) value.settings.slot = slot;
-    return { id, secrets, desired: { case: "walArchive" as const, value } };
-  };
+  const { id, folder, open, archived, slots } = await openAgent(lab, server);
   const state = (revision: bigint, slot?: string) =>
     create(DesiredStateSchema, {
       revision,
@@ -46,11 +64,11 @@ test("no slot is left on a server: not of another name, and not when it was away
       entries: slot === undefined ? [] : [archived(slot)],
       ended: slot === undefined ? [{ id, revision }] : [],
     });
-  const slots = () =>
-    server.sql(
-      "postgres",
-      "select coalesce(string_agg(slot_name || ' ' || active, ' ' order by 1), '') from pg_replication_slots",
-    );
+  const succeeded = (revision: bigint, slot: string) => {
+    const { systemIdentifier } = lab.archive;
+    const ended = [{ id, revision, successor: { systemIdentifier, slot } }];
+    return create(DesiredStateSchema, { revision, last: true, ended });
+  };
   {
     await using desired = await open();
     desired.take(state(1n, "mine"));
@@ -68,14 +86,78 @@ test("no slot is left on a server: not of another name, and not when it was away
   await using again = await open();
   await expect.poll(slots, patient).toBe("");
   expect(again.revision).toBe(3n);
-  // What was granted to another agent meanwhile is that one's, whether or not anybody can say so.
-  again.take(state(4n, "theirs"));
+  // What another agent archives by is that one's, and what it does not archive by is nobody's.
+  again.take(state(4n, "mine"));
+  await expect.poll(slots, patient).toBe("mine true");
+  again.take(succeeded(5n, "theirs"));
+  await expect.poll(slots, patient).toBe("");
+  again.take(state(6n, "theirs"));
+  await expect.poll(slots, patient).toBe("theirs true");
+  again.take(succeeded(7n, "theirs"));
+  await expect.poll(slots, patient).toBe("theirs false");
+  expect(again.revision).toBe(7n);
+  // Also where nobody can say so but the repository.
+  again.take(state(8n, "theirs"));
   await expect.poll(slots, patient).toBe("theirs true");
   const later = walGrantKey(lab.archive, (lab.archive.grant?.number ?? 0n) + 1n);
   await lab.storage.put(later, Readable.from([]), { signal: AbortSignal.timeout(30_000), ifAbsent: true });
-  again.take(state(5n));
+  again.take(state(9n));
   const left = () => readFile(join(folder, "withdrawals.json"), "utf8");
-  await expect.poll(() => again.revision, patient).toBe(5n);
+  await expect.poll(() => again.revision, patient).toBe(9n);
   await expect.poll(left, patient).toBe("[]\n");
   expect(await slots()).toBe("theirs false");
 });
+
+test("a slot of another name goes once archive_command hands over what is stored, and not before", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { archive_mode: "on" } });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  const { open, archived, slots } = await openAgent(lab, server);
+  await using desired = await open();
+  const take = (revision: bigint, ...entry: Parameters<typeof archived>) =>
+    desired.take(create(DesiredStateSchema, { revision, last: true, entries: [archived(...entry)] }));
+  take(1n, "mine");
+  await expect.poll(slots, patient).toBe("mine true");
+  take(2n, "", WalMode.PUSH);
+  const left = () => desired.reports().flatMap(({ leftover }) => leftover?.trouble?.reason ?? []);
+  await expect.poll(left, patient).toEqual(["WAL_NOT_READY"]);
+  expect(await slots()).toBe("mine false");
+  await writeSegments(server, 1);
+  await expect.poll(slots, patient).toBe("");
+});
+
+test.each([15, 18])(
+  "PostgreSQL %i: archive_command is given back before the restart that was to bring it into force, by a role that may not read files",
+  async (major) => {
+    await using server = await openPostgresServer({ major });
+    await using lab = await openArchiveLab(server);
+    const sql = (text: string) => server.sql("postgres", text);
+    await sql(`create role coppice login replication password '${server.password}'`);
+    await sql("grant alter system on parameter archive_command, archive_timeout to coppice");
+    await sql("grant execute on function pg_reload_conf() to coppice");
+    await sql("grant pg_read_all_settings to coppice");
+    const { connection } = lab.archive;
+    if (connection?.endpoint) connection.endpoint.user = "coppice";
+    const altered = async () => (await readFile(join(server.dataDir, "postgresql.auto.conf"), "utf8")).split("\n");
+    const push = async (reason: string) => {
+      await using archiving = await archiveBy(lab, WalMode.PUSH);
+      await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe(reason);
+    };
+    // What another tool is to archive by from the restart on is not taken away.
+    await sql("alter system set archive_command = 'tool %p'");
+    await sql("select pg_reload_conf()");
+    await push("ARCHIVE_COMMAND_TAKEN");
+    expect(await altered()).toContain("archive_command = 'tool %p'");
+    await sql("alter system reset archive_command");
+    await sql("select pg_reload_conf()");
+    await push("ARCHIVE_MODE_OFF");
+    expect((await altered()).join("\n")).toContain(`push ''${socketOf(lab)}'' %p`);
+    await sql("alter system set archive_mode = on");
+    const ended = { archive: lab.archive, secret: lab.secret, dataDirectory: lab.folder, next: undefined };
+    const own = { isSucceeded: false, clientFiles, budget: openBudget(64 << 20) };
+    await withdrawArchive({ ...ended, ...own }, AbortSignal.timeout(30_000));
+    expect((await altered()).filter((line) => line.startsWith("archive_")).toSorted()).toEqual([
+      "archive_command = 'true'",
+      "archive_mode = 'on'",
+    ]);
+  },
+);

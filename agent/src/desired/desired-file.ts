@@ -52,7 +52,7 @@ export async function writeDesired(folder: string, { state, secrets, withdrawals
 }
 
 function toWithdrawal(row: JsonValue): Withdrawal {
-  const { id, revision, archive = null, isHandedOver } = row as Record<string, JsonValue>;
+  const { id, revision, archive = null, isHandedOver, isSucceeded } = row as Record<string, JsonValue>;
   if (typeof id !== "string" || typeof revision !== "string")
     return fail("JOURNAL_DAMAGED", "what is withdrawn is not named");
   return {
@@ -60,15 +60,15 @@ function toWithdrawal(row: JsonValue): Withdrawal {
     revision: BigInt(revision),
     archive: fromJson(WalArchiveSchema, archive),
     isHandedOver: isHandedOver === true,
+    isSucceeded: isSucceeded === true,
   };
 }
 
 async function writeWithdrawals(folder: string, withdrawals: readonly Withdrawal[]): Promise<void> {
-  const json = withdrawals.map(({ id, revision, archive, isHandedOver }) => ({
-    id,
+  const json = withdrawals.map(({ revision, archive, ...one }) => ({
+    ...one,
     revision: String(revision),
     archive: toJson(WalArchiveSchema, archive),
-    isHandedOver,
   }));
   await replaceFile(join(folder, withdrawalsFile), `${JSON.stringify(json, null, 2)}\n`);
 }

@@ -23,7 +23,7 @@ import { openWithdrawLeft } from "./withdraw-left.ts";
 export type StartedArchive = Pick<ArchiveOptions, "archive" | "secret" | "folder" | "signal">;
 
 /** An archive that has ended. */
-export type LeftArchive = Pick<EndedArchive, "archive" | "secret" | "next">;
+export type LeftArchive = Pick<EndedArchive, "archive" | "secret" | "next" | "isSucceeded">;
 
 /** What desired state is kept with. */
 export interface DesiredOptions {
@@ -67,7 +67,7 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
   let newest: DesiredState | undefined;
   const closing = new AbortController();
   const leaving = openWithdrawLeft({
-    withdraw: ({ id, archive: ended }, signal) => {
+    withdraw: ({ id, archive: ended, isSucceeded }, signal) => {
       const one = running.get(id)?.archive;
       const desired = held.state.entries.find((entry) => entry.id === id)?.desired;
       const next = desired?.case === "walArchive" ? desired.value : undefined;
@@ -76,8 +76,11 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
       return withdraw(
         {
           archive: ended,
+          isSucceeded,
           secret: (of) => secretOf(of, secrets),
-          next: isSameServer ? { archive: next, heldFrom: () => one?.heldFrom?.() } : undefined,
+          next: isSameServer
+            ? { archive: next, heldFrom: () => one?.heldFrom?.(), pushes: () => one?.pushes?.() === true }
+            : undefined,
         },
         signal,
       );

@@ -4,12 +4,18 @@ import { expect, test } from "vitest";
 import { slotOf } from "../wal/receive/slot-name.ts";
 import { dueOf, leftOver, type Withdrawal } from "./left-over.ts";
 
-type Step = { readonly slot: string; readonly server?: string } | "moved" | "ended";
+type Slot = { readonly slot: string; readonly server?: string };
+type Step = Slot | { readonly endedFor: Slot } | "moved" | "ended";
 
 function stateOf(step: Step, revision: bigint): DesiredState {
   const id = "cls_1";
   const about = { clusterId: id, systemIdentifier: "7" };
   if (step === "ended") return create(DesiredStateSchema, { revision, last: true, ended: [{ id, revision }] });
+  if (typeof step === "object" && "endedFor" in step) {
+    const { slot, server = "7" } = step.endedFor;
+    const successor = { systemIdentifier: server, slot };
+    return create(DesiredStateSchema, { revision, last: true, ended: [{ id, revision, successor }] });
+  }
   if (step === "moved") {
     const desired = { case: "walEnd" as const, value: { ...about, number: 9n } };
     return create(DesiredStateSchema, { revision, last: true, entries: [{ id, desired }] });
@@ -38,6 +44,10 @@ const mine = { slot: "mine" };
 test.each<[string, readonly Step[], readonly string[]]>([
   ["ended", [usual, "ended"], ["coppice_cls_1"]],
   ["ended twice: the server is gone", [usual, "ended", "ended"], []],
+  ["ended while another agent archives by the slot", [usual, { endedFor: { slot: "coppice_cls_1" } }], []],
+  ["ended, and taken up by the slot", [mine, "ended", { endedFor: mine }], []],
+  ["ended, and taken up by another slot", [mine, "ended", { endedFor: usual }], ["mine"]],
+  ["ended, and of another server archived since", [mine, "ended", { endedFor: { ...mine, server: "8" } }], ["mine"]],
   ["by another slot", [mine, usual], ["mine"]],
   ["by another slot, and ended", [mine, usual, "ended"], ["coppice_cls_1", "mine"]],
   ["moved: another agent goes on with the slot", [mine, usual, "moved"], []],

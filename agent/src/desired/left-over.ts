@@ -1,4 +1,4 @@
-import type { DesiredEntry, DesiredState } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
+import type { DesiredEntry, DesiredState, WalSuccessor } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import type { WalArchive } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { slotOf } from "../wal/receive/slot-name.ts";
 
@@ -14,26 +14,28 @@ export interface Withdrawal {
    * to the server.
    */
   readonly isHandedOver: boolean;
+  /** Another agent archives the same server since, by another slot: archive_command is that one's matter. */
+  readonly isSucceeded: boolean;
 }
 
 /**
  * What is to be withdrawn once a state follows on the one that is held: what was before, archives that it ends, and slots
- * that others take the place of. What another agent goes on with is only kept in mind. What was given up already and is
- * given up again is not among them: that is how a person says that the server is gone, or a control plane that the slot is
- * somebody else's by now.
+ * that others take the place of. What another agent goes on with is only kept in mind. A slot that another agent has taken
+ * up since is not among them, nor what was given up already and is given up again while nobody archives: that is how a
+ * person says that the server is gone.
  */
 export function leftOver(
   held: { readonly state: DesiredState; readonly withdrawals: readonly Withdrawal[] },
   next: DesiredState,
 ): Withdrawal[] {
   const present = held.state.entries.flatMap(toArchive);
-  const endOf = (id: string) => next.ended.find((one) => one.id === id)?.revision;
+  const endOf = (id: string) => next.ended.find((one) => one.id === id);
   const isWanted = (id: string) => present.some((one) => one.id === id);
   const former = held.withdrawals.flatMap((one) => {
     const end = endOf(one.id);
-    if (end === undefined || end <= one.revision) return [one];
-    if (one.isHandedOver) return [{ ...one, isHandedOver: false, revision: end }];
-    return isWanted(one.id) ? [{ ...one, revision: end }] : [];
+    if (end === undefined || end.revision <= one.revision) return [one];
+    if (one.isHandedOver) return [{ ...one, isHandedOver: false, revision: end.revision }];
+    return isWanted(one.id) || end.successor ? [{ ...one, revision: end.revision }] : [];
   });
   const added = present
     .filter(({ id, archive }) => {
@@ -42,9 +44,21 @@ export function leftOver(
       if (desired.value.systemIdentifier !== archive.systemIdentifier) return false;
       return desired.case === "walEnd" || slotOf(desired.value) !== slotOf(archive);
     })
-    .map(({ id, archive }) => ({ id, archive, revision: endOf(id) ?? next.revision, isHandedOver: false }));
+    .map(({ id, archive }) => ({ id, archive, revision: endOf(id)?.revision ?? next.revision, ...first }));
   const all = new Map([...former, ...added].map((one) => [keyOf(one), one]));
-  return stillLeft([...all.values()], next);
+  const left = [...all.values()].flatMap((one) => {
+    const end = endOf(one.id);
+    return end === undefined ? [one] : besides(one, end.successor);
+  });
+  return stillLeft(left, next);
+}
+
+const first = { isHandedOver: false, isSucceeded: false };
+
+/** What is left of one beside what another agent archives the cluster by. */
+function besides(one: Withdrawal, successor: WalSuccessor | undefined): Withdrawal[] {
+  const isSucceeded = successor?.systemIdentifier === one.archive.systemIdentifier;
+  return isSucceeded && successor.slot === slotOf(one.archive) ? [] : [{ ...one, isSucceeded }];
 }
 
 /** Those that this agent does not go on with in a state, and which of them another one may go on with. */

@@ -4,17 +4,18 @@ import type { Run } from "@coppice/proto/kit/recovery/merge-runs";
 import { headerEnd, recordEnd } from "@coppice/proto/kit/wal/record-end";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { slotName } from "@coppice/proto/kit/wal/slot-name";
 import { lastGoodDumps, listDamagedCopies } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { listClusters } from "../catalog/cluster.ts";
 import { type HostRow, listHosts } from "../catalog/host.ts";
 import { listPhysicalCopies } from "../catalog/physical/copies.ts";
 import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
-import { listLeftovers } from "../catalog/physical/told/leftover.ts";
+import { type Leftover, listLeftovers } from "../catalog/physical/told/leftover.ts";
 import { listStrayArchives } from "../catalog/physical/told/stray-archive.ts";
 import { listAllWalArchives, type WalArchiveRow } from "../catalog/physical/wal-archive.ts";
 import { findUnled, findWalGap, listStretches } from "../catalog/physical/wal-gap.ts";
-import { anchorTimeBefore, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
+import { anchorTimeBefore, anchorTimeBehind, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
 import { listLost } from "../catalog/physical/wal-lost.ts";
 import { listHeld } from "../catalog/operations/held.ts";
 import { listRepositories } from "../catalog/repository.ts";
@@ -88,8 +89,17 @@ async function readStrayArchives(db: Database, names: Names, now: Date): Promise
 }
 
 async function readLeftovers(db: Database, now: Date): Promise<LeftoverFact[]> {
-  const archived = new Set((await listAllWalArchives(db)).map(({ clusterId }) => clusterId));
-  return (await listLeftovers(db, now)).map((left) => ({ ...left, isArchived: archived.has(left.clusterId) }));
+  const archives = new Map((await listAllWalArchives(db)).map((archive) => [archive.clusterId, archive]));
+  return (await listLeftovers(db, now))
+    .map((left) => ({ ...left, archive: archives.get(left.clusterId) }))
+    .filter(({ archive, ...left }) => !archive || !usesSlot(archive, left))
+    .map(({ archive, ...left }) => ({ ...left, isArchived: archive !== undefined }));
+}
+
+/** What an agent could not take away before it went, and another one archives by since. */
+function usesSlot({ clusterId, systemIdentifier, settings }: WalArchiveRow, left: Leftover): boolean {
+  const { slot } = fromJson(WalSettingsSchema, settings, { ignoreUnknownFields: true });
+  return systemIdentifier === left.systemIdentifier && slotName(slot, clusterId) === left.slot;
 }
 
 async function readUnledArchives(db: Database, names: Names, repositories: Names): Promise<UnledArchiveFact[]> {
@@ -158,8 +168,12 @@ async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArch
   const stretch = storedLsn === null ? stretches.at(-1) : stretches.find(isTold);
   const fromLsn = stretch && stretch.endLsn > toldLsn ? stretch.endLsn : toldLsn;
   if (endLsn <= fromLsn) return null;
-  const lastUs = await anchorTimeBefore(db, archive, { timeline, lsn: headerEnd(fromLsn, segmentBytes) });
-  const since = lastUs === undefined ? grantTime : new Date(Number(lastUs / 1000n));
+  const position = { timeline, lsn: headerEnd(fromLsn, segmentBytes) };
+  const lastUs = await anchorTimeBefore(db, archive, position);
+  // By a clock that was set back since, what came later has an earlier time.
+  const laterUs = await anchorTimeBehind(db, archive, { ...position, from: grantTime });
+  const sinceUs = lastUs === undefined || laterUs === undefined || lastUs < laterUs ? lastUs : laterUs;
+  const since = sinceUs === undefined ? grantTime : new Date(Number(sinceUs / 1000n));
   const settings = fromJson(WalSettingsSchema, archive.settings, { ignoreUnknownFields: true });
   return {
     bytes: endLsn - fromLsn,

@@ -112,10 +112,10 @@ export function openReceive({
 
 /** Nothing is waited for: the agent tells it as long as it is so. */
 async function takeLeftover(catalog: Catalog, hostId: string, report: WalReport): Promise<void> {
-  const { clusterId, clusterName, leftover } = report;
+  const { clusterId, clusterName, systemIdentifier, leftover } = report;
   if (leftover === undefined) return;
   const { slot, isCommanded, trouble } = leftover;
-  const left = { slot, isCommanded, problem: trouble?.message ?? "" };
+  const left = { systemIdentifier, slot, isCommanded, problem: trouble?.message ?? "" };
   await noteLeftover(catalog.db, { hostId, clusterId, clusterName, leftover: left }, new Date());
 }
 

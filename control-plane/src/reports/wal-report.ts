@@ -35,7 +35,7 @@ export async function takeWalReport(
   const parsed = parseReport(report);
   const { clusterId, repositoryId, systemIdentifier } = report;
   const { serverTime } = parsed.positions;
-  let hasAnswered = false;
+  let answeredAfter: Date | null = null;
   const taken = await catalog.transaction(async (tx): Promise<TakenReport> => {
     const isKnown = await lockWal(tx, report);
     if (!(await holdSession(tx, { hostId: session.hostId, sessionEpoch: session.epoch }))) return "stale";
@@ -45,7 +45,9 @@ export async function takeWalReport(
     const known = await findWalArchive(tx, clusterId);
     const before = known?.reportTime ?? new Date(0);
     const isPresent = known?.hostId === session.hostId && known.systemIdentifier === systemIdentifier;
-    hasAnswered = isPresent && report.trouble === undefined && known.serverTime?.getTime() !== serverTime?.getTime();
+    const isNews = serverTime !== null && known?.serverTime?.getTime() !== serverTime.getTime();
+    // It is newer than the report before, which itself may have been on its way for a while; no clock of a server counts.
+    if (isPresent && isNews && report.trouble === undefined) answeredAfter = known.reportTime;
     await addExtents(tx, server, repositoryId, parsed.runs);
     await addKnowledge(tx, server, parsed);
     await thinKnowledge(tx, server, {
@@ -60,7 +62,7 @@ export async function takeWalReport(
     return "stored";
   });
   // On its own: attempts to reach it are noted in another order of locks.
-  if (taken === "stored" && hasAnswered && serverTime) await noteClusterAnswered(catalog.db, clusterId, serverTime);
+  if (taken === "stored" && answeredAfter) await noteClusterAnswered(catalog.db, clusterId, answeredAfter);
   return taken;
 }
 

@@ -21,6 +21,7 @@ import { declareWalOwnerDead, putWalArchive } from "../catalog/physical/wal-owne
 import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
 import { repositoryNames } from "../catalog/repository.ts";
 import { requireCluster, requireHost } from "../inventory/require.ts";
+import { listArchiveGaps } from "../preflight/physical/archive-gaps.ts";
 import { readRecoveryInput } from "../preflight/physical/recovery-input.ts";
 import { listSoundExtents } from "../preflight/physical/sound-extents.ts";
 import { prepareWalCleanup } from "../preflight/physical/cleanup/wal-cleanup.ts";
@@ -99,7 +100,7 @@ async function put(tx: Database, clusterId: string, wanted: WantedArchive): Prom
   // Of another server nothing is handed over: whoever else archives the one before is to end.
   if (present && present.systemIdentifier !== systemIdentifier)
     await endDesired(tx, { clusterId, hostIds: hostsOf(present).filter((id) => id !== host.id), isGone: false });
-  if (present === undefined) await repeatEnded(tx, { clusterId, exceptHostId: host.id });
+  await repeatEnded(tx, { clusterId, exceptHostId: host.id });
   const place = { clusterId, hostId: host.id, repositoryId: repository.id, systemIdentifier };
   await putWalArchive(tx, { ...place, settings: toJson(WalSettingsSchema, settings) }, new Date());
 }
@@ -190,7 +191,8 @@ function preview({ row: { id, name } }: ClusterRecord, wanted: WantedArchive | u
 async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<WalArchive> {
   const row = await findWalArchive(db, cluster.id);
   const extents = await listSoundExtents(db, { clusterId: cluster.id });
-  if (row === undefined) return walArchiveMessage({ cluster, row, extents });
+  const gaps = await listArchiveGaps(db, extents, row);
+  if (row === undefined) return walArchiveMessage({ cluster, row, extents, gaps });
   const { repositoryId, systemIdentifier, storedLsn: lsn, timeline } = row;
   const server = { clusterId: cluster.id, systemIdentifier };
   const isKnown = lsn !== null && timeline !== null;
@@ -198,6 +200,7 @@ async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<
     cluster,
     row,
     extents,
+    gaps,
     hostNames: await hostNames(db, hostsOf(row)),
     repositoryName: (await repositoryNames(db, [repositoryId])).get(repositoryId) ?? "",
     storedUntilUs: isKnown

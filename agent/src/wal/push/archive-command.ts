@@ -7,7 +7,7 @@ import { isIdleCommand } from "../../postgres/check/archiver.ts";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import { quoteIdentifier, quoteLiteral } from "../../postgres/quote.ts";
 import { quoteWord } from "../fetch/open-replay.ts";
-import type { ArchiverState } from "./archiver-state.ts";
+import { type ArchiverState, configuredCommand } from "./archiver-state.ts";
 
 const timeoutStatement = "ALTER SYSTEM SET archive_timeout = ";
 const reload = "SELECT pg_reload_conf();";
@@ -62,8 +62,7 @@ export async function applyCommand(
   const isTimed = live.some((statement) => statement.startsWith(timeoutStatement));
   if (isTimed) await noteTimeout(connection, state, wanted);
   await run(connection, live);
-  // With archive_mode off nothing can be read back before the restart.
-  if (state.mode !== "off") await readBack(connection, (command) => command === wanted.command);
+  await readBack(connection, (command) => command === wanted.command);
 }
 
 /** An archive_timeout that was set here. */
@@ -107,7 +106,7 @@ async function noteTimeout(
 
 /**
  * Has the server hand nothing to the socket any more. Where it would keep all its WAL then, because archive_mode is on and
- * nothing archives, it throws away what it would keep. archive_timeout becomes what it was, unless it is somebody else's.
+ * nothing archives, it throws away what it would keep; so it does where archive_mode is to be on from the next restart on. archive_timeout becomes what it was, unless it is somebody else's.
  * Gives whether there was anything to do. Fails like applyCommand.
  */
 export async function releaseCommand(
@@ -123,12 +122,17 @@ export async function releaseCommand(
       : [note.wasAltered ? `${timeoutStatement}'${note.beforeSeconds}s';` : "ALTER SYSTEM RESET archive_timeout;"];
   await run(connection, ["ALTER SYSTEM RESET archive_command;", ...timeout, reload]);
   await rm(notePath(socket), { force: true });
-  if (mode === "off") return true;
   const left = await readBack(connection, (now) => !isOwnCommand(now, socket));
-  if (left.trim() !== "") return true;
+  if (left.trim() !== "" || (mode === "off" && !(await isRestartAwaited(connection)))) return true;
   await run(connection, [setSetting("archive_command", "'true'"), reload]);
   await readBack(connection, (now) => now === "true");
   return true;
+}
+
+/** Whether another archive_mode, on for all that is known, comes with the next restart. */
+async function isRestartAwaited(connection: PostgresConnection): Promise<boolean> {
+  const [awaited] = await connection.query("select from pg_settings where name = 'archive_mode' and pending_restart");
+  return awaited !== undefined;
 }
 
 const setSetting = (name: string, value: string) => `ALTER SYSTEM SET ${name} = ${value};`;
@@ -203,9 +207,7 @@ async function run(connection: PostgresConnection, statements: readonly string[]
 async function readBack(connection: PostgresConnection, isRight: (command: string) => boolean): Promise<string> {
   const untilMs = performance.now() + waitMs;
   for (;;) {
-    const { command } = await connection.queryOne<{ command: string }>(
-      "select current_setting('archive_command') as command",
-    );
+    const { command } = await connection.queryOne<{ command: string }>(`select ${configuredCommand} as command`);
     if (isRight(command)) return command;
     if (performance.now() > untilMs)
       fail("ARCHIVE_COMMAND_NOT_SET", "archive_command was changed, and the server does not show it", {

@@ -39,7 +39,8 @@ import { inOrder, type LookAhead, openLookAhead } from "./look-ahead.ts";
 import { type Offer, openPushSocket, pushSocketPath } from "./push-socket.ts";
 import { pgWalPath, storeOffered, type StoredFile } from "./store-offered.ts";
 import { type Seen, supervise } from "./supervise.ts";
-import { archiverTrouble, type Heard } from "./trouble/archiver-trouble.ts";
+import { archiverTrouble } from "./trouble/archiver-trouble.ts";
+import { openHearing } from "./trouble/hearing.ts";
 
 /** What archiving by archive_command is run with. */
 export interface PushOptions extends ArchiveOptions {
@@ -100,10 +101,10 @@ export function runPush(options: PushOptions): RunningArchive {
   /** The newest one of the look before: what the server says was asked later. */
   let lookedAt: WalExtent | undefined;
   let refusal: Refusal | undefined;
-  let heard: Heard = { sinceMs: Date.now(), lastMs: undefined, isAnswering: false };
-  let answering = 0;
+  const hearing = openHearing();
   let serverTrouble: Failure | undefined;
   let storeTrouble: Failure | undefined;
+  let hasStored = false;
   const requireNotSetBack = watchWalEnd();
 
   function tell(): void {
@@ -111,7 +112,7 @@ export function runPush(options: PushOptions): RunningArchive {
       trouble:
         storeTrouble ??
         serverTrouble ??
-        (taking && server ? archiverTrouble(server.state, heard, Date.now()) : undefined),
+        (taking && server ? archiverTrouble(server.state, hearing.heard()) : undefined),
     });
     stream?.touch?.();
   }
@@ -129,6 +130,7 @@ export function runPush(options: PushOptions): RunningArchive {
     asked = state;
     isCommandSet = isSet;
     ledger.stand({ segmentBytes, ...(timeline === undefined ? {} : { timeline }) });
+    hearing.count(state.failedCount);
     server = await seeServer(state, connection.endpoint.user);
     slotLsn = heldLsn;
     if (isSet && insertLsn !== undefined) commandSince ??= { insertLsn, segmentBytes };
@@ -196,18 +198,6 @@ export function runPush(options: PushOptions): RunningArchive {
     }
   }
 
-  function hear(change: 1 | -1): void {
-    answering += change;
-    heard = { ...heard, lastMs: Date.now(), isAnswering: answering > 0 };
-  }
-  async function takeHeard(offered: Offer): Promise<void> {
-    hear(1);
-    try {
-      await take(offered);
-    } finally {
-      hear(-1);
-    }
-  }
   async function take({ name, directory, path }: Offer): Promise<void> {
     if (!server) return fail("WAL_NOT_READY", "the agent has not seen the server yet");
     const { directories, state } = server;
@@ -228,6 +218,7 @@ export function runPush(options: PushOptions): RunningArchive {
       try {
         note(path === undefined ? await ahead.take(name) : await storeAt(path, name, undefined));
         storeTrouble = undefined;
+        hasStored = true;
         return tell();
       } catch (error) {
         signal.throwIfAborted();
@@ -262,11 +253,11 @@ export function runPush(options: PushOptions): RunningArchive {
         owner: first.owner,
         spool: join(folder, "offered"),
         mostBytes: () => Number(first.state.segmentBytes),
-        take: takeHeard,
+        take: (offered) => hearing.answer(() => take(offered)),
         signal,
       }),
     );
-    heard = { ...heard, sinceMs: Date.now() };
+    hearing.begin();
     if (stream) {
       await waitForHandOver({ ...handOver, signal });
       ending.abort();
@@ -382,6 +373,8 @@ export function runPush(options: PushOptions): RunningArchive {
     },
     acknowledge: (number) => (stream ?? ledger).acknowledge(number),
     repeat: () => (stream ?? ledger).repeat(),
+    heldFrom: () => stream?.heldFrom?.(),
+    pushes: () => taking !== undefined && isCommandSet && hasStored && storeTrouble === undefined,
     ended: Promise.all([keepArchiving(), superviseServer()]).then(() => stream?.ended),
   };
 }

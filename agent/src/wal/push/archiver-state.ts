@@ -47,6 +47,12 @@ interface StateRow {
 
 const microseconds = (column: string) => `(extract(epoch from ${column}) * 1000000)::bigint::text`;
 
+/**
+ * SQL: the archive_command that is in force, or would be if archive_mode were on. While it is off SHOW says "(disabled)",
+ * whatever is set, and the configuration files are for superusers.
+ */
+export const configuredCommand = "(select coalesce(reset_val, '') from pg_settings where name = 'archive_command')";
+
 /** Reads it; any role may. Fails like a query. */
 export async function readArchiverState(connection: PostgresConnection): Promise<ArchiverState> {
   const row = await connection.queryOne<StateRow>(`
@@ -56,7 +62,7 @@ export async function readArchiverState(connection: PostgresConnection): Promise
       pg_is_in_recovery() as in_recovery,
       current_setting('archive_mode') as mode,
       current_setting('archive_library', true) as library,
-      (select setting from pg_settings where name = 'archive_command') as command,
+      ${configuredCommand} as command,
       (select setting from pg_settings where name = 'archive_timeout') as timeout_seconds,
       last_archived_wal as last_archived, ${microseconds("last_archived_time")} as last_archived_us,
       failed_count::text as failed_count,
@@ -79,8 +85,7 @@ export async function readArchiverState(connection: PostgresConnection): Promise
     flushedLsn: end && parseLsn(end.flushed),
     mode: row.mode,
     library: row.library ?? "",
-    // With archive_mode off the server shows nothing else.
-    command: row.command === "(disabled)" ? await commandInFiles(connection) : row.command,
+    command: row.command,
     timeoutSeconds: Number(row.timeout_seconds),
     waiting: row.may_list ? await countWaiting(connection) : undefined,
     lastArchived: row.last_archived ?? "",
@@ -96,16 +101,4 @@ async function countWaiting(connection: PostgresConnection): Promise<number> {
     "select count(*)::int as waiting from pg_ls_archive_statusdir() where name like '%.ready'",
   );
   return waiting;
-}
-
-/** What the configuration files set last; empty where the role may not read them. */
-async function commandInFiles(connection: PostgresConnection): Promise<string> {
-  const { may } = await connection.queryOne<{ may: boolean }>(
-    "select has_function_privilege('pg_show_all_file_settings()', 'execute') as may",
-  );
-  if (!may) return "";
-  const [row] = await connection.query<{ setting: string | null }>(
-    "select setting from pg_file_settings where name = 'archive_command' and error is null order by seqno desc limit 1",
-  );
-  return row?.setting ?? "";
 }

@@ -44,12 +44,11 @@ const lasting = ["ARCHIVE_COMMAND_TAKEN", "PRIVILEGE_MISSING"];
  */
 export async function supervise(options: SuperviseOptions, signal: AbortSignal): Promise<void> {
   let connection: PostgresConnection | undefined;
-  const done: Done = { unseen: false };
   while (!signal.aborted) {
     let pauseMs = soonMs;
     try {
       connection ??= await openConnection(await options.endpoint(), { signal });
-      const isSettled = await look(connection, options, done);
+      const isSettled = await look(connection, options);
       options.onTrouble(undefined);
       if (isSettled) pauseMs = Math.min(everyMs, Math.max(soonMs, options.maxAge.ms / 2));
     } catch (error) {
@@ -69,14 +68,8 @@ export async function supervise(options: SuperviseOptions, signal: AbortSignal):
   await connection?.[Symbol.asyncDispose]();
 }
 
-/** What is remembered from look to look. */
-interface Done {
-  /** The command was set where nobody shows it: before the restart, to a role that may not read the files. */
-  unseen: boolean;
-}
-
 /** Whether all is as it should be. */
-async function look(connection: PostgresConnection, options: SuperviseOptions, done: Done): Promise<boolean> {
+async function look(connection: PostgresConnection, options: SuperviseOptions): Promise<boolean> {
   const { command, systemIdentifier, slot } = options;
   let state = await readArchiverState(connection);
   if (state.systemIdentifier !== systemIdentifier)
@@ -86,13 +79,9 @@ async function look(connection: PostgresConnection, options: SuperviseOptions, d
     );
   let refusal: Failure | undefined;
   try {
-    const isUnseen = state.mode === "off" && state.command === "";
-    if (!isUnseen || !done.unseen) {
-      const maxAgeSeconds = Math.max(1, Math.round(options.maxAge.ms / 1000));
-      await applyCommand(connection, state, { ...options, maxAgeSeconds });
-      done.unseen = isUnseen;
-      state = await readArchiverState(connection);
-    }
+    const maxAgeSeconds = Math.max(1, Math.round(options.maxAge.ms / 1000));
+    await applyCommand(connection, state, { ...options, maxAgeSeconds });
+    state = await readArchiverState(connection);
   } catch (error) {
     refusal = toFailure(error);
   }

@@ -65,6 +65,8 @@ export interface RunningArchive {
    * undefined while nothing is received.
    */
   heldFrom?(): bigint | undefined;
+  /** Whether the server needs no slot: its archive_command hands over what is stored, alone. */
+  pushes?(): boolean;
   /** Settles when it has ended after an abort. */
   readonly ended: Promise<void>;
 }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import type { WalArchive } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { openConnection } from "../../postgres/connect.ts";
 import { resolveEndpoint } from "../../postgres/endpoint.ts";
@@ -22,8 +23,12 @@ export interface EndedArchive extends Pick<ArchiveOptions, "archive" | "secret" 
         readonly archive: WalArchive;
         /** See RunningArchive. */
         readonly heldFrom: () => bigint | undefined;
+        /** The same. */
+        readonly pushes: () => boolean;
       }
     | undefined;
+  /** Another agent archives the server by another slot: all else that is there may be that one's. */
+  readonly isSucceeded: boolean;
   /** The agent's. */
   readonly dataDirectory: string;
 }
@@ -32,13 +37,14 @@ const giveUpMs = 30_000;
 
 /**
  * Has a server keep nothing any more for an archive that has ended: its archive_command is given back, and its slot is
- * dropped. Where another archive follows only the slot goes, once that one's keeps all that is not stored. What is gone
+ * dropped. Where another archive follows only the slot goes, once that one's keeps all that is not stored, or its
+ * archive_command hands that over. What is gone
  * already, or is another server by now, is well; so is what another agent was granted since, of which this one may never
  * have heard. Fails with WAL_NOT_READY, SLOT_IN_USE, like a query or like a storage; after
  * half a minute at the latest.
  */
 export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal): Promise<void> {
-  const { archive, next, secret, clientFiles, budget, dataDirectory } = ended;
+  const { archive, next, isSucceeded, secret, clientFiles, budget, dataDirectory } = ended;
   const { clusterId, systemIdentifier } = archive;
   const { connection: reached } = next?.archive ?? archive;
   const endpoint = await resolveEndpoint(reached?.endpoint, secret(reached?.passwordSecret ?? ""), clientFiles);
@@ -48,6 +54,7 @@ export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal):
   // Of a server that is another one by now nothing is ours.
   if (state.systemIdentifier !== systemIdentifier) return;
   const slot = slotOf(archive);
+  if (next === undefined && isSucceeded) return await giveUpSlot(connection, slot);
   if (next === undefined) {
     await using storage = await openArchiveTarget(archive, { secret, budget, signal: limit });
     if ((await newestGrant(storage, archive, limit)) > (archive.grant?.number ?? 0n)) return;
@@ -59,7 +66,13 @@ export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal):
   const [left] = await connection.query("select from pg_replication_slots where slot_name = $1", [slot]);
   if (left === undefined) return;
   const present = slotOf(next.archive);
-  if (!(await isStreamed(connection, present, next.heldFrom)))
-    fail("WAL_NOT_READY", `the slot ${slot} keeps WAL that is not stored yet and that ${present} does not keep`);
+  // By archive_command everything is stored that lies before what waits in pg_wal.
+  if (!next.pushes() && !(await isStreamed(connection, present, next.heldFrom)))
+    fail(
+      "WAL_NOT_READY",
+      next.archive.settings?.mode === WalMode.PUSH
+        ? `the slot ${slot} is kept until a file is stored that archive_command hands over`
+        : `the slot ${slot} keeps WAL that is not stored yet and that ${present} does not keep`,
+    );
   await giveUpSlot(connection, slot);
 }

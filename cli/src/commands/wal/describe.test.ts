@@ -51,7 +51,12 @@ test("an archive says how far it is, what is missing, and what can be reached", 
     trouble: { message: "the repository is away", hint: "coppice repo check main" },
     extents: [
       { ...run, startLsn: "0/1000000", endLsn: "0/2000000" },
-      { ...run, startLsn: "0/3000000", endLsn: "0/5000000" },
+      { ...run, startLsn: "0/3000000", endLsn: "0/4000000" },
+      { ...run, timeline: 2, startLsn: "0/4800000", endLsn: "0/5000000" },
+    ],
+    gaps: [
+      { ...run, startLsn: "0/2000000", endLsn: "0/3000000" },
+      { ...run, startLsn: "0/4000000", endLsn: "0/4800000" },
     ],
   });
   const windows = [
@@ -78,12 +83,22 @@ test("an archive says how far it is, what is missing, and what can be reached", 
       "✗ the repository is away\n" +
       "  next: coppice repo check main\n" +
       "\n" +
-      "TIMELINE  SYSTEM  FROM       TO          SIZE\n" +
-      "1         75      0/1000000  0/2000000  17 MB\n" +
-      "gap               0/2000000  0/3000000  17 MB\n" +
-      "1         75      0/3000000  0/5000000  34 MB\n" +
+      "TIMELINE  SYSTEM  FROM       TO           SIZE\n" +
+      "1         75      0/1000000  0/2000000   17 MB\n" +
+      "gap               0/2000000  0/3000000   17 MB\n" +
+      "1         75      0/3000000  0/4000000   17 MB\n" +
+      "gap               0/4000000  0/4800000  8.4 MB\n" +
+      "2         75      0/4800000  0/5000000  8.4 MB\n" +
       "\n" +
       "recovery can reach 2026-11-21T11:00:00Z to 2026-11-21T11:59:51Z on timeline 1\n",
+  );
+});
+
+test("what was stored by a clock that is set back since is not called stored until now", () => {
+  const storedTime = before(-3_600_000);
+  const archive = create(WalArchiveSchema, { clusterName: "shop", repositoryName: "main", lagBytes: 16n, storedTime });
+  expect(formatArchive({ archive, windows: [] }, session)).toContain(
+    "16 B; all that was committed until 2026-11-21T13:00:00Z, by a clock of the server that was ahead, is stored\n",
   );
 });
 

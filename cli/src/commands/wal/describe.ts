@@ -10,7 +10,7 @@ import { enumLabel } from "../../output/enum-label.ts";
 import { printable } from "../../output/printable.ts";
 import { formatTable } from "../../output/table.ts";
 import type { Terminal } from "../../output/terminal.ts";
-import { timeOf } from "../../output/time.ts";
+import { instantOf, timeOf } from "../../output/time.ts";
 
 /** What is known of a cluster's WAL archive. */
 export interface ArchiveView {
@@ -52,7 +52,7 @@ export function formatArchive(
   const mark = trouble
     ? `${paint("red", "✗")} ${printable(trouble.message)}\n${trouble.hint ? `  ${paint("dim", "next:")} ${printable(trouble.hint)}\n` : ""}`
     : "";
-  return [details + mark, formatExtents(archive.extents), formatWindows(windows)].filter(Boolean).join("\n");
+  return [details + mark, formatExtents(archive), formatWindows(windows)].filter(Boolean).join("\n");
 }
 
 /** Who alone may write: since when, after whom, and to whom that moves. */
@@ -138,36 +138,34 @@ function describeMode({ settings, repositoryName }: WalArchive): string {
   return `${mode}, into ${repositoryName}`;
 }
 
+/** By so much the server's clock and this one may differ unsaid. */
+const mostSkewMs = 60_000;
+
 function describeLag(archive: WalArchive, stored: Date | undefined, now: Date): string {
   const bytes = archive.lagBytes === undefined ? [] : [formatSize(archive.lagBytes)];
   if (stored === undefined) return bytes.join("; ");
-  const age = formatElapsed(Math.max(0, now.getTime() - stored.getTime()));
+  const ageMs = now.getTime() - stored.getTime();
+  const until =
+    ageMs < -mostSkewMs
+      ? `${instantOf(archive.storedTime)}, by a clock of the server that was ahead,`
+      : `${formatElapsed(Math.max(0, ageMs))} ago`;
   const but = hasGap(archive) ? ", but for what is missing below" : "";
-  return [...bytes, `all that was committed until ${age} ago is stored${but}`].join("; ");
+  return [...bytes, `all that was committed until ${until} is stored${but}`].join("; ");
 }
 
-/** Two runs of one timeline have a gap between them. */
-function hasGap({ extents, repository, systemIdentifier, timeline }: WalArchive): boolean {
-  const present = extents.filter(
-    (extent) =>
-      extent.repository === repository && extent.systemIdentifier === systemIdentifier && extent.timeline === timeline,
-  );
-  return present.length > 1;
+/** Something is missing of what is archived now. */
+function hasGap({ gaps, repository, systemIdentifier }: WalArchive): boolean {
+  return gaps.some((gap) => gap.repository === repository && gap.systemIdentifier === systemIdentifier);
 }
 
-/** What is stored, a run a line; what is missing between two of one timeline is a gap. */
-function formatExtents(extents: readonly WalExtent[]): string {
+/** What is stored, a run a line, and what is missing between, in order. */
+function formatExtents({ extents, gaps }: WalArchive): string {
   if (extents.length === 0) return "";
-  const rows = extents.flatMap((extent, index) => {
-    const before = extents[index - 1];
-    const isSame =
-      before?.timeline === extent.timeline &&
-      before.systemIdentifier === extent.systemIdentifier &&
-      before.repository === extent.repository;
-    const gap = isSame ? [["gap", "", before.endLsn, extent.startLsn, sizeOf(before.endLsn, extent.startLsn)]] : [];
-    const { systemIdentifier, timeline, startLsn, endLsn } = extent;
-    return [...gap, [String(timeline), systemIdentifier, startLsn, endLsn, sizeOf(startLsn, endLsn)]];
-  });
+  const stored = extents.map((run) => ({ run, row: [String(run.timeline), run.systemIdentifier] }));
+  const missing = gaps.map((run) => ({ run, row: ["gap", ""] }));
+  const rows = [...stored, ...missing]
+    .toSorted((one, other) => compareRuns(one.run, other.run))
+    .map(({ run: { startLsn, endLsn }, row }) => [...row, startLsn, endLsn, sizeOf(startLsn, endLsn)]);
   return formatTable(
     [
       { title: "TIMELINE" },
@@ -178,6 +176,15 @@ function formatExtents(extents: readonly WalExtent[]): string {
     ],
     rows,
   );
+}
+
+function compareRuns(one: WalExtent, other: WalExtent): number {
+  const [place, otherPlace] = [one, other].map((run) => `${run.repository} ${run.systemIdentifier}`) as [
+    string,
+    string,
+  ];
+  if (place !== otherPlace) return place < otherPlace ? -1 : 1;
+  return one.timeline - other.timeline || (parseLsn(one.startLsn) < parseLsn(other.startLsn) ? -1 : 1);
 }
 
 const sizeOf = (from: string, to: string) => formatSize(parseLsn(to) - parseLsn(from));

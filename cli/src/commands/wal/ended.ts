@@ -23,10 +23,11 @@ export async function findArchive(
 
 // SHOW says nothing of it while archive_mode is off.
 const resets = [
-  "  SELECT setting FROM pg_file_settings WHERE name = 'archive_command' ORDER BY seqno DESC LIMIT 1;",
+  "  SELECT reset_val FROM pg_settings WHERE name = 'archive_command';",
   "  -- only where that names coppice-wal; any other command is somebody else's:",
   "  ALTER SYSTEM RESET archive_command; ALTER SYSTEM RESET archive_timeout; SELECT pg_reload_conf();",
-  "  SHOW archive_command;  -- where that is empty now, or WAL is kept for ever: ALTER SYSTEM SET archive_command = 'true';",
+  "  -- where the first line gives nothing now, and archive_mode is on or to be on, or WAL is kept for ever:",
+  "  ALTER SYSTEM SET archive_command = 'true'; SELECT pg_reload_conf();",
 ];
 
 /** What its agent does on the server after an archive has ended, and what is to be done where it cannot; empty without one. */

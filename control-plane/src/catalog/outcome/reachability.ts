@@ -8,12 +8,15 @@ export async function noteClusterTried(tx: Database, id: string, problem: string
   await tx.update(cluster).set(tried(cluster, problem)).where(eq(cluster.id, id));
 }
 
-/** Notes that a cluster was reached whose server has answered since the last attempt, which failed, by the server's clock. */
-export async function noteClusterAnswered(db: Database, id: string, answerTime: Date): Promise<void> {
+/**
+ * Notes that a cluster was reached whose server has answered after a time of the catalog's clock, where the last attempt
+ * failed before that.
+ */
+export async function noteClusterAnswered(db: Database, id: string, after: Date): Promise<void> {
   await db
     .update(cluster)
     .set(tried(cluster, undefined))
-    .where(and(eq(cluster.id, id), eq(cluster.reachable, false), lt(cluster.reachableTime, answerTime)));
+    .where(and(eq(cluster.id, id), eq(cluster.reachable, false), lt(cluster.reachableTime, after)));
 }
 
 /** Notes whether a repository was reached just now; `problem` says what was in the way. */

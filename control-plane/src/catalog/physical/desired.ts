@@ -74,8 +74,8 @@ export async function endDesired(tx: Database, { clusterId, hostIds, isGone }: E
 }
 
 /**
- * Tells every other agent that gave up archiving WAL of the cluster so once more: what its server still has for it belongs
- * to whoever archives it from now on.
+ * Tells every other agent that gave up archiving WAL of the cluster so once more, with who archives it from now on: what
+ * that one uses on the server is its own.
  */
 export async function repeatEnded(
   tx: Database,

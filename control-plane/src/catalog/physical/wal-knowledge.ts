@@ -1,7 +1,7 @@
 // One thing: what the catalog knows of archived WAL, read and added to by reports, rebuilds and plans alike.
 import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
 import { addRuns, removeRuns } from "@coppice/proto/kit/recovery/extents";
-import { and, asc, desc, eq, gte, inArray, lt, lte, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, gte, inArray, lt, lte, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { walAnchor, walCommits, walExtent, walHistory } from "../schema/wal.ts";
 import { listDeleted } from "./wal-deleted.ts";
@@ -252,6 +252,29 @@ export async function firstAnchorFrom(
     .orderBy(asc(walAnchor.timeUs))
     .limit(1);
   return row;
+}
+
+/** Time of the earliest anchor of a timeline behind a position, from a time on, in microseconds since 1970. */
+export async function anchorTimeBehind(
+  db: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  { timeline, lsn, from }: { readonly timeline: number; readonly lsn: bigint; readonly from: Date },
+): Promise<bigint | undefined> {
+  const [row] = await db
+    .select({ timeUs: walAnchor.timeUs })
+    .from(walAnchor)
+    .where(
+      and(
+        eq(walAnchor.clusterId, clusterId),
+        eq(walAnchor.systemIdentifier, systemIdentifier),
+        eq(walAnchor.timeline, timeline),
+        gt(walAnchor.lsn, lsn),
+        gte(walAnchor.timeUs, BigInt(from.getTime()) * 1000n),
+      ),
+    )
+    .orderBy(asc(walAnchor.timeUs))
+    .limit(1);
+  return row?.timeUs;
 }
 
 type ToldAnchor = Pick<WalAnchorRow, "timeline" | "timeUs" | "lsn">;

@@ -24,6 +24,7 @@ export interface StrayArchiveJson {
 
 /** What an archive that has ended has on its server. */
 export interface LeftoverJson {
+  readonly systemIdentifier: string;
   readonly slot: string;
   readonly isCommanded: boolean;
   /** Why it is there still. */

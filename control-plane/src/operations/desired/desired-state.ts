@@ -4,15 +4,18 @@ import {
   DesiredEntrySchema,
   type DesiredState,
   DesiredStateSchema,
+  type EndedEntry,
+  EndedEntrySchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { WalArchiveSchema, WalEndSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { slotName } from "@coppice/proto/kit/wal/slot-name";
 import type { KeyObject } from "node:crypto";
 import type { Database } from "../../catalog/catalog.ts";
 import { clusterNames } from "../../catalog/cluster.ts";
 import { listEnded } from "../../catalog/physical/desired.ts";
 import { toldTo } from "../../catalog/physical/ownership.ts";
-import { listWalArchives, type WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
+import { findWalArchive, listWalArchives, type WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
 import { ownershipOf } from "../../catalog/physical/wal-owner.ts";
 import { listExtents } from "../../catalog/physical/wal-knowledge.ts";
 import { openSecrets } from "../command.ts";
@@ -37,7 +40,8 @@ export async function desiredState(
     if (told?.is === "write") entries.push(await walEntry(db, masterKey, row));
     if (told?.is === "end") entries.push(await endEntry(db, row, told.number));
   }
-  const ended = await listEnded(db, hostId);
+  const ended: EndedEntry[] = [];
+  for (const one of await listEnded(db, hostId)) ended.push(await endedEntry(db, one, entries));
   const pages = Math.max(1, Math.ceil(entries.length / entriesOfPage));
   return Array.from({ length: pages }, (_, index) =>
     create(DesiredStateSchema, {
@@ -72,6 +76,19 @@ async function walEntry(db: Database, masterKey: KeyObject, row: WalArchiveRow):
       }),
     },
   });
+}
+
+/** With who goes on; what an entry tells of it is more. */
+async function endedEntry(
+  db: Database,
+  { id, revision }: { readonly id: string; readonly revision: bigint },
+  entries: readonly DesiredEntry[],
+): Promise<EndedEntry> {
+  const row = entries.some((entry) => entry.id === id) ? undefined : await findWalArchive(db, id);
+  if (row === undefined) return create(EndedEntrySchema, { id, revision });
+  const { slot } = fromJson(WalSettingsSchema, row.settings, { ignoreUnknownFields: true });
+  const successor = { systemIdentifier: row.systemIdentifier, slot: slotName(slot, id) };
+  return create(EndedEntrySchema, { id, revision, successor });
 }
 
 /** Needs no secret and no connection: what an agent was let into before may be another place by now. */

@@ -10,7 +10,7 @@ import {
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import type { WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
-import { type Extent, findGaps } from "@coppice/proto/kit/recovery/extents";
+import type { Extent } from "@coppice/proto/kit/recovery/extents";
 import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
@@ -26,6 +26,7 @@ export interface WalFacts {
   /** Microseconds since 1970. */
   readonly storedUntilUs?: bigint | undefined;
   readonly extents: readonly Extent[];
+  readonly gaps: readonly Extent[];
 }
 
 export function walArchiveMessage({
@@ -39,7 +40,7 @@ export function walArchiveMessage({
     cluster: cluster.id,
     clusterName: cluster.name,
     extents: facts.extents.map(extentMessage),
-    gaps: findGaps(facts.extents).map(extentMessage),
+    gaps: facts.gaps.map(extentMessage),
   });
   if (row === undefined) return message;
   const { receivedLsn, storedLsn, serverLsn } = row;
@@ -109,5 +110,6 @@ function describeLag(
   const lagBytes = end - storedLsn;
   if (serverTime === null || storedUntilUs === undefined) return { lagBytes };
   const lagMs = serverTime.getTime() - Number(storedUntilUs / 1000n);
-  return { lagBytes, lagSeconds: Math.max(0, Math.ceil(lagMs / 1000)) };
+  // A clock that was set back says nothing of it.
+  return lagMs < 0 ? { lagBytes } : { lagBytes, lagSeconds: Math.ceil(lagMs / 1000) };
 }
