@@ -103,6 +103,7 @@ export async function receiveTimeline(
       const room = Number(current.startLsn + segmentBytes - from);
       const piece = bytes.subarray(at, at + Math.min(room, archived ? Number(archived.endLsn - from) : room));
       times.take(piece, from);
+      noteUnstored(from + BigInt(piece.length));
       await current.add(piece);
       at += piece.length;
       if (archived?.endLsn === current.endLsn) await requireSame(current, archived.sha256);
@@ -126,6 +127,9 @@ export async function receiveTimeline(
       snapshot[Symbol.asyncDispose](),
     );
     await queue.until((spooled) => spooled < mostSpooled || isPausing);
+  }
+  function noteUnstored(endLsn: bigint): void {
+    if (endLsn > askedLsn) unstoredSinceMs ??= performance.now();
   }
   /** Stores what there is of the present segment, unless that is done already. */
   function storePartial(): Promise<void> {
@@ -183,9 +187,9 @@ export async function receiveTimeline(
         receivedLsn = end;
         options.onReceived(end);
         if (!isHeld) hold();
-        if (end > askedLsn) unstoredSinceMs ??= performance.now();
         // The usual piece lies within the segment: no promise for each of them.
         if (current && !archived && end < current.startLsn + segmentBytes) {
+          noteUnstored(end);
           times.take(bytes, lsn);
           return current.add(bytes);
         }
