@@ -145,6 +145,30 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
     await server.sql("postgres", "alter system reset wal_sender_timeout; select pg_reload_conf()");
   });
 
+  test("a stream that is stopped while it is not read brings what was sent, and another one goes on from there", async () => {
+    await using replication = await openIt();
+    const { lsn } = await replication.identify();
+    const slot = "stopped";
+    await replication.createSlot(slot, { temporary: true, reserveWal: true });
+    const released = Promise.withResolvers<void>();
+    const stream = gather(segmentStart(lsn), { slot });
+    const { onData } = stream.options;
+    const held = {
+      ...stream.options,
+      onData: (at: bigint, bytes: Buffer) => released.promise.then(() => onData(at, bytes)),
+    };
+    const running = await replication.startReplication(held);
+    const whole = segmentStart(await switchWal(server)) + BigInt(segmentBytes);
+    const reason = new Error("no room");
+    running.stop(reason);
+    released.resolve();
+    await expect(running.ended).rejects.toBe(reason);
+    expect(stream.end()).toBeLessThan(whole);
+    const onward = await replication.startReplication({ ...stream.options, startLsn: stream.end() });
+    onward.ended.catch(() => {});
+    await expect.poll(stream.end).toBeGreaterThanOrEqual(whole);
+  });
+
   test("WAL that is gone and a slot that was given up are told apart from trouble", async () => {
     await using maker = await openIt();
     const { restartLsn = 0n } = await maker.createSlot("lost", { temporary: false, reserveWal: true });

@@ -132,6 +132,27 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
   });
 });
 
+test("what begins in one segment and ends in the next is stored in time, though nothing follows", async () => {
+  // Neither does the server itself write anything for a while.
+  await using server = await openPostgresServer({ major: 18, settings: { autovacuum: "off", bgwriter_delay: "10s" } });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  await using running = run(lab);
+  await stored(running, await writeWhenReady(server, 1));
+  const emit = async (length: string) => {
+    const text = `select pg_logical_emit_message(true, 'x', repeat('x', (${length})::int))`;
+    await server.sql("postgres", text);
+    return parseLsn(await server.sql("postgres", "select pg_current_wal_flush_lsn()"));
+  };
+  // Each page of 8192 has a header of 24.
+  const room = `${segmentBytes} - mod(pg_current_wal_insert_lsn() - '0/0', ${segmentBytes})`;
+  const before = await emit(`(${room}) * 8168 / 8192 - 10000`);
+  await stored(running, before);
+  const end = await emit("20000");
+  expect(end / segmentBytes).toBe(before / segmentBytes + 1n);
+  const storedLsn = () => parseLsn(running.report()?.storedLsn ?? "0/0");
+  await expect.poll(storedLsn, { timeout: 7000 }).toBeGreaterThanOrEqual(end);
+});
+
 test("after a promotion the new timeline is archived from its beginning, its history with it", async () => {
   await using server = await openPostgresServer({ major: 17, settings: { wal_keep_size: "1GB" } });
   await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });

@@ -1,7 +1,7 @@
 // From archive_command to the stream and back while one segment cannot be stored: nothing is given away before it is.
 import { createHash } from "node:crypto";
-import { rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
@@ -16,6 +16,7 @@ import {
   type Archiving,
   extentsOf,
   patient,
+  socketOf,
   whenHanded,
   whenStored,
   writeSegments,
@@ -86,6 +87,36 @@ test("a stream keeps its slot until all of it is stored before archive_command g
   await using archiving = await archiveBy(lab, WalMode.PUSH);
   await whenHanded(archiving);
   await expect.poll(() => server.sql("postgres", "select count(*) from pg_replication_slots"), patient).toBe("0");
+  expect(extentsOf(await whenStored(archiving, await writeSegments(server, 1)))).toHaveLength(1);
+});
+
+test("what stands in the way of archive_command is told beside a stream, and once that has ended", async () => {
+  await using server = await openPostgresServer({ major: 18, settings });
+  await using lab = await openArchiveLab(server);
+  const report = (archiving: Archiving) => {
+    const { archiver, trouble } = archiving.telling() ?? {};
+    return [archiver?.isHandingOver, trouble?.reason];
+  };
+  {
+    await using archiving = await archiveBy(lab, WalMode.STREAM);
+    const active = "select count(*) from pg_replication_slots where active";
+    await expect.poll(() => server.sql("postgres", active), patient).toBe("1");
+    await whenStored(archiving, await writeSegments(server, 1));
+  }
+  const noFolder = dirname(socketOf(lab));
+  await mkdir(dirname(noFolder), { mode: 0o711 });
+  await writeFile(noFolder, "");
+  {
+    await using archiving = await archiveBy(lab, WalMode.PUSH);
+    await expect.poll(() => report(archiving), patient).toEqual([true, "DATA_FOLDER_UNUSABLE"]);
+  }
+  await rm(noFolder);
+  const repository = join(lab.folder, "repository");
+  await rename(repository, `${repository}-away`);
+  await using archiving = await archiveBy(lab, WalMode.PUSH);
+  await expect.poll(() => report(archiving), patient).toEqual([false, "REPOSITORY_UNREACHABLE"]);
+  await rename(`${repository}-away`, repository);
+  await expect.poll(() => report(archiving), patient).toEqual([false, undefined]);
   expect(extentsOf(await whenStored(archiving, await writeSegments(server, 1)))).toHaveLength(1);
 });
 

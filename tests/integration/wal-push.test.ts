@@ -101,6 +101,12 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     await whenHanded(again);
     await expect.poll(() => show(server, "archive_timeout"), patient).toBe("1min");
     await again[Symbol.asyncDispose]();
+    // What was set here is raised once more is wanted.
+    Object.assign(lab.archive.settings?.maxAge ?? {}, { seconds: 240n });
+    {
+      await using _later = await archiveBy(lab, WalMode.PUSH);
+      await expect.poll(() => show(server, "archive_timeout"), patient).toBe("4min");
+    }
     await withdraw(lab);
     await expect.poll(() => show(server, "archive_timeout"), patient).toBe("5min");
   });

@@ -51,6 +51,11 @@ export interface WalStream {
   /** Everything before that position is durable: tells the server at once. Going back is ignored. */
   reportFlush(lsn: bigint): void;
   /**
+   * Ends the stream and keeps the connection, for another one from there on: what the server has sent by then still comes,
+   * and `ended` rejects with the reason.
+   */
+  stop(reason: unknown): void;
+  /**
    * Settles when the server has come to the end of the timeline and everything was taken; the connection can then start
    * the next one. Rejects when the stream ends otherwise.
    */
@@ -77,12 +82,18 @@ export async function runWalStream(
   let takenLsn = startLsn;
   let flushedLsn = 0n;
   let isDone = false;
+  let stopped: { readonly reason: unknown } | undefined;
   // WAL that came while the consumer was busy: at most what lay in one chunk of the socket.
   const waiting: { readonly lsn: bigint; readonly bytes: Buffer }[] = [];
   let delivery: Promise<void> | undefined;
 
   const tell = (isReplyWanted: boolean) => {
     if (!isDone) line.send("d", formatStatusUpdate({ writtenLsn: takenLsn, flushedLsn, isReplyWanted }, Date.now()));
+  };
+  /** Both sides say it once. */
+  const sayDone = () => {
+    if (!isDone) line.send("c", Buffer.alloc(0));
+    isDone = true;
   };
   async function deliverRest(first: Promise<void>, release: () => void): Promise<void> {
     try {
@@ -157,11 +168,8 @@ export async function runWalStream(
   const ran = line.run(`START_REPLICATION ${slot ? `SLOT "${slot}" ` : ""}PHYSICAL ${where}`, {
     onCopyStart: () => started.resolve(),
     onCopyPiece,
-    onCopyDone: () => {
-      // Only a server at the end of a timeline says so first; it goes on when it has the same from here.
-      isDone = true;
-      line.send("c", Buffer.alloc(0));
-    },
+    // Only a server at the end of a timeline says so first; it goes on when it has the same from here.
+    onCopyDone: sayDone,
   });
   const finish = async (): Promise<TimelineSwitch> => {
     try {
@@ -169,6 +177,7 @@ export async function runWalStream(
       if (error)
         throw toReplicationFailure(error, endpoint, options.isSlotEmpty ? "stream-of-empty-slot" : "stream", slot);
       await delivery;
+      if (stopped) throw stopped.reason;
       const next = results.flat().find((row) => row.has("next_tli"));
       if (!next) throw new Failure("CLUSTER_UNREACHABLE", `the server at ${formatAddress(endpoint)} ended the stream`);
       return { nextTimeline: Number(textOf(next, "next_tli")), nextLsn: parseLsn(textOf(next, "next_tli_startpos")) };
@@ -184,6 +193,11 @@ export async function runWalStream(
 
   return {
     ended,
+    stop(reason) {
+      if (isDone) return;
+      stopped = { reason };
+      sayDone();
+    },
     reportFlush(lsn) {
       if (lsn <= flushedLsn) return;
       flushedLsn = lsn;

@@ -26,6 +26,17 @@ test("statements say what is missing, and nothing else", () => {
   expect(restart).toEqual(["ALTER SYSTEM SET archive_mode = on;"]);
   expect(archiveStatements({ ...state, command, timeoutSeconds: 30 }, wanted)).toEqual({ live: [], restart: [] });
   expect(archiveStatements({ ...state, command, timeoutSeconds: 600 }, wanted).live[0]).toContain("'60s'");
+  // What was set here is raised, up to what it was before; what somebody else has set since is not.
+  const raised = (beforeSeconds: number, timeoutSeconds = 5) =>
+    archiveStatements({ ...state, command, timeoutSeconds }, wanted, {
+      setSeconds: 5,
+      beforeSeconds,
+      wasAltered: true,
+    });
+  expect([raised(0), raised(600), raised(30)].map(({ live }) => live[0])).toEqual(
+    ["60", "60", "30"].map((seconds) => `ALTER SYSTEM SET archive_timeout = '${seconds}s';`),
+  );
+  expect(raised(0, 6).live).toEqual([]);
   expect(archiveStatements({ ...state, library: "basic_archive" }, wanted).live).toContain(
     "ALTER SYSTEM SET archive_library = '';",
   );

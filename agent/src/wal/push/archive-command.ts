@@ -28,16 +28,20 @@ export function isOwnCommand(command: string, socket: string): boolean {
   return command.includes(" push '") && command.endsWith(`/${ofCluster} %p`);
 }
 
-/** What has the server archive by a command, a segment that is not full at the latest after so long. */
+/**
+ * What has the server archive by a command, a segment that is not full at the latest after so long; sooner where somebody
+ * else set it so, who is known by the note.
+ */
 export function archiveStatements(
   { mode, command, timeoutSeconds, library }: ArchiverState,
   wanted: { readonly command: string; readonly maxAgeSeconds: number },
+  note?: TimeoutNote,
 ): { readonly live: readonly string[]; readonly restart: readonly string[] } {
   const live: string[] = [];
   if (command !== wanted.command) live.push(setSetting("archive_command", quoteLiteral(wanted.command)));
   if (library !== "") live.push("ALTER SYSTEM SET archive_library = '';");
-  if (timeoutSeconds === 0 || timeoutSeconds > wanted.maxAgeSeconds)
-    live.push(`${timeoutStatement}'${wanted.maxAgeSeconds}s';`);
+  const wantedSeconds = wantedTimeout(timeoutSeconds, wanted.maxAgeSeconds, note);
+  if (timeoutSeconds !== wantedSeconds) live.push(`${timeoutStatement}'${wantedSeconds}s';`);
   if (live.length > 0) live.push(reload);
   return { live, restart: mode === "off" ? [setSetting("archive_mode", "on")] : [] };
 }
@@ -51,7 +55,8 @@ export async function applyCommand(
   state: ArchiverState,
   wanted: { readonly command: string; readonly socket: string; readonly maxAgeSeconds: number },
 ): Promise<void> {
-  const { live } = archiveStatements(state, wanted);
+  const note = await readNote(wanted.socket);
+  const { live } = archiveStatements(state, wanted, note);
   if (live.length === 0) return;
   const isTaken = state.library !== "" || !(isIdleCommand(state.command) || isOwnCommand(state.command, wanted.socket));
   if (isTaken)
@@ -60,7 +65,7 @@ export async function applyCommand(
     });
   await requireRights(connection, live, { seesDirectory: true });
   const isTimed = live.some((statement) => statement.startsWith(timeoutStatement));
-  if (isTimed) await noteTimeout(connection, state, wanted);
+  if (isTimed) await noteTimeout(connection, state, wanted, note);
   await run(connection, live);
   await readBack(connection, (command) => command === wanted.command);
 }
@@ -88,20 +93,27 @@ async function readNote(socket: string): Promise<TimeoutNote | undefined> {
   }
 }
 
+/** What was set here is raised, too, as far as it was before. */
+function wantedTimeout(timeoutSeconds: number, maxAgeSeconds: number, known: TimeoutNote | undefined): number {
+  const beforeSeconds = known?.setSeconds === timeoutSeconds ? known.beforeSeconds : timeoutSeconds;
+  return beforeSeconds === 0 ? maxAgeSeconds : Math.min(beforeSeconds, maxAgeSeconds);
+}
+
 /** Notes what archive_timeout was before it was set here for the first time. */
 async function noteTimeout(
   connection: PostgresConnection,
   { timeoutSeconds }: ArchiverState,
   { socket, maxAgeSeconds }: { readonly socket: string; readonly maxAgeSeconds: number },
+  known: TimeoutNote | undefined,
 ): Promise<void> {
-  const known = await readNote(socket);
   const [altered] = await connection.query(
     "select from pg_settings where name = 'archive_timeout' and sourcefile like '%/postgresql.auto.conf'",
   );
   const before =
     known?.setSeconds === timeoutSeconds ? known : { beforeSeconds: timeoutSeconds, wasAltered: altered !== undefined };
+  const setSeconds = wantedTimeout(timeoutSeconds, maxAgeSeconds, known);
   await mkdir(dirname(notePath(socket)), { recursive: true, mode: 0o711 });
-  await replaceFile(notePath(socket), `${maxAgeSeconds} ${before.beforeSeconds} ${Number(before.wasAltered)}`);
+  await replaceFile(notePath(socket), `${setSeconds} ${before.beforeSeconds} ${Number(before.wasAltered)}`);
 }
 
 /**

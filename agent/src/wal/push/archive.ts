@@ -259,9 +259,13 @@ export function runPush(options: PushOptions): RunningArchive {
     );
     hearing.begin();
     if (stream) {
+      // The socket was all that could stand in the way beside the stream.
+      storeTrouble = undefined;
+      tell();
       await waitForHandOver({ ...handOver, signal });
       ending.abort();
       await stream.ended;
+      stream = undefined;
     }
     const { state, owner } = first;
     const index = stack.use(await openArchiveIndex(join(folder, "index")));
@@ -289,7 +293,7 @@ export function runPush(options: PushOptions): RunningArchive {
     stack.defer(() => ahead.settled());
     taking = { ahead, storeAt };
     stack.defer(() => void (taking = undefined));
-    stream = undefined;
+    storeTrouble = undefined;
     tell();
     log.info({ cluster: archive.clusterName, socket }, "WAL is taken from the server's archive_command");
     const anchors = openAnchorShelf(log);
@@ -368,7 +372,8 @@ export function runPush(options: PushOptions): RunningArchive {
       if (!report || !asked) return report;
       const isHandingOver = stream !== undefined;
       report.archiver = archiverMessage(asked, { command, isCommandSet, isHandingOver, refusal });
-      if (isHandingOver && serverTrouble) report.trouble ??= failureToDetail(serverTrouble);
+      const trouble = storeTrouble ?? serverTrouble;
+      if (isHandingOver && trouble) report.trouble ??= failureToDetail(trouble);
       return report;
     },
     acknowledge: (number) => (stream ?? ledger).acknowledge(number),

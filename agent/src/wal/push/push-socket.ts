@@ -4,7 +4,7 @@ import { chmod, chown, mkdir, rm, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { Failure, toFailure } from "@coppice/proto/kit/failure";
+import { Failure, fail, toFailure } from "@coppice/proto/kit/failure";
 import { isWalName } from "../../repository/layout.ts";
 
 /** A file that coppice-wal offers. */
@@ -32,6 +32,9 @@ export interface PushSocketOptions {
   readonly signal: AbortSignal;
 }
 
+/** What Linux takes as the path of a socket. */
+const mostPathBytes = 107;
+
 /** Path of the socket in its folder. */
 export function pushSocketPath(folder: string): string {
   return join(folder, "s");
@@ -44,6 +47,11 @@ export function pushSocketPath(folder: string): string {
  */
 export async function openPushSocket(options: PushSocketOptions): Promise<AsyncDisposable> {
   const { folder, spool, take, signal } = options;
+  const path = pushSocketPath(folder);
+  if (Buffer.byteLength(path) > mostPathBytes)
+    fail("DATA_FOLDER_UNUSABLE", `${path} is longer than the ${mostPathBytes} bytes that a socket's path may have`, {
+      hint: "have the agent keep its files in a folder with a shorter path (--data-dir)",
+    });
   let count = 0;
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const name = (request.url ?? "").slice(1);
@@ -53,12 +61,12 @@ export async function openPushSocket(options: PushSocketOptions): Promise<AsyncD
     if (request.method === "POST") {
       await take({ name, directory, path: undefined });
     } else {
-      const path = join(spool, `${count++}_${name}`);
+      const file = join(spool, `${count++}_${name}`);
       try {
-        await receive(request, path, options.mostBytes());
-        await take({ name, directory, path });
+        await receive(request, file, options.mostBytes());
+        await take({ name, directory, path: file });
       } finally {
-        await rm(path, { force: true });
+        await rm(file, { force: true });
       }
     }
     response.writeHead(200).end("stored\n");
@@ -74,7 +82,6 @@ export async function openPushSocket(options: PushSocketOptions): Promise<AsyncD
     await rm(spool, { recursive: true, force: true });
     await mkdir(spool, { recursive: true, mode: 0o700 });
     await makeFolder(options);
-    const path = pushSocketPath(folder);
     // Left by an agent that was killed.
     await rm(path, { force: true });
     server.listen(path);

@@ -49,14 +49,15 @@ export interface ReceiveOptions {
 const storedAtOnce = 4;
 const mostSpoolBytes = 512n << 20n;
 const lookEveryMs = 250;
-const pleadingMs = 20_000;
+/** How long a server that shuts down may have to wait for what cannot be stored, as it does while it is not read. */
+const patienceMs = 20_000;
 
 /**
  * Receives one timeline until the server comes to its end, and gives what follows it. What has come is stored however
  * the stream ends, save by the signal; the position that the server is told is the end of what is stored without a hole.
- * While the spool is full nothing is read, and the server keeps the rest. Fails as the stream does, with SPACE_MISSING
- * when the spool's disk takes no more, and with WAL_CONFLICT when what was archived comes again and is not the same:
- * nothing that follows it is stored then.
+ * While the spool is full nothing is read, and after a while nothing is streamed, until there is room; the server keeps
+ * the rest. Fails as the stream does, with SPACE_MISSING when the spool's disk takes no more, and with WAL_CONFLICT when
+ * what was archived comes again and is not the same: nothing that follows it is stored then.
  */
 export async function receiveTimeline(
   replication: ReplicationConnection,
@@ -64,13 +65,17 @@ export async function receiveTimeline(
 ): Promise<TimelineSwitch> {
   const { timeline, segmentBytes, folder, maxAgeMs, signal } = options;
   const mostSpooled = Math.max(2, Number(mostSpoolBytes / segmentBytes));
+  const fewSpooled = mostSpooled / 2;
   let stream: WalStream | undefined;
   let current: SegmentFile | undefined;
   let unstoredSinceMs: number | undefined;
+  let receivedLsn = options.startLsn;
   let askedLsn = options.archived?.endLsn ?? options.startLsn;
   let storedLsn = options.startLsn;
   let partial: Promise<void> | undefined;
   let taking: Promise<void> | undefined;
+  let fullSinceMs: number | undefined;
+  let isPausing = false;
   let pleading: { readonly lsn: bigint; readonly sinceMs: number } | undefined;
   let { archived } = options;
   const times = openCommitTimes(timeline, segmentBytes);
@@ -98,6 +103,7 @@ export async function receiveTimeline(
       const room = Number(current.startLsn + segmentBytes - from);
       const piece = bytes.subarray(at, at + Math.min(room, archived ? Number(archived.endLsn - from) : room));
       times.take(piece, from);
+      noteUnstored(from + BigInt(piece.length));
       await current.add(piece);
       at += piece.length;
       if (archived?.endLsn === current.endLsn) await requireSame(current, archived.sha256);
@@ -120,7 +126,10 @@ export async function receiveTimeline(
     queue.add({ ...snapshot, name, run: { timeline, startLsn, endLsn: snapshot.endLsn }, commits }, () =>
       snapshot[Symbol.asyncDispose](),
     );
-    await queue.room(mostSpooled);
+    await queue.until((spooled) => spooled < mostSpooled || isPausing);
+  }
+  function noteUnstored(endLsn: bigint): void {
+    if (endLsn > askedLsn) unstoredSinceMs ??= performance.now();
   }
   /** Stores what there is of the present segment, unless that is done already. */
   function storePartial(): Promise<void> {
@@ -147,8 +156,19 @@ export async function receiveTimeline(
 
   const cutting = new AbortController();
   const cut = (error: unknown) => cutting.abort(error);
+  /** A server that is not read cannot say that it shuts down: the stream ends, and goes on once there is room. */
+  function lookAtSpool(): void {
+    const spooled = queue.count();
+    if (spooled < fewSpooled) fullSinceMs = undefined;
+    else if (spooled >= mostSpooled) fullSinceMs ??= performance.now();
+    if (isPausing || fullSinceMs === undefined || performance.now() - fullSinceMs <= patienceMs) return;
+    isPausing = true;
+    stream?.stop(spoolFull);
+    queue.wake();
+  }
   const timer = setInterval(() => {
-    if (pleading && performance.now() - pleading.sinceMs > pleadingMs)
+    lookAtSpool();
+    if (pleading && performance.now() - pleading.sinceMs > patienceMs)
       cut(
         new Failure("REPOSITORY_UNREACHABLE", "the server waits to shut down, and what it sent cannot be stored yet"),
       );
@@ -156,19 +176,20 @@ export async function receiveTimeline(
     if (unstoredSinceMs !== undefined && performance.now() - unstoredSinceMs >= maxAgeMs)
       void storePartial().catch(cut);
   }, lookEveryMs);
-  try {
-    stream = await replication.startReplication({
+  function start(): Promise<WalStream> {
+    return replication.startReplication({
       slot: options.slot,
-      startLsn: options.startLsn,
+      startLsn: receivedLsn,
       timeline,
       signal: AbortSignal.any([signal, cutting.signal]),
       onData(lsn, bytes) {
         const end = lsn + BigInt(bytes.length);
+        receivedLsn = end;
         options.onReceived(end);
         if (!isHeld) hold();
-        if (end > askedLsn) unstoredSinceMs ??= performance.now();
         // The usual piece lies within the segment: no promise for each of them.
         if (current && !archived && end < current.startLsn + segmentBytes) {
+          noteUnstored(end);
           times.take(bytes, lsn);
           return current.add(bytes);
         }
@@ -183,11 +204,23 @@ export async function receiveTimeline(
         void storePartial().catch(cut);
       },
     });
-    if (heldLsn <= options.startLsn) options.onHeld();
-    else if (isHeld) stream.reportFlush(options.startLsn);
-    // What came while the answer was on its way.
-    if (storedLsn > options.startLsn) stream.reportFlush(storedLsn);
-    return await stream.ended;
+  }
+  try {
+    for (;;) {
+      stream = await start();
+      // Stored while the answer was on its way, or before it went on.
+      if (storedLsn > options.startLsn) stream.reportFlush(storedLsn);
+      else if (heldLsn <= options.startLsn) options.onHeld();
+      else if (isHeld) stream.reportFlush(options.startLsn);
+      try {
+        return await stream.ended;
+      } catch (error) {
+        if (error !== spoolFull) throw error;
+      }
+      await queue.until((spooled) => spooled < fewSpooled);
+      fullSinceMs = undefined;
+      isPausing = false;
+    }
   } catch (error) {
     throw toSpoolFailure(error, folder);
   } finally {
@@ -197,12 +230,15 @@ export async function receiveTimeline(
     if (!signal.aborted) {
       // What has come is all that is left of a server that is lost.
       await storePartial().catch(() => {});
-      await queue.drained();
+      await queue.until((spooled) => spooled === 0);
     }
     stream = undefined;
     await current?.drop();
   }
 }
+
+/** Why a stream ends that goes on later. */
+const spoolFull = new Error("the spool is full");
 
 /** What there is of a segment; its file is gone, also from a disk that takes no more. */
 async function takeWhole(
@@ -230,9 +266,12 @@ function changed({ name, endLsn }: SegmentFile): Failure {
 
 interface Storing {
   add(wal: ReceivedWal, release: () => PromiseLike<void>): void;
-  /** Resolves when fewer than so many wait. */
-  room(most: number): Promise<void>;
-  drained(): Promise<void>;
+  /** How many are not stored. */
+  count(): number;
+  /** Resolves when that is so of how many are not stored, or the signal aborts. */
+  until(isSo: (count: number) => boolean): Promise<void>;
+  /** Has it looked at anew by who waits. */
+  wake(): void;
 }
 
 /** Stores several at once and tells how far everything is stored, in their order. */
@@ -258,13 +297,14 @@ function openStoring(options: ReceiveOptions, onStored: (lsn: bigint) => void): 
     let done: bigint | undefined;
     while (entries[0]?.isStored) done = entries.shift()?.endLsn;
     if (done !== undefined) onStored(done);
-    changed.resolve();
-    changed = Promise.withResolvers<void>();
+    wake();
     pump();
   }
-  async function until(isDone: () => boolean): Promise<void> {
-    while (!isDone() && !signal.aborted) await Promise.race([changed.promise, aborted(signal)]);
-  }
+  const wake = () => {
+    changed.resolve();
+    changed = Promise.withResolvers();
+  };
+  signal.addEventListener("abort", wake, { once: true });
   return {
     add(wal, release) {
       const entry = { endLsn: wal.run.endLsn, isStored: false };
@@ -272,14 +312,10 @@ function openStoring(options: ReceiveOptions, onStored: (lsn: bigint) => void): 
       waiting.push(() => void run(wal, entry, release));
       pump();
     },
-    room: (most) => until(() => entries.length < most),
-    drained: () => until(() => entries.length === 0),
+    count: () => entries.length,
+    async until(isSo) {
+      while (!isSo(entries.length) && !signal.aborted) await changed.promise;
+    },
+    wake,
   };
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }
