@@ -1,3 +1,4 @@
+// One thing: what a host was asked to keep up, from the stream that tells it to what runs and what is withdrawn for it.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { clone, create, toJsonString } from "@bufbuild/protobuf";
