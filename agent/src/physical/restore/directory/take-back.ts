@@ -31,6 +31,13 @@ export async function putFormerBack(marker: Marker): Promise<string[]> {
   return keptAs !== "" && (await isThere(keptAs)) ? [...left, ...(await putBack(marker))] : left;
 }
 
+/** What was there before and is still aside, for people. */
+export async function nameFormer({ dataDirectory, keptAs, former = [] }: Marker): Promise<string[]> {
+  const aside = keptAs === "" ? former : [{ location: dataDirectory, keptAs }, ...former];
+  const there = await Promise.all(aside.map((each) => isThere(each.keptAs)));
+  return aside.filter((_, at) => there[at]).map((each) => `what was in ${each.location} before, as ${each.keptAs}`);
+}
+
 async function putBack({ dataDirectory, keptAs }: Marker): Promise<string[]> {
   if ((await isThere(dataDirectory)) && (await readdir(dataDirectory)).length > 0)
     return [`what was in ${dataDirectory} before, as ${keptAs}: somebody has put something else into its place`];
