@@ -188,6 +188,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       warnings.push(`what was in ${each.location} before, a tablespace of what was there, is kept as ${each.keptAs}`);
     if (command.start) {
       say("recovering", "");
+      await writeMarker(staging, { ...placed, wasStarted: true });
       const restoreCommand = recoverySettings(recovery).find(([name]) => name === "restore_command")?.[1] ?? "";
       const recovered = await recover({
         place,

@@ -49,6 +49,8 @@ export interface Marker {
   readonly placement: "whole" | "entries";
   /** What is moved by renames of its own. */
   readonly entries: readonly MovedEntry[];
+  /** Whether its server may have been started: what that has made and written anew is the restore's, too. */
+  readonly wasStarted?: boolean;
   /** The result, where nothing but placing is left to do: JSON. */
   readonly result?: string;
   /** Position that recovery has to reach, where one is known. */
