@@ -1,7 +1,7 @@
 // Where the data directory is a file system of its own or named by a link, its entries come one by one. When the restore
 // fails or is killed they all go again, with what its server has made and written anew, and nothing else does.
 import { spawnSync } from "node:child_process";
-import { chown, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { chown, mkdir, readdir, rm, statfs, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { toJsonString } from "@bufbuild/protobuf";
 import {
@@ -9,8 +9,10 @@ import {
   RestorePhysicalCommandSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { RecoveryAction } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { planPhysical } from "../../agent/src/physical/restore/plan.ts";
 import { settlePhysical } from "../../agent/src/physical/restore/settle.ts";
 import { openPhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
@@ -22,15 +24,16 @@ const stack = new AsyncDisposableStack();
 let server: PostgresServer;
 let lab: RestoreLab;
 let backup: BackupAddress;
+let other: BackupAddress;
 
 beforeAll(async () => {
   server = stack.use(await openPostgresServer({ major: 17 }));
   const backups = stack.use(await openPhysicalLab(server));
   lab = stack.use(await openRestoreLab(server, backups.repository));
   await server.sql("postgres", "create table t as select generate_series(1, 1000) as id");
-  const taken = backups.command();
-  await backups.take(taken);
-  backup = taken.backup;
+  const [first, second] = [backups.command(), backups.command()];
+  for (const command of [first, second]) await backups.take(command);
+  [backup, other] = [first.backup, second.backup];
 });
 afterAll(() => stack.disposeAsync());
 
@@ -40,10 +43,12 @@ async function ownFolder(name: string): Promise<string> {
   await chown(folder, server.owner.uid, server.owner.gid);
   return folder;
 }
+async function mount(...args: string[]): Promise<void> {
+  expect(await runProgram("mount", args, { env: process.env })).toMatchObject({ code: 0, stderr: "" });
+}
 async function mountDisk(name: string): Promise<void> {
   const folder = await ownFolder(name);
-  const mounted = await runProgram("mount", ["-t", "tmpfs", "-o", "size=400m", "none", folder], { env: process.env });
-  expect(mounted).toMatchObject({ code: 0, stderr: "" });
+  await mount("-t", "tmpfs", "-o", "size=400m", "none", folder);
   stack.defer(async () => void (await runProgram("umount", ["--lazy", folder], { env: process.env })));
   await chown(folder, server.owner.uid, server.owner.gid);
 }
@@ -99,5 +104,11 @@ test("what is kept on a disk of its own is the server's user's, and the same res
   const failed = lab.restore(command, { restoreCommand: "case %f in 0000*) exit 130;; esac; exit 1" });
   await expect(failed).rejects.toMatchObject({ reason: "SERVER_NOT_STARTED" });
   expect(await readdir(command.dataDirectory)).toEqual([".coppice-restore-op_restore"]);
+  // What is removed before another restore is room for it.
+  const { blocks, bfree, bsize } = await statfs(command.dataDirectory);
+  await mount("-o", `remount,size=${(blocks - bfree) * bsize + (4 << 20)}`, command.dataDirectory);
+  const { items } = await lab.with(await lab.command("kept-disk", [other]), planPhysical);
+  expect(items.find(({ name }) => name === "space")).toMatchObject({ status: CheckStatus.OK });
+  await mount("-o", "remount,size=400m", command.dataDirectory);
   await expectRestored(command, "exit 1");
 });

@@ -10,7 +10,7 @@ import type { ScratchServer } from "./settings/scratch-settings.ts";
 import { seePort } from "./directory/see-port.ts";
 import { findReserve, findRooms, freeOf, seeRoom } from "./directory/see-room.ts";
 import { findServerPrograms, type ServerPrograms } from "./server-programs.ts";
-import { findKept, isOf, type Kept, tellUnpacked } from "./kept/find-kept.ts";
+import { findKept, foldersOf, isOf, type Kept, tellUnpacked } from "./kept/find-kept.ts";
 import { type WantedTablespace, seeDirectory, seeTablespace } from "./directory/see-directory.ts";
 
 /** A physical restore that is asked for. */
@@ -64,7 +64,8 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
   let owner: OsUser | undefined;
   let programs: ServerPrograms | undefined;
   const folders = [dataDirectory, ...tablespaces.map(({ location }) => location)];
-  const rooms = await findRooms(chain, { dataDirectory, tablespaces });
+  const removed = kept.filter((each) => each !== goesOn).flatMap(foldersOf);
+  const rooms = await findRooms(chain, { dataDirectory, tablespaces, removed });
   const reserve = restore.scratch ? await findReserve(content.dataDirectory, dataDirectory) : 0n;
   const items = [
     { name: "backup", message: describeChain(whole) },

@@ -4,7 +4,7 @@ import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stor
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { Sight } from "../../../host/look.ts";
-import { freeBytesOf } from "../../../host/space.ts";
+import { freeBytesOf, takenBytesOf } from "../../../host/space.ts";
 import type { Chain } from "../chain.ts";
 import { nearestFolder } from "../owner.ts";
 import { readPidOf } from "./running-server.ts";
@@ -23,10 +23,21 @@ export interface Room {
 const sizeOf = (stream: StoredStream | undefined) =>
   stream?.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n) ?? 0n;
 
-/** The file systems that a chain is unpacked onto: for each, its free bytes and what of the chain goes there. */
+/**
+ * The file systems that a chain is unpacked onto: for each, its free bytes and what of the chain goes there. What lies in
+ * the folders `removed` will be gone by then.
+ */
 export async function findRooms(
   { links }: Chain,
-  { dataDirectory, tablespaces }: { dataDirectory: string; tablespaces: readonly PlacedTablespace[] },
+  {
+    dataDirectory,
+    tablespaces,
+    removed,
+  }: {
+    readonly dataDirectory: string;
+    readonly tablespaces: readonly PlacedTablespace[];
+    readonly removed: readonly string[];
+  },
 ): Promise<Room[]> {
   const places = [
     {
@@ -56,6 +67,12 @@ export async function findRooms(
       freeBytes,
       storedBytes: storedBytes + (known?.storedBytes ?? 0n),
     });
+  }
+  for (const folder of removed) {
+    const { dev } = await stat(folder);
+    const room = rooms.get(dev);
+    if (room?.freeBytes === undefined) continue;
+    rooms.set(dev, { ...room, freeBytes: room.freeBytes + (await takenBytesOf(folder)) });
   }
   return [...rooms.values()];
 }

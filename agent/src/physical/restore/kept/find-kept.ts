@@ -45,9 +45,9 @@ export async function findKept(dataDirectory: string, uids: readonly number[]): 
     if (!seen.isDirectory() || !uids.includes(seen.uid)) continue;
     const marker = await readOwnMarker(staging);
     if (marker?.state !== "kept" || marker.dataDirectory !== dataDirectory || !marker.unpacked) continue;
-    const { unpacked } = marker;
-    const folders = await Promise.all([join(staging, keptName), ...unpacked.staged].map(isFolder));
-    if (folders.every(Boolean)) found.push({ staging, marker, unpacked });
+    const kept: Kept = { staging, marker, unpacked: marker.unpacked };
+    const areThere = await Promise.all(foldersOf(kept).map(isFolder));
+    if (areThere.every(Boolean)) found.push(kept);
   }
   return found;
 }
@@ -70,6 +70,11 @@ export async function isOf(
   if (unpacked.target === wanted.target) return true;
   // A server takes it away before it replays anything.
   return (await stat(join(staging, keptName, "backup_label")).catch(ignoreMissing)) !== undefined;
+}
+
+/** The folders of what is kept: the data directory's, and those of its tablespaces. */
+export function foldersOf({ staging, unpacked: { staged } }: Pick<Kept, "staging" | "unpacked">): string[] {
+  return [join(staging, keptName), ...staged];
 }
 
 /** What is kept, and how to be rid of it, for people. */
