@@ -64,15 +64,22 @@ export async function settlePhysical(lost: LostRestore): Promise<Settled> {
 }
 
 /** As settlePhysical, of somebody who holds the directory's lock. */
-export async function settleUnlocked({ command, operationId, noted, signal }: LostRestore): Promise<Settled> {
-  const { dataDirectory } = command;
-  const staging = await dataStaging(dataDirectory, operationId);
+export async function settleUnlocked({ command, operationId, ...lost }: LostRestore): Promise<Settled> {
+  return await settleStaging(await dataStaging(command.dataDirectory, operationId), lost);
+}
+
+/** As settleUnlocked, of the restore whose staging folder that is. */
+export async function settleStaging(
+  staging: string,
+  { noted, signal }: Pick<LostRestore, "noted" | "signal">,
+): Promise<Settled> {
   const marker = await readMarker(staging);
   if (!marker) {
     const isThere = (await stat(staging).catch(() => undefined)) !== undefined;
     await rm(staging, { recursive: true, force: true });
     return { outcome: noted, removed: isThere && !noted ? [`the staging folder ${staging}`] : [], left: [] };
   }
+  const { dataDirectory } = marker;
   if (noted) return { outcome: noted, ...(await takeBack(staging, { ...marker, state: "done" })) };
   if (marker.state === "kept" && marker.unpacked)
     return { outcome: undefined, removed: [], left: [describeKept({ staging, unpacked: marker.unpacked })] };

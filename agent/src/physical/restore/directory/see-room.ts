@@ -7,6 +7,7 @@ import type { Sight } from "../../../host/look.ts";
 import { freeBytesOf, takenBytesOf } from "../../../host/space.ts";
 import type { Chain } from "../chain.ts";
 import { nearestFolder } from "../owner.ts";
+import { ignoreMissing } from "./ignore-missing.ts";
 import { readPidOf } from "./running-server.ts";
 import type { PlacedTablespace } from "./see-directory.ts";
 
@@ -69,10 +70,12 @@ export async function findRooms(
     });
   }
   for (const folder of removed) {
-    const { dev } = await stat(folder);
-    const room = rooms.get(dev);
-    if (room?.freeBytes === undefined) continue;
-    rooms.set(dev, { ...room, freeBytes: room.freeBytes + (await takenBytesOf(folder)) });
+    // A restore may be removing it just now.
+    const dev = (await stat(folder).catch(ignoreMissing))?.dev;
+    const room = dev === undefined ? undefined : rooms.get(dev);
+    if (dev === undefined || room?.freeBytes === undefined) continue;
+    const taken = (await takenBytesOf(folder).catch(ignoreMissing)) ?? 0n;
+    rooms.set(dev, { ...room, freeBytes: room.freeBytes + taken });
   }
   return [...rooms.values()];
 }
