@@ -2,7 +2,7 @@
 // restore's is neither stopped nor removed, whatever its name.
 import { spawnSync } from "node:child_process";
 import { appendFile, chown, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { create, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalCommand,
@@ -11,6 +11,7 @@ import {
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { planPhysical } from "../../agent/src/physical/restore/plan.ts";
 import { settlePhysical } from "../../agent/src/physical/restore/settle.ts";
 import { openPhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
@@ -107,6 +108,28 @@ test("what somebody has put into the place of a killed restore stays when that i
   const kept = (await readdir(lab.folder)).find((name) => name.startsWith("settled.before-")) ?? "";
   expect(await readdir(join(lab.folder, kept))).toEqual(["precious"]);
   expect(await readdir(join(lab.folder, "settled-space"))).toEqual([]);
+});
+
+test("what a killed restore has left is taken back by the next one into that place, and what was there before comes back", async () => {
+  const command = await restoreTo("cut", { replace: true });
+  const former = await ownFolder("cut");
+  await writeFile(join(former, "precious"), "yes");
+  expect(run("rename 1 -cut/pg_control$", command)).toMatchObject({ signal: "SIGKILL" });
+  const changes = { operationId: "op_other" };
+  const { items } = await lab.with({ ...command, replace: false }, planPhysical, changes);
+  expect(items.find(({ name }) => name === "remains")?.message).toContain("op_restore");
+  const refused = lab.restore({ ...command, replace: false }, changes);
+  await expect(refused).rejects.toMatchObject({ message: expect.stringContaining("it holds precious") as unknown });
+  expect(run("rename 1 -cut/pg_control$", command)).toMatchObject({ signal: "SIGKILL" });
+  // One whose server is there still is for people to stop.
+  await writeFile(join(former, "postmaster.pid"), `${process.pid}\n`);
+  await expect(lab.restore(command, changes)).rejects.toMatchObject({ reason: "SERVER_RUNNING" });
+  await rm(join(former, "postmaster.pid"));
+  const { keptAs } = await lab.restore(command, changes);
+  expect(await readdir(keptAs)).toEqual(["precious"]);
+  expect((await readdir(lab.folder)).filter((name) => /^cut\.|-cut$/.test(name))).toEqual([basename(keptAs)]);
+  expect((await settle(command)).removed).toEqual([]);
+  expect(await readdir(join(former, "global"))).toContain("pg_control");
 });
 
 test("a process that got the number of a dead server is never signalled, and its cluster lives on", async () => {

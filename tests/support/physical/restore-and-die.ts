@@ -9,21 +9,28 @@ import {
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 
 // A program: carries out the restore on its stdin and kills itself, as kill -9 does, when it gets to the named step: the
-// beginning of a phase, `replaying` as soon as the server answers, `rename N PATTERN` before the Nth rename of a path that the pattern fits, or `restored` when the
-// result is noted. It prints the result. With the second argument `settle` an earlier run is settled instead.
+// beginning of a phase, `replaying` as soon as the server answers, `rename N PATTERN` or `rm N PATTERN` before the Nth time
+// that a path which the pattern fits is renamed or removed, or `restored` when the result is noted. It prints the result. With the second argument `settle` an earlier run is settled instead.
 const [, , step = "", work = "restore"] = argv;
-const [, number = "0", pattern = "^$"] = /^rename (\d+) (.*)$/.exec(step) ?? [];
+const [, change = "", number = "0", pattern = "^$"] = /^(rename|rm) (\d+) (.*)$/.exec(step) ?? [];
 
 function reach(name: string): void {
   if (name === step) process.kill(pid, "SIGKILL");
 }
 
 let left = Number(number);
-const { rename } = fs;
-// What the restore imports is this very function, which so is in the way of each of its renames.
+function count(name: string, path: unknown): void {
+  if (name === change && new RegExp(pattern).test(String(path)) && --left === 0) process.kill(pid, "SIGKILL");
+}
+const { rename, rm } = fs;
+// What the restore imports are these very functions, which so are in the way of each of its changes.
 fs.rename = async (from, to) => {
-  if (new RegExp(pattern).test(String(from)) && --left === 0) process.kill(pid, "SIGKILL");
+  count("rename", from);
   await rename(from, to);
+};
+fs.rm = async (path, options) => {
+  count("rm", path);
+  await rm(path, options);
 };
 syncBuiltinESMExports();
 

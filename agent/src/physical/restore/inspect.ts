@@ -4,13 +4,14 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { type Item, look, type Sight } from "../../host/look.ts";
 import type { OsUser } from "../../host/os-user.ts";
 import { type BackupToRestore, type Chain, openRestoreChain } from "./chain.ts";
-import { chooseOwner } from "./owner.ts";
+import { chooseOwner, ownUids } from "./owner.ts";
+import { findRemains, isInPlace, seeRemains } from "./remains.ts";
 import { type Recovery, recoverySettings } from "./settings/recovery-settings.ts";
 import type { ScratchServer } from "./settings/scratch-settings.ts";
 import { seePort } from "./directory/see-port.ts";
 import { findReserve, findRooms, freeOf, seeRoom } from "./directory/see-room.ts";
 import { findServerPrograms, type ServerPrograms } from "./server-programs.ts";
-import { findKept, isOf, type Kept, tellUnpacked } from "./kept/find-kept.ts";
+import { findKept, foldersOf, isOf, type Kept, tellUnpacked } from "./kept/find-kept.ts";
 import { type WantedTablespace, seeDirectory, seeTablespace } from "./directory/see-directory.ts";
 
 /** A physical restore that is asked for. */
@@ -56,6 +57,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     isWatched: command.start,
   };
   const tablespaces = placeTablespaces(command, content.tablespaces);
+  const remains = await findRemains(restore);
   const kept = restore.scratch ? [] : await findKept(dataDirectory, await ownUids(dataDirectory, signal));
   const wanted = tellUnpacked(whole, recovery.target, tablespaces);
   const fitting = await Promise.all(kept.map(async (each) => ((await isOf(each, wanted)) ? [each] : [])));
@@ -64,7 +66,8 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
   let owner: OsUser | undefined;
   let programs: ServerPrograms | undefined;
   const folders = [dataDirectory, ...tablespaces.map(({ location }) => location)];
-  const rooms = await findRooms(chain, { dataDirectory, tablespaces });
+  const removed = kept.filter((each) => each !== goesOn).flatMap(foldersOf);
+  const rooms = await findRooms(chain, { dataDirectory, tablespaces, removed });
   const reserve = restore.scratch ? await findReserve(content.dataDirectory, dataDirectory) : 0n;
   const items = [
     { name: "backup", message: describeChain(whole) },
@@ -75,6 +78,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
           ? `it goes on with what an earlier try has unpacked and compared, in ${each.staging}`
           : `what an earlier try of another restore has unpacked, in ${each.staging}, is removed`,
     })),
+    ...(remains.length > 0 ? [await look("remains", signal, () => seeRemains(remains))] : []),
     await look("owner", signal, async () => {
       owner = await chooseOwner(dataDirectory, signal);
       return { message: `the files become ${owner.name}'s` };
@@ -85,14 +89,19 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
       return { message: `programs of PostgreSQL ${programs.version}` };
     }),
     await look("target", signal, () => seeTarget(restore, chain)),
-    await look("directory", signal, () => seeDirectory(command)),
-    ...(await Promise.all(
-      tablespaces.map((tablespace) =>
-        look(`tablespace ${tablespace.oid}`, signal, () =>
-          seeTablespace(tablespace, folders, command.replace ? dataDirectory : undefined),
-        ),
-      ),
-    )),
+    // What is there then is looked at once they are taken back.
+    ...(remains.some(isInPlace)
+      ? []
+      : [
+          await look("directory", signal, () => seeDirectory(command)),
+          ...(await Promise.all(
+            tablespaces.map((tablespace) =>
+              look(`tablespace ${tablespace.oid}`, signal, () =>
+                seeTablespace(tablespace, folders, command.replace ? dataDirectory : undefined),
+              ),
+            ),
+          )),
+        ]),
     goesOn
       ? { name: "space", message: "nothing more is unpacked" }
       : await look("space", signal, () => seeRoom(rooms, chain.neededBytes, reserve)),
@@ -110,13 +119,6 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
       : []),
   ];
   return { items, chain, owner, programs, tablespaces, recovery, freeBytes: freeOf(rooms), kept, goesOn };
-}
-
-/** Whose files are taken for what this agent has kept: its own, and those of the server's user. */
-async function ownUids(dataDirectory: string, signal: AbortSignal): Promise<number[]> {
-  const own = process.geteuid?.() ?? 0;
-  const owner = await chooseOwner(dataDirectory, signal).catch(() => undefined);
-  return owner ? [own, owner.uid] : [own];
 }
 
 /** With the files of the archive that are unpacked too, because nobody will fetch them for the server. */

@@ -54,3 +54,10 @@ export async function chooseOwner(dataDirectory: string, signal: AbortSignal): P
     });
   }
 }
+
+/** Whose files are taken for what this agent has left: its own, and those of the server's user. */
+export async function ownUids(dataDirectory: string, signal: AbortSignal): Promise<number[]> {
+  const own = process.geteuid?.() ?? 0;
+  const owner = await chooseOwner(dataDirectory, signal).catch(() => undefined);
+  return owner ? [own, owner.uid] : [own];
+}

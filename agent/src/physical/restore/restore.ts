@@ -22,6 +22,7 @@ import { loginsOf } from "./settings/logins.ts";
 import { findRequired } from "./settings/required-settings.ts";
 import { scratchSettings, writeScratchAccess } from "./settings/scratch-settings.ts";
 import { putIntoPlace } from "./directory/place.ts";
+import { settleRemains } from "./remains.ts";
 import { settleUnlocked } from "./settle.ts";
 import { tellUnpacked } from "./kept/find-kept.ts";
 import { takeUp } from "./kept/take-up.ts";
@@ -72,6 +73,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
   const earlier = await settleUnlocked({ command, operationId, noted: undefined, signal });
   for (const removed of earlier.removed) log(`removed of an earlier run: ${removed}`);
   for (const left of earlier.left) log(`left of an earlier run: ${left}`);
+  await settleRemains(restore, log);
   const ground = requireReady(await inspectRestore(restore));
   const { chain, owner, programs, tablespaces, recovery, kept } = ground;
   const { dataDirectory } = command;
@@ -188,6 +190,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       warnings.push(`what was in ${each.location} before, a tablespace of what was there, is kept as ${each.keptAs}`);
     if (command.start) {
       say("recovering", "");
+      await writeMarker(staging, { ...placed, wasStarted: true });
       const restoreCommand = recoverySettings(recovery).find(([name]) => name === "restore_command")?.[1] ?? "";
       const recovered = await recover({
         place,
@@ -212,6 +215,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       Object.assign(result, recovered);
     }
     const restored = create(RestorePhysicalResultSchema, result);
+    // From here on it is whole for everybody who finds it, also before its result is noted.
+    const whole = { result: toJsonString(RestorePhysicalResultSchema, restored), wasStarted: command.start };
+    await writeMarker(staging, { ...placed, ...whole });
     await restore.onRestored(restored);
     await writeMarker(staging, { ...placed, state: "done" });
     await takeBack(staging, { ...placed, state: "done" });

@@ -5,7 +5,7 @@ import { sleep } from "@coppice/proto/kit/sleep";
 import type { OsUser } from "../../host/os-user.ts";
 import { runProgram } from "../../host/run.ts";
 import { type ServerPrograms, serverProgram } from "./server-programs.ts";
-import { readPidOf } from "./directory/running-server.ts";
+import { isServed, readPidOf } from "./directory/running-server.ts";
 import { readIfThere } from "./settings/configuration.ts";
 
 /** A data directory, and how its server is run. */
@@ -21,6 +21,8 @@ export interface ServerPlace {
 const logName = "restore.log";
 const tailBytes = 64 * 1024;
 const stopMs = 60_000;
+/** How long the last processes of a server that was stopped may take. */
+const goneMs = 5_000;
 
 /** Each answer ends with a zero byte, which no setting holds. */
 const printSettings = `postgres=$1 data=$2; shift 2; for name; do "$postgres" -D "$data" -C "$name" || exit; printf '\\0'; done`;
@@ -72,13 +74,27 @@ export async function startServer(place: ServerPlace): Promise<void> {
   }
 }
 
-/** Stops the server of a data directory where one runs, also after an abort; its files are about to go. */
+/**
+ * Stops the server of a data directory where one runs, also after an abort; its files are about to go. What counts is that
+ * none of its processes is left: it may be about to end by itself, and then pg_ctl finds none that it could stop. Fails with
+ * SERVER_RUNNING where one is left.
+ */
 export async function stopServer(place: Omit<ServerPlace, "signal" | "earlierLogs">): Promise<void> {
-  if ((await readPidOf(place.data)) === undefined) return;
   const { data, programs, user } = place;
-  const signal = AbortSignal.timeout(stopMs);
-  const args = ["stop", "--mode=immediate", "--silent", `--pgdata=${data}`];
-  await runProgram({ file: serverProgram(programs, "pg_ctl"), args, user }, { signal });
+  let refused = "";
+  if ((await readPidOf(data)) !== undefined) {
+    const signal = AbortSignal.timeout(stopMs);
+    const args = ["stop", "--mode=immediate", "--silent", `--pgdata=${data}`];
+    try {
+      await runProgram({ file: serverProgram(programs, "pg_ctl"), args, user }, { signal });
+    } catch (error) {
+      if (!isFailure(error, "PROGRAM_FAILED")) throw error;
+      refused = `: ${error.message}`;
+    }
+  }
+  const { signal } = new AbortController();
+  for (const until = Date.now() + goneMs; await isServed(data); await sleep(25, signal))
+    if (Date.now() > until) fail("SERVER_RUNNING", `a server in ${data} cannot be stopped${refused}`);
 }
 
 /** Has the server of a data directory read its files again, where one runs here. */

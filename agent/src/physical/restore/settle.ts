@@ -6,6 +6,7 @@ import {
   type RestorePhysicalResult,
   RestorePhysicalResultSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
+import { fail } from "@coppice/proto/kit/failure";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { syncFolder } from "../../journal/durable-file.ts";
@@ -13,7 +14,7 @@ import { readMajor } from "../../postgres/control-data.ts";
 import { closeAccess } from "./access.ts";
 import { openDirectoryLock } from "./directory/lock.ts";
 import { isOwnPlace, isWholeInPlace } from "./directory/ownership.ts";
-import { readPidOf } from "./directory/running-server.ts";
+import { isServed } from "./directory/running-server.ts";
 import { type TakenBack, takeBack } from "./directory/take-back.ts";
 import { describeKept } from "./kept/find-kept.ts";
 import { keepPlaced } from "./kept/keep.ts";
@@ -38,10 +39,15 @@ export interface Settled extends TakenBack {
   readonly outcome: RestorePhysicalResult | undefined;
 }
 
-/** Stops the server that runs in a data directory, where one does. Fails where its programs are not here any more. */
+/**
+ * Stops the server that runs in a data directory, where one does. Fails with SERVER_RUNNING, and where its programs are
+ * not here any more.
+ */
 export async function stopServerIn(dataDirectory: string, signal: AbortSignal): Promise<void> {
-  const major = await readMajor(dataDirectory);
-  if ((await readPidOf(dataDirectory)) === undefined || major === undefined) return;
+  if (!(await isServed(dataDirectory))) return;
+  const major =
+    (await readMajor(dataDirectory)) ??
+    fail("SERVER_RUNNING", `a server runs in ${dataDirectory}, and its PG_VERSION is not there any more`);
   const user = await chooseOwner(dataDirectory, signal);
   const programs = await findServerPrograms(major, { isChain: false, user, signal });
   await stopServer({ data: dataDirectory, programs, user });
@@ -58,15 +64,22 @@ export async function settlePhysical(lost: LostRestore): Promise<Settled> {
 }
 
 /** As settlePhysical, of somebody who holds the directory's lock. */
-export async function settleUnlocked({ command, operationId, noted, signal }: LostRestore): Promise<Settled> {
-  const { dataDirectory } = command;
-  const staging = await dataStaging(dataDirectory, operationId);
+export async function settleUnlocked({ command, operationId, ...lost }: LostRestore): Promise<Settled> {
+  return await settleStaging(await dataStaging(command.dataDirectory, operationId), lost);
+}
+
+/** As settleUnlocked, of the restore whose staging folder that is. */
+export async function settleStaging(
+  staging: string,
+  { noted, signal }: Pick<LostRestore, "noted" | "signal">,
+): Promise<Settled> {
   const marker = await readMarker(staging);
   if (!marker) {
     const isThere = (await stat(staging).catch(() => undefined)) !== undefined;
     await rm(staging, { recursive: true, force: true });
     return { outcome: noted, removed: isThere && !noted ? [`the staging folder ${staging}`] : [], left: [] };
   }
+  const { dataDirectory } = marker;
   if (noted) return { outcome: noted, ...(await takeBack(staging, { ...marker, state: "done" })) };
   if (marker.state === "kept" && marker.unpacked)
     return { outcome: undefined, removed: [], left: [describeKept({ staging, unpacked: marker.unpacked })] };

@@ -49,7 +49,9 @@ export interface Marker {
   readonly placement: "whole" | "entries";
   /** What is moved by renames of its own. */
   readonly entries: readonly MovedEntry[];
-  /** The result, where nothing but placing is left to do: JSON. */
+  /** Whether its server may have been started: what that has made and written anew is the restore's, too. */
+  readonly wasStarted?: boolean;
+  /** The result, where nothing but placing is left to do, or all is done: JSON. */
   readonly result?: string;
   /** Position that recovery has to reach, where one is known. */
   readonly expectedEnd?: string;
@@ -119,4 +121,26 @@ async function listIfThere(folder: string): Promise<string[]> {
 /** What lies in a folder, staging folders left out; empty also where there is no folder. */
 export async function listContent(folder: string): Promise<string[]> {
   return (await listIfThere(folder)).filter((name) => !isStagingName(name));
+}
+
+/** A staging folder, and how far its restore is, or was when it was cut off. */
+export interface Staging {
+  readonly staging: string;
+  readonly marker: Marker;
+}
+
+/** The staging folders of a data directory that this agent has made, whosever restore they are; they belong to those users. */
+export async function findStagings(dataDirectory: string, uids: readonly number[]): Promise<Staging[]> {
+  const parent = dirname(dataDirectory);
+  const beside = (await readdir(parent).catch(() => [])).filter((name) => name.endsWith(`-${basename(dataDirectory)}`));
+  const inside = await readdir(dataDirectory).catch(() => []);
+  const folders = [...beside.map((name) => join(parent, name)), ...inside.map((name) => join(dataDirectory, name))];
+  const found: Staging[] = [];
+  for (const staging of folders.filter((folder) => isStagingName(basename(folder)))) {
+    const seen = await lstat(staging);
+    if (!seen.isDirectory() || !uids.includes(seen.uid)) continue;
+    const marker = await readOwnMarker(staging);
+    if (marker?.dataDirectory === dataDirectory) found.push({ staging, marker });
+  }
+  return found;
 }

@@ -34,10 +34,15 @@ export async function moveEntry(staged: string, path: string): Promise<void> {
   await rename(staged, path);
 }
 
+/** Whether it still is what was moved there. */
+export async function isAsMoved({ path, inode }: MovedEntry): Promise<boolean> {
+  return (await inodeOf(path)) === inode;
+}
+
 /** Removes it where it still is what was moved there; says whether it was. */
-export async function removeEntry({ path, inode }: MovedEntry): Promise<boolean> {
-  if ((await inodeOf(path)) !== inode) return false;
-  await rm(path, { recursive: true, force: true });
+export async function removeEntry(entry: MovedEntry): Promise<boolean> {
+  if (!(await isAsMoved(entry))) return false;
+  await rm(entry.path, { recursive: true, force: true });
   return true;
 }
 

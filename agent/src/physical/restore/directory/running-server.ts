@@ -63,13 +63,29 @@ interface RunningServer {
   readonly dataDirectory: string;
 }
 
+async function serverProcesses(): Promise<number[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found: number[] = [];
+  for (const pid of pids.toSorted((one, other) => one - other)) {
+    const name = (await readIfThere(`/proc/${pid}/comm`).catch(() => undefined))?.trim() ?? "";
+    if (serverNames.has(name)) found.push(pid);
+  }
+  return found;
+}
+
+/**
+ * Whether any process of a server works in a data directory, here: one that is ending has removed its postmaster.pid
+ * before its last process is gone.
+ */
+export async function isServed(dataDirectory: string): Promise<boolean> {
+  for (const pid of await serverProcesses()) if (await worksIn(pid, dataDirectory)) return true;
+  return false;
+}
+
 /** The servers that run on this host, one process of each, as far as the agent's user may see where they work. */
 export async function runningServers(): Promise<RunningServer[]> {
   const found = new Map<string, RunningServer>();
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  for (const pid of pids.toSorted((one, other) => one - other)) {
-    const name = (await readIfThere(`/proc/${pid}/comm`).catch(() => undefined))?.trim() ?? "";
-    if (!serverNames.has(name)) continue;
+  for (const pid of await serverProcesses()) {
     const dataDirectory = await readlink(`/proc/${pid}/cwd`).catch(() => "");
     if (dataDirectory !== "" && !found.has(dataDirectory)) found.set(dataDirectory, { pid, dataDirectory });
   }

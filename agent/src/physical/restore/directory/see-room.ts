@@ -4,9 +4,10 @@ import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stor
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { Sight } from "../../../host/look.ts";
-import { freeBytesOf } from "../../../host/space.ts";
+import { freeBytesOf, takenBytesOf } from "../../../host/space.ts";
 import type { Chain } from "../chain.ts";
 import { nearestFolder } from "../owner.ts";
+import { ignoreMissing } from "./ignore-missing.ts";
 import { readPidOf } from "./running-server.ts";
 import type { PlacedTablespace } from "./see-directory.ts";
 
@@ -23,10 +24,21 @@ export interface Room {
 const sizeOf = (stream: StoredStream | undefined) =>
   stream?.objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n) ?? 0n;
 
-/** The file systems that a chain is unpacked onto: for each, its free bytes and what of the chain goes there. */
+/**
+ * The file systems that a chain is unpacked onto: for each, its free bytes and what of the chain goes there. What lies in
+ * the folders `removed` will be gone by then.
+ */
 export async function findRooms(
   { links }: Chain,
-  { dataDirectory, tablespaces }: { dataDirectory: string; tablespaces: readonly PlacedTablespace[] },
+  {
+    dataDirectory,
+    tablespaces,
+    removed,
+  }: {
+    readonly dataDirectory: string;
+    readonly tablespaces: readonly PlacedTablespace[];
+    readonly removed: readonly string[];
+  },
 ): Promise<Room[]> {
   const places = [
     {
@@ -56,6 +68,14 @@ export async function findRooms(
       freeBytes,
       storedBytes: storedBytes + (known?.storedBytes ?? 0n),
     });
+  }
+  for (const folder of removed) {
+    // A restore may be removing it just now.
+    const dev = (await stat(folder).catch(ignoreMissing))?.dev;
+    const room = dev === undefined ? undefined : rooms.get(dev);
+    if (dev === undefined || room?.freeBytes === undefined) continue;
+    const taken = (await takenBytesOf(folder).catch(ignoreMissing)) ?? 0n;
+    rooms.set(dev, { ...room, freeBytes: room.freeBytes + taken });
   }
   return [...rooms.values()];
 }

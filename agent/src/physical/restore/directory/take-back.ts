@@ -1,8 +1,9 @@
 import { readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { syncFolder } from "../../../journal/durable-file.ts";
-import { isStagingName, listContent, type Marker, stagingIn } from "../staging.ts";
+import { isStagingName, type Marker, stagingIn } from "../staging.ts";
 import { putTablespacesBack } from "./aside.ts";
+import { nameOthers, ownContent } from "./own-content.ts";
 import { isOwnPlace, removeEntry, removeToken } from "./ownership.ts";
 import { ignoreMissing } from "./ignore-missing.ts";
 
@@ -17,11 +18,12 @@ async function isThere(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined)) !== undefined;
 }
 
-async function removeContent(folder: string): Promise<void> {
-  const names = await listContent(folder);
+async function removeOwn(marker: Marker): Promise<void> {
+  const { dataDirectory } = marker;
+  const names = await ownContent(marker);
   // First what a server needs to start.
-  await rm(join(folder, "global", "pg_control"), { force: true });
-  for (const name of names) await rm(join(folder, name), { recursive: true, force: true });
+  if (names.includes("global")) await rm(join(dataDirectory, "global", "pg_control"), { force: true });
+  for (const name of names) await rm(join(dataDirectory, name), { recursive: true, force: true });
 }
 
 /** What was there before comes back, unless something else has come to its place; says what could not. */
@@ -29,6 +31,13 @@ export async function putFormerBack(marker: Marker): Promise<string[]> {
   const left = await putTablespacesBack(marker);
   const { keptAs } = marker;
   return keptAs !== "" && (await isThere(keptAs)) ? [...left, ...(await putBack(marker))] : left;
+}
+
+/** What was there before and is still aside, for people. */
+export async function nameFormer({ dataDirectory, keptAs, former = [] }: Marker): Promise<string[]> {
+  const aside = keptAs === "" ? former : [{ location: dataDirectory, keptAs }, ...former];
+  const there = await Promise.all(aside.map((each) => isThere(each.keptAs)));
+  return aside.filter((_, at) => there[at]).map((each) => `what was in ${each.location} before, as ${each.keptAs}`);
 }
 
 async function putBack({ dataDirectory, keptAs }: Marker): Promise<string[]> {
@@ -41,19 +50,19 @@ async function putBack({ dataDirectory, keptAs }: Marker): Promise<string[]> {
 }
 
 async function takeOutOfPlace(marker: Marker): Promise<TakenBack> {
-  const { dataDirectory, keptAs, madeFolder, placement } = marker;
-  const removed: string[] = [];
+  const { dataDirectory, keptAs, madeFolder, entries } = marker;
   const isOwn = await isOwnPlace(marker);
-  if (isOwn && placement === "whole") await removeContent(dataDirectory);
+  if (isOwn) await removeOwn(marker);
   let count = isOwn ? 1 : 0;
-  for (const entry of marker.entries)
-    if (isOwn || !entry.path.startsWith(`${dataDirectory}/`)) count += (await removeEntry(entry)) ? 1 : 0;
-  if (count > 0) removed.push(`what was restored into ${dataDirectory}`);
+  for (const entry of entries)
+    if (!entry.path.startsWith(`${dataDirectory}/`)) count += (await removeEntry(entry)) ? 1 : 0;
+  const others = isOwn ? await nameOthers(marker) : [];
   if (isOwn) {
     await removeToken(marker);
     if (madeFolder && keptAs === "") await rmdir(dataDirectory).catch(ignoreFilled);
   }
-  return { removed, left: await putFormerBack(marker) };
+  const removed = count > 0 ? [`what was restored into ${dataDirectory}`] : [];
+  return { removed, left: [...others, ...(await putFormerBack(marker))] };
 }
 
 /**

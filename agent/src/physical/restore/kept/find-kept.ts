@@ -1,11 +1,11 @@
-import { lstat, readdir, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { lstat, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { toJsonString } from "@bufbuild/protobuf";
 import { type RecoveryTarget, RecoveryTargetSchema } from "@coppice/proto/gen/coppice/common/v1/recovery_target";
 import { quoteShell } from "../../../repository/recipe-text.ts";
 import type { Chain } from "../chain.ts";
 import type { PlacedTablespace } from "../directory/see-directory.ts";
-import { isStagingName, type Marker, readOwnMarker, type UnpackedBefore } from "../staging.ts";
+import { findStagings, type Marker, type UnpackedBefore } from "../staging.ts";
 import { ignoreMissing } from "../directory/ignore-missing.ts";
 
 /** What a restore that failed has unpacked and left for another try. */
@@ -33,21 +33,12 @@ export function tellUnpacked(
 
 /** What is kept for a data directory on this host, of files that belong to one of those users. */
 export async function findKept(dataDirectory: string, uids: readonly number[]): Promise<Kept[]> {
-  const parent = dirname(dataDirectory);
   const found: Kept[] = [];
-  const inParent = (await readdir(parent).catch(() => [])).filter((name) =>
-    name.endsWith(`-${basename(dataDirectory)}`),
-  );
-  const inside = await readdir(dataDirectory).catch(() => []);
-  const folders = [...inParent.map((name) => join(parent, name)), ...inside.map((name) => join(dataDirectory, name))];
-  for (const staging of folders.filter((folder) => isStagingName(basename(folder)))) {
-    const seen = await lstat(staging);
-    if (!seen.isDirectory() || !uids.includes(seen.uid)) continue;
-    const marker = await readOwnMarker(staging);
-    if (marker?.state !== "kept" || marker.dataDirectory !== dataDirectory || !marker.unpacked) continue;
-    const { unpacked } = marker;
-    const folders = await Promise.all([join(staging, keptName), ...unpacked.staged].map(isFolder));
-    if (folders.every(Boolean)) found.push({ staging, marker, unpacked });
+  for (const { staging, marker } of await findStagings(dataDirectory, uids)) {
+    if (marker.state !== "kept" || !marker.unpacked) continue;
+    const kept: Kept = { staging, marker, unpacked: marker.unpacked };
+    const areThere = await Promise.all(foldersOf(kept).map(isFolder));
+    if (areThere.every(Boolean)) found.push(kept);
   }
   return found;
 }
@@ -70,6 +61,11 @@ export async function isOf(
   if (unpacked.target === wanted.target) return true;
   // A server takes it away before it replays anything.
   return (await stat(join(staging, keptName, "backup_label")).catch(ignoreMissing)) !== undefined;
+}
+
+/** The folders of what is kept: the data directory's, and those of its tablespaces. */
+export function foldersOf({ staging, unpacked: { staged } }: Pick<Kept, "staging" | "unpacked">): string[] {
+  return [join(staging, keptName), ...staged];
 }
 
 /** What is kept, and how to be rid of it, for people. */

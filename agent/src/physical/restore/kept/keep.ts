@@ -1,11 +1,12 @@
-import { chmod, mkdir, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { chmod, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
 import type { OsUser } from "../../../host/os-user.ts";
 import { syncFolder } from "../../../journal/durable-file.ts";
 import { entryOf, isWholeInPlace, removeToken } from "../directory/ownership.ts";
+import { nameOthers, ownContent } from "../directory/own-content.ts";
 import { putFormerBack } from "../directory/take-back.ts";
-import { listContent, makeOwned, type Marker, stagingIn, type UnpackedBefore, writeMarker } from "../staging.ts";
+import { makeOwned, type Marker, stagingIn, type UnpackedBefore, writeMarker } from "../staging.ts";
 import { describeKept, keptName } from "./find-kept.ts";
 import { restoreAutoConf } from "../settings/configuration.ts";
 import { ignoreMissing } from "../directory/ignore-missing.ts";
@@ -75,15 +76,16 @@ export async function keepPlaced(staging: string, marker: Marker, owner: OsUser)
   }
   const kept = join(staging, keptName);
   const { mode } = await stat(dataDirectory);
+  const left: string[] = [];
   if (placement === "whole") await rename(dataDirectory, kept);
   else {
-    await mkdir(kept);
     await makeOwned(kept, owner);
     await chmod(kept, mode & 0o777);
-    for (const name of await listContent(dataDirectory)) await rename(join(dataDirectory, name), join(kept, name));
+    for (const name of await ownContent(marker)) await rename(join(dataDirectory, name), join(kept, name));
+    left.push(...(await nameOthers(marker)));
   }
   await syncFolder(dirname(dataDirectory));
-  const left = await putFormerBack(marker);
+  left.push(...(await putFormerBack(marker)));
   await removeToken({ ...marker, dataDirectory: placement === "whole" ? kept : dataDirectory });
   if (keptAs === "" && madeFolder) await rmdir(dataDirectory).catch(ignoreMissing);
   if (keptAs === "" && !madeFolder) await makeOwned(dataDirectory, owner);

@@ -1,11 +1,11 @@
 import { rm } from "node:fs/promises";
 import type { OsUser } from "../../../host/os-user.ts";
 import { isOwnPlace } from "../directory/ownership.ts";
-import { takeBack } from "../directory/take-back.ts";
+import { nameFormer, takeBack } from "../directory/take-back.ts";
 import type { RestoreToDo } from "../restore.ts";
 import { stopServer } from "../server.ts";
 import type { ServerPrograms } from "../server-programs.ts";
-import { readMarker, type UnpackedBefore } from "../staging.ts";
+import { type Marker, readMarker, type UnpackedBefore } from "../staging.ts";
 import { keepPlaced, keepStaged } from "./keep.ts";
 
 /** A staged data directory that is whole, and what another try has to know of it. */
@@ -28,8 +28,9 @@ export interface Undone extends Pick<RestoreToDo, "command" | "onLeaving"> {
  * that is. What others have put there is left alone.
  */
 export async function undo({ command, onLeaving, staging, owner, programs, unpacked }: Undone): Promise<void> {
+  let marker: Marker | undefined;
   try {
-    const marker = await readMarker(staging);
+    marker = await readMarker(staging);
     if (!marker) return await rm(staging, { recursive: true, force: true });
     if (marker.state === "placing" && (await isOwnPlace(marker)))
       await stopServer({ data: marker.dataDirectory, programs, user: owner });
@@ -40,5 +41,6 @@ export async function undo({ command, onLeaving, staging, owner, programs, unpac
   } catch (error) {
     const why = error instanceof Error ? error.message : "";
     onLeaving(`what was restored into ${command.dataDirectory}, and ${staging}: ${why}`);
+    for (const former of marker ? await nameFormer(marker) : []) onLeaving(former);
   }
 }
