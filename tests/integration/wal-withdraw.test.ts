@@ -111,7 +111,7 @@ test("no slot is left on a server: not of another name, and not when it was away
 test("a slot of another name goes once archive_command hands over what is stored, and not before", async () => {
   await using server = await openPostgresServer({ major: 18, settings: { archive_mode: "on" } });
   await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
-  const { open, archived, slots } = await openAgent(lab, server);
+  const { folder, open, archived, slots } = await openAgent(lab, server);
   await using desired = await open();
   const take = (revision: bigint, ...entry: Parameters<typeof archived>) =>
     desired.take(create(DesiredStateSchema, { revision, last: true, entries: [archived(...entry)] }));
@@ -123,6 +123,7 @@ test("a slot of another name goes once archive_command hands over what is stored
   expect(await slots()).toBe("mine false");
   await writeSegments(server, 1);
   await expect.poll(slots, patient).toBe("");
+  await expect.poll(() => readFile(join(folder, "withdrawals.json"), "utf8"), patient).toBe("[]\n");
 });
 
 test.each([15, 18])(

@@ -69,7 +69,6 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
   const closing = new AbortController();
   const leaving = openWithdrawLeft({
     withdraw: ({ id, archive: ended, isSucceeded }, signal) => {
-      const one = running.get(id)?.archive;
       const desired = held.state.entries.find((entry) => entry.id === id)?.desired;
       const next = desired?.case === "walArchive" ? desired.value : undefined;
       const isSameServer = next?.systemIdentifier === ended.systemIdentifier;
@@ -79,9 +78,7 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
           archive: ended,
           isSucceeded,
           secret: (of) => secretOf(of, secrets),
-          next: isSameServer
-            ? { archive: next, heldFrom: () => one?.heldFrom?.(), pushes: () => one?.pushes?.() === true }
-            : undefined,
+          next: isSameServer ? { archive: next, running: running.get(id)?.archive } : undefined,
         },
         signal,
       );

@@ -10,7 +10,7 @@ import { readArchiverState } from "../push/archiver-state.ts";
 import { giveUpSlot } from "../push/hand-over.ts";
 import { pushSocketPath } from "../push/push-socket.ts";
 import { isStreamed } from "../push/release.ts";
-import type { ArchiveOptions } from "../receive/archive.ts";
+import type { ArchiveOptions, RunningArchive } from "../receive/archive.ts";
 import { slotOf } from "../receive/slot-name.ts";
 import { newestGrant } from "../store/grant.ts";
 import { openArchiveTarget } from "../store/open-target.ts";
@@ -21,10 +21,7 @@ export interface EndedArchive extends Pick<ArchiveOptions, "archive" | "secret" 
   readonly next:
     | {
         readonly archive: WalArchive;
-        /** See RunningArchive. */
-        readonly heldFrom: () => bigint | undefined;
-        /** The same. */
-        readonly pushes: () => boolean;
+        readonly running: Pick<RunningArchive, "heldFrom" | "pushes"> | undefined;
       }
     | undefined;
   /** Another agent archives the server by another slot: all else that is there may be that one's. */
@@ -67,7 +64,8 @@ export async function withdrawArchive(ended: EndedArchive, signal: AbortSignal):
   if (left === undefined) return;
   const present = slotOf(next.archive);
   // By archive_command everything is stored that lies before what waits in pg_wal.
-  if (!next.pushes() && !(await isStreamed(connection, present, next.heldFrom)))
+  const { running } = next;
+  if (!running?.pushes?.() && !(await isStreamed(connection, present, () => running?.heldFrom?.())))
     fail(
       "WAL_NOT_READY",
       next.archive.settings?.mode === WalMode.PUSH
