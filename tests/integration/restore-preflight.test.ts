@@ -2,7 +2,7 @@
 // brought back leaves the server beside it the disk that it needs.
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalCommand,
@@ -85,6 +85,15 @@ test("a port that is taken is refused, and that of the source is warned of where
     message: expect.stringContaining(`listens on port ${server.port}`) as unknown,
   });
   expect(await itemOf(command, "port")).toMatchObject({ status: CheckStatus.OK });
+});
+
+test("a folder above a server that runs is not moved aside with it", async () => {
+  const command = { ...(await restoreTo("above")), dataDirectory: dirname(server.dataDir), replace: true };
+  expect(await itemOf(command, "directory")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(command)).rejects.toMatchObject({
+    reason: "SERVER_RUNNING",
+    message: expect.stringContaining(`uses ${server.dataDir}`) as unknown,
+  });
 });
 
 test("room is looked for on each file system, not on all of them together", async () => {

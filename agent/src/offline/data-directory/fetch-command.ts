@@ -49,6 +49,23 @@ export function fetchCommand(archive: FetchedArchive): string {
   return `${[...program, "fetch", ...flags, ...style].map(quoteWord).join(" ")} %f %p`;
 }
 
+/** Files and folders of this host without which such a command works no more. */
+export function filesOfFetch({
+  repo,
+  identity,
+  caFile,
+  knownHosts,
+  identityFile,
+}: Omit<FetchedArchive, "clusterId" | "endLsn">) {
+  const { kind } = parseRepositoryUrl(repo);
+  const folder = kind.case === "filesystem" ? kind.value.path : undefined;
+  const program = [process.execPath, resolve(process.argv[1] ?? "")];
+  const given = [folder, identity, caFile, knownHosts, identityFile].flatMap((path) =>
+    path === undefined ? [] : [resolve(path)],
+  );
+  return [...program, ...given];
+}
+
 /**
  * Runs the command for a segment that is there, as the user of the server: what it cannot do now it will not be able to do
  * when the server asks. Gives what has to be kept in mind when the server is started. Fails with WAL_MISSING.

@@ -26,7 +26,7 @@ import { type FoundCluster, findCluster, readRepository } from "../catalog.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
 import { openProgress } from "../progress.ts";
 import { confirm } from "../restore/confirm.ts";
-import { fetchCommand, firstSegment, tryFetchCommand } from "./fetch-command.ts";
+import { fetchCommand, filesOfFetch, firstSegment, tryFetchCommand } from "./fetch-command.ts";
 import { describeRecovery, planFromRepository, type PlannedRecovery, seePlannedEnd } from "./plan-recovery.ts";
 
 /** What is restored, from where and to where. */
@@ -201,6 +201,7 @@ export async function restoreDirectory(options: DirectoryOptions, signal: AbortS
     command,
     backups: command.chain.map((address) => ({ storage, address, identities })),
     restoreCommand: supply.restoreCommand,
+    needed: filesOfFetch(options),
     // The same for every run into that directory, which so knows what an earlier one left.
     operationId: `offline${createHash("sha256").update(command.dataDirectory).digest("hex").slice(0, 24)}`,
     signal,

@@ -22,6 +22,8 @@ export interface PhysicalRestore {
   readonly restoreCommand: string | undefined;
   /** Where the server is for this agent alone. */
   readonly scratch?: ScratchServer | undefined;
+  /** Files and folders of this host that have to stay where they are: the restore, or who carries it out, reads them. */
+  readonly needed?: readonly string[];
   readonly operationId: string;
   readonly signal: AbortSignal;
 }
@@ -85,7 +87,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
       return { message: `programs of PostgreSQL ${programs.version}` };
     }),
     await look("target", signal, () => seeTarget(restore, chain)),
-    await look("directory", signal, () => seeDirectory(command)),
+    await look("directory", signal, () => seeDirectory(command, restore.needed ?? [])),
     ...(await Promise.all(
       tablespaces.map((tablespace) =>
         look(`tablespace ${tablespace.oid}`, signal, () =>
