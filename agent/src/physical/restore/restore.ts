@@ -9,7 +9,7 @@ import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common
 import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { OsUser } from "../../host/os-user.ts";
-import { appendSettings, writeConfiguration, writeRecovered, writeRecovery } from "./settings/configuration.ts";
+import { appendSettings, writeRecovered, writeRecovery } from "./settings/configuration.ts";
 import { openDirectoryLock } from "./directory/lock.ts";
 import { takeBack } from "./directory/take-back.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
@@ -19,7 +19,9 @@ import { lastLines, readServerLog, removeServerTraces, type ServerPlace } from "
 import type { ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
 import { loginsOf } from "./settings/logins.ts";
+import { requireOwnPlace } from "./settings/own-place.ts";
 import { findRequired } from "./settings/required-settings.ts";
+import { writeConfiguration } from "./settings/write-configuration.ts";
 import { scratchSettings, writeScratchAccess } from "./settings/scratch-settings.ts";
 import { putIntoPlace } from "./directory/place.ts";
 import { settleUnlocked } from "./settle.ts";
@@ -161,6 +163,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     const extra = [...required.settings, ...host.settings];
     if (restore.scratch) await writeScratchAccess(staged.data, { user: owner, logins, signal });
     await writeRecovery(staged.data, { recovery, extra, user: owner });
+    await requireOwnPlace(stagedPlace);
     say("syncing", "");
     // What another try has left was written by a server, too.
     if (ground.goesOn) await syncTree(staged.data, { programs, user: owner, signal });
