@@ -100,10 +100,12 @@ link_tablespace() {
   printf '%s\n' "$1 $(printf '%s' "$2" | sed -e 's/\\/\\\\/g' -e '$!s/$/\\/')" >> "$PGDATA/tablespace_map"
 }`;
 
+/** Not by tar's own --directory, which takes backslashes for escapes. */
+const unpackInto = (folder: string) => `(cd "${folder}" && exec tar --extract --file=-)`;
+
 /** Data directory, tablespaces inside it, and the list of all files. */
 function unpackFunction({ base, tablespaces, backupManifest }: PhysicalContent): string {
-  const into = (stream: StoredStream, folder: string) =>
-    `  ${readStream(stream)} | tar --extract --file=- --directory="${folder}"`;
+  const into = (stream: StoredStream, folder: string) => `  ${readStream(stream)} | ${unpackInto(folder)}`;
   return [
     "# What this backup holds, as it is, into the empty folder $1; tablespaces go where $2 says: inside, or to their places.",
     "unpack() {",
@@ -233,7 +235,7 @@ const verifyUnpacked =
 function walSteps({ physical, systemIdentifier }: PhysicalRecipeFacts): string {
   if (physical.wal)
     return `# 4. The WAL that it needs, and a check of every file where pg_verifybackup is there.
-${readStream(physical.wal)} | tar --extract --file=- --directory="$PGDATA/pg_wal"
+${readStream(physical.wal)} | ${unpackInto("$PGDATA/pg_wal")}
 ${verifyUnpacked}
 ${takenTimelinesStep({ systemIdentifier })}`;
   return `# 4. A check of every file where pg_verifybackup is there, and of the WAL that it needs in the archive.

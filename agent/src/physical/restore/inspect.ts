@@ -4,7 +4,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { type Item, look, type Sight } from "../../host/look.ts";
 import type { OsUser } from "../../host/os-user.ts";
 import { type BackupToRestore, type Chain, openRestoreChain } from "./chain.ts";
-import { chooseOwner } from "./owner.ts";
+import { chooseOwner, requireReachable } from "./owner.ts";
 import { type Recovery, recoverySettings } from "./settings/recovery-settings.ts";
 import type { ScratchServer } from "./settings/scratch-settings.ts";
 import { seePort } from "./directory/see-port.ts";
@@ -79,6 +79,8 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     })),
     await look("owner", signal, async () => {
       owner = await chooseOwner(dataDirectory, signal);
+      for (const folder of folders.filter((each) => each.startsWith("/")))
+        await requireReachable(folder, owner, signal);
       return { message: `the files become ${owner.name}'s` };
     }),
     await look("tools", signal, async () => {
