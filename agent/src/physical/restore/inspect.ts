@@ -79,8 +79,9 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     })),
     await look("owner", signal, async () => {
       owner = await chooseOwner(dataDirectory, signal);
-      for (const folder of folders.filter((each) => each.startsWith("/")))
-        await requireReachable(folder, owner, signal);
+      // Of its own folder a scratch server's part looks itself.
+      const others = restore.scratch ? [] : folders.filter((folder) => folder.startsWith("/"));
+      for (const folder of others) await requireReachable(folder, owner, signal);
       return { message: `the files become ${owner.name}'s` };
     }),
     await look("tools", signal, async () => {

@@ -92,6 +92,10 @@ export async function seeDirectory(
 ): Promise<Sight> {
   if (dataDirectory === "/" || dataDirectory.split("/").includes(".."))
     fail("INVALID_FIELD", `${dataDirectory} cannot be a data directory`);
+  if (/["`$\n]|\\\\|\\$/.test(dataDirectory))
+    fail("INVALID_FIELD", `pg_ctl cannot start a server in ${JSON.stringify(dataDirectory)}`, {
+      hint: 'name a folder without ", `, $, line ends, and backslashes in a row or at the end',
+    });
   await requireOutside(dataDirectory);
   const found = await statIfThere(dataDirectory);
   if (!found) {
