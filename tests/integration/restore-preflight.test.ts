@@ -1,7 +1,7 @@
 // What a restore would stumble over hours later is said beforehand, by the plan in the same words; and a part that is
 // brought back leaves the server beside it the disk that it needs.
 import { writeFileSync } from "node:fs";
-import { chown, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -118,6 +118,8 @@ test("the WAL that is in a backup needs room, too, and a disk that is full of it
   await expect(lab.restore({ ...command, dataDirectory: join(disk, "data") }, { onProgress })).rejects.toMatchObject({
     reason: "SPACE_MISSING",
   });
+  // Folders that it has made go, too.
+  expect(await readdir(lab.folder)).not.toContain("full-space");
 });
 
 test("a folder that the server's user cannot come to is refused, and a path may hold backslashes", async () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { realpath, stat } from "node:fs/promises";
+import { realpath, rmdir, stat } from "node:fs/promises";
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalResult,
@@ -82,8 +82,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     await takeBack(each.staging, each.marker);
   }
   const staging = await dataStaging(dataDirectory, operationId);
-  const isThere = (await stat(dataDirectory).catch(() => undefined)) !== undefined;
+  const isThere = await isHere(dataDirectory);
   const isKept = command.replace && (await isFilled(dataDirectory));
+  const isMissing = await Promise.all(tablespaces.map(async ({ location }) => !(await isHere(location))));
   const now = new Date();
   const former = await Promise.all(
     tablespaces.map(async ({ location }) => {
@@ -224,9 +225,16 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     if (isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE"))
       for (const line of lastLines(await readServerLog(place))) log(`the server said: ${line}`);
     await undo({ ...restore, staging, owner, programs, unpacked: signal.aborted ? undefined : unpacked });
+    // Where something is kept for another try, or of others by now, it stays.
+    for (const { location } of tablespaces.filter((_, index) => isMissing[index]))
+      await rmdir(location).catch(() => {});
     signal.throwIfAborted();
     throw asSpaceFailure(error, dataDirectory);
   }
+}
+
+async function isHere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
 }
 
 async function isFilled(folder: string): Promise<boolean> {
