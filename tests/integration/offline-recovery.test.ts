@@ -284,6 +284,29 @@ describe.each([
   });
 
   if (!isEncrypted) return;
+  test("an identity that opens the backup and not its WAL is refused before anything is unpacked", async () => {
+    const { recipient, identityFile } = await makeAgeKey();
+    const backups = join(lab.repository, "cls_test/backups");
+    const manifest = join(backups, (await readdir(backups))[0] ?? "", "manifest.json");
+    const [text, before, kit] = [await readFile(manifest, "utf8"), await traces(), identity];
+    await writeFile(join(folder, "other.txt"), identityFile, { mode: 0o600 });
+    identity = ["--identity", join(folder, "other.txt")];
+    // What would be unpacked of it does not matter.
+    await writeFile(manifest, text.replaceAll(/age1[0-9a-z]{58}/g, recipient));
+    try {
+      for (const point of [["--latest"], ["--lsn", dropLsn ?? ""]]) {
+        const { stderr, status } = await restore("wrong", "--start", ...point);
+        expect(stderr).toMatch(/00000001\w{16} is encrypted to other recipients .*\n {2}next: give the identity/);
+        expect(status).toBe(4);
+      }
+    } finally {
+      identity = kit;
+      await writeFile(manifest, text);
+      await rm(join(folder, "other.txt"));
+    }
+    expect(await traces()).toEqual(before);
+  });
+
   test("a server that is started later fetches its WAL by itself, if it may, and is refused beforehand if not", async () => {
     const refused = await restore("later", "--lsn", dropLsn ?? "", "--exclusive");
     expect(refused.status).toBe(4);

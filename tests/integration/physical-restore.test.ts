@@ -141,6 +141,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       ["INVALID_FIELD", { ...command, dataDirectory: join(backups.repository, "new") }],
       ["INVALID_FIELD", { ...command, dataDirectory: join(server.dataDir, "base/new") }],
       ["FILE_NOT_WRITABLE", { ...command, dataDirectory: "/dev/null/new" }],
+      ["INVALID_FIELD", { ...command, dataDirectory: join(lab.folder, 'a"b') }],
       ["INVALID_FIELD", { ...command, port: 80 }],
       ["SERVER_RUNNING", { ...command, dataDirectory: server.dataDir, replace: true }],
     ];

@@ -1,8 +1,9 @@
 // What a restore would stumble over hours later is said beforehand, by the plan in the same words; and a part that is
 // brought back leaves the server beside it the disk that it needs.
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
+import { chown, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalCommand,
@@ -16,7 +17,7 @@ import { planPhysical } from "../../agent/src/physical/restore/plan.ts";
 import { resolveEndpoint } from "../../agent/src/postgres/endpoint.ts";
 import { compareTables } from "../../agent/src/scratch/compare-rows.ts";
 import { connectionTo } from "../support/dumps/dump-lab.ts";
-import { openPhysicalLab } from "../support/physical/physical-lab.ts";
+import { openPhysicalLab, physicalContent } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { runProgram } from "../support/run-program.ts";
@@ -26,6 +27,7 @@ let server: PostgresServer;
 let lab: RestoreLab;
 let backup: BackupAddress;
 let oid: number;
+let dataBytes: bigint;
 
 beforeAll(async () => {
   server = stack.use(await openPostgresServer({ major: 18 }));
@@ -41,7 +43,7 @@ beforeAll(async () => {
   );
   oid = Number(await server.sql("postgres", "select oid from pg_tablespace where spcname = 'extra'"));
   const taken = backups.command();
-  await backups.take(taken);
+  dataBytes = physicalContent((await backups.take(taken)).manifest).dataBytes;
   backup = taken.backup;
 });
 afterAll(() => stack.disposeAsync());
@@ -87,6 +89,15 @@ test("a port that is taken is refused, and that of the source is warned of where
   expect(await itemOf(command, "port")).toMatchObject({ status: CheckStatus.OK });
 });
 
+test("a folder above a server that runs is not moved aside with it", async () => {
+  const command = { ...(await restoreTo("above")), dataDirectory: dirname(server.dataDir), replace: true };
+  expect(await itemOf(command, "directory")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(command)).rejects.toMatchObject({
+    reason: "SERVER_RUNNING",
+    message: expect.stringContaining(`uses ${server.dataDir}`) as unknown,
+  });
+});
+
 test("room is looked for on each file system, not on all of them together", async () => {
   const small = await mountDisk("small", "size=1m");
   const command = await restoreTo("roomy", join(small, "space"));
@@ -95,6 +106,33 @@ test("room is looked for on each file system, not on all of them together", asyn
     reason: "SPACE_MISSING",
     message: expect.stringContaining(`are free for ${join(small, "space")}`) as unknown,
   });
+});
+
+test("the WAL that is in a backup needs room, too, and a disk that is full of it is no fault of the backup", async () => {
+  const command = await restoreTo("full");
+  expect((await lab.with(command, planPhysical)).neededBytes).toBe(dataBytes + (16n << 20n));
+  const disk = await mountDisk("disk", "size=56m");
+  // Somebody else takes room meanwhile.
+  const others = new Map([["WAL", () => writeFileSync(join(disk, "others"), Buffer.alloc(24 << 20))]]);
+  const onProgress = ({ item }: { item: string }) => others.get(item)?.();
+  await expect(lab.restore({ ...command, dataDirectory: join(disk, "data") }, { onProgress })).rejects.toMatchObject({
+    reason: "SPACE_MISSING",
+  });
+  // Folders that it has made go, too.
+  expect(await readdir(lab.folder)).not.toContain("full-space");
+});
+
+test("a folder that the server's user cannot come to is refused, and a path may hold backslashes", async () => {
+  const closed = join(lab.folder, "roots");
+  await mkdir(join(closed, "own"), { recursive: true, mode: 0o700 });
+  await chown(join(closed, "own"), server.owner.uid, server.owner.gid);
+  const command = await restoreTo("unreached");
+  const unreached = { ...command, dataDirectory: join(closed, "own/data") };
+  expect(await itemOf(unreached, "owner")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(unreached)).rejects.toMatchObject({ reason: "FILE_NOT_WRITABLE" });
+  const odd = await restoreTo(String.raw`back\tslash\101`);
+  await lab.restore(odd);
+  expect(await lab.sql(odd, "select count(*) from moved")).toBe("40000");
 });
 
 test("beside a server that runs some of its file system is left alone", async () => {

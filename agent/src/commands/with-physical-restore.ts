@@ -38,7 +38,7 @@ export async function withPhysicalRestore<T>(
       const storage = required(opened.get(repositoryId), "repository");
       return { storage, address, identities: secret(identitySecret) };
     });
-    const restore = { command, backups, operationId, signal };
+    const restore = { command, backups, operationId, signal, needed: [context.walFolder, context.chainFolder] };
     const newest = required(backups.at(-1), "chain");
     // Nobody will be there to hand out WAL, and the backup's own is put into its place.
     if (!command.walRepository || isOfBackup) return await work({ ...restore, restoreCommand: undefined });

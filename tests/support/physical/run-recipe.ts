@@ -28,7 +28,7 @@ export async function runRecipe(
   { key, oid = "0", settings = [] }: { readonly key: AgeKey; readonly oid?: string; readonly settings?: string[] },
 ): Promise<RecipeResult> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-recover-"));
-  const [bin, copy, data, moved] = ["bin", "copy", "data", "moved"].map((name) => join(folder, name)) as [
+  const [bin, copy, data, moved] = ["bin", "copy", String.raw`da\ta`, "moved"].map((name) => join(folder, name)) as [
     string,
     string,
     string,

@@ -24,7 +24,8 @@ const credentialNames = /^AWS_/;
 
 /**
  * The restore_command by which a server fetches its WAL with this program and nothing else: `%f` and `%p` are PostgreSQL's.
- * Paths in it are absolute, and there is no secret in it.
+ * Paths in it are absolute, and there is no secret in it. Fails with INVALID_FIELD where one holds the end of a line, which a
+ * server's ALTER SYSTEM would write as it is, and not read again.
  */
 export function fetchCommand(archive: FetchedArchive): string {
   const { repo, clusterId, identity, endLsn, hostKey = [] } = archive;
@@ -46,7 +47,29 @@ export function fetchCommand(archive: FetchedArchive): string {
   const style = archive.pathStyle === undefined ? [] : [archive.pathStyle ? "--path-style" : "--no-path-style"];
   const flags = given.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]));
   const program = [process.execPath, resolve(process.argv[1] ?? "")];
+  const broken = [...program, ...flags].find((word) => word.includes("\n"));
+  if (broken !== undefined)
+    fail("INVALID_FIELD", `${JSON.stringify(broken)} holds the end of a line, and a server's restore_command may not`, {
+      hint: "let this program start the server and hand the WAL over: --start; or name it by a link without one",
+    });
   return `${[...program, "fetch", ...flags, ...style].map(quoteWord).join(" ")} %f %p`;
+}
+
+/** Files and folders of this host without which such a command works no more. */
+export function filesOfFetch({
+  repo,
+  identity,
+  caFile,
+  knownHosts,
+  identityFile,
+}: Omit<FetchedArchive, "clusterId" | "endLsn">) {
+  const { kind } = parseRepositoryUrl(repo);
+  const folder = kind.case === "filesystem" ? kind.value.path : undefined;
+  const program = [process.execPath, resolve(process.argv[1] ?? "")];
+  const given = [folder, identity, caFile, knownHosts, identityFile].flatMap((path) =>
+    path === undefined ? [] : [resolve(path)],
+  );
+  return [...program, ...given];
 }
 
 /**
@@ -56,22 +79,26 @@ export function fetchCommand(archive: FetchedArchive): string {
 export async function tryFetchCommand(
   command: string,
   {
+    repo,
     user,
     segment,
     systemIdentifier,
     signal,
-  }: { user: OsUser; segment: string; systemIdentifier: string; signal: AbortSignal },
+  }: { repo: string; user: OsUser; segment: string; systemIdentifier: string; signal: AbortSignal },
 ): Promise<string[]> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-try-"));
   try {
     await chmod(folder, 0o700);
     if (process.geteuid?.() === 0) await chown(folder, user.uid, user.gid);
+    const given = new Map([
+      ["%f", segment],
+      ["%p", "segment"],
+      ["%%", "%"],
+    ]);
     const filled = command
-      .replaceAll("%f", segment)
-      .replaceAll("%p", "segment")
-      .replaceAll("%%", "%")
+      .replaceAll(/%[fp%]/g, (word) => given.get(word) ?? word)
       .replace(" 'fetch' ", ` 'fetch' --wait 5 --system-identifier ${systemIdentifier} `);
-    const env = credentialsOf(process.env);
+    const env = parseRepositoryUrl(repo).kind.case === "s3" ? credentialsOf(process.env) : {};
     await runProgram({ file: "/bin/sh", args: ["-c", filled], user, cwd: folder, env, forks: true }, { signal });
     return Object.keys(env).length === 0
       ? []

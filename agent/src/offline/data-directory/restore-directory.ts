@@ -20,13 +20,14 @@ import type { PhysicalRestore } from "../../physical/restore/inspect.ts";
 import { chooseOwner } from "../../physical/restore/owner.ts";
 import { planPhysical } from "../../physical/restore/plan.ts";
 import { restorePhysical } from "../../physical/restore/restore.ts";
+import { quoteShell } from "../../repository/recipe-text.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { openReplay } from "../../wal/fetch/open-replay.ts";
 import { type FoundCluster, findCluster, readRepository } from "../catalog.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
 import { openProgress } from "../progress.ts";
 import { confirm } from "../restore/confirm.ts";
-import { fetchCommand, firstSegment, tryFetchCommand } from "./fetch-command.ts";
+import { fetchCommand, filesOfFetch, firstSegment, tryFetchCommand } from "./fetch-command.ts";
 import { describeRecovery, planFromRepository, type PlannedRecovery, seePlannedEnd } from "./plan-recovery.ts";
 
 /** What is restored, from where and to where. */
@@ -106,9 +107,10 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   for (const warning of warnings) print(`  ! ${warning}`);
   if (started)
     print(
-      `  nobody starts it after a reboot: to hand it to your service manager, pg_ctl stop -D ${dataDirectory} and start it there`,
+      `  nobody starts it after a reboot: to hand it to your service manager, pg_ctl stop -D ${quoteShell(dataDirectory)} and start it there`,
     );
-  if (!started) print(`  next: pg_ctl start -D ${dataDirectory}, as the user that owns it; it recovers by itself`);
+  if (!started)
+    print(`  next: pg_ctl start -D ${quoteShell(dataDirectory)}, as the user that owns it; it recovers by itself`);
   return 0;
 }
 
@@ -170,7 +172,13 @@ async function openSupply(
   const segment = firstSegment(input.extents, plan, (timeline, lsn) => segmentName(timeline, lsn, input.segmentBytes));
   const user = await chooseOwner(resolve(options.into), signal);
   const { systemIdentifier } = place;
-  const remarks = await tryFetchCommand(restoreCommand, { user, segment, systemIdentifier, signal });
+  const remarks = await tryFetchCommand(restoreCommand, {
+    repo: options.repo,
+    user,
+    segment,
+    systemIdentifier,
+    signal,
+  });
   return { restoreCommand, remarks, ...ending(stack) };
 }
 
@@ -201,6 +209,7 @@ export async function restoreDirectory(options: DirectoryOptions, signal: AbortS
     command,
     backups: command.chain.map((address) => ({ storage, address, identities })),
     restoreCommand: supply.restoreCommand,
+    needed: filesOfFetch(options),
     // The same for every run into that directory, which so knows what an earlier one left.
     operationId: `offline${createHash("sha256").update(command.dataDirectory).digest("hex").slice(0, 24)}`,
     signal,

@@ -113,10 +113,12 @@ link_tablespace() {
   printf '%s\n' "$1 $(printf '%s' "$2" | sed -e 's/\\/\\\\/g' -e '$!s/$/\\/')" >> "$PGDATA/tablespace_map"
 }`;
 
+/** Not by tar's own --directory, which takes backslashes for escapes. */
+const unpackInto = (folder: string) => `(cd "${folder}" && exec tar --extract --file=-)`;
+
 /** Data directory, tablespaces inside it, and the list of all files. */
 function unpackFunction({ base, tablespaces, backupManifest }: PhysicalContent): string {
-  const into = (stream: StoredStream, folder: string) =>
-    `  ${readStream(stream)} | tar --extract --file=- --directory="${folder}"`;
+  const into = (stream: StoredStream, folder: string) => `  ${readStream(stream)} | ${unpackInto(folder)}`;
   return [
     "# What this backup holds, as it is, into the empty folder $1; tablespaces go where $2 says: inside, or to their places.",
     "unpack() {",
@@ -207,7 +209,7 @@ function configSteps({ configFiles }: PhysicalContent): string[] {
   const order = (file: StoredConfigFile) => (file.role === "include" ? 1 : 0);
   // Its own file is in the archive, and names what lies outside.
   const isInside = !configFiles.some(({ role }) => role === "config_file");
-  const own = `sed -i -E -e '/^[[:space:]]*(${placeSettings})[[:space:]=]/d' -e "/^[[:space:]]*(include|include_dir|include_if_exists)[[:space:]=]+'?\\//d" "$PGDATA/postgresql.conf"`;
+  const own = String.raw`sed -i -E "/^[[:space:]]*(include|include_dir|include_if_exists)[[:space:]=]+'?\//d" "$PGDATA/postgresql.conf"`;
   const sorted = configFiles.toSorted((a, b) => order(a) - order(b));
   return [
     [
@@ -246,7 +248,7 @@ const verifyUnpacked =
 function walSteps({ physical, systemIdentifier }: PhysicalRecipeFacts): string {
   if (physical.wal)
     return `# 4. The WAL that it needs, and a check of every file where pg_verifybackup is there.
-${readStream(physical.wal)} | tar --extract --file=- --directory="$PGDATA/pg_wal"
+${readStream(physical.wal)} | ${unpackInto("$PGDATA/pg_wal")}
 ${verifyUnpacked}
 ${takenTimelinesStep({ systemIdentifier })}`;
   return `# 4. A check of every file where pg_verifybackup is there, and of the WAL that it needs in the archive.
@@ -254,15 +256,24 @@ ${verifyUnpacked}
 ${archivedWalStep({ physical, systemIdentifier })}`;
 }
 
+/** Of all that is in the data directory: a file that postgresql.conf includes could name the source's, and have that started. */
+const ownPlaceStep = `(shopt -s globstar nullglob
+for file in "$PGDATA"/**/*.conf; do sed -i -E '/^[[:space:]]*(recovery_target|(${placeSettings})[[:space:]=])/d' "$file"; done)`;
+
+const requireOwnPlace = `if command -v postgres > /dev/null && place=$(postgres -D "$PGDATA" -C data_directory); then
+  [ "$place" -ef "$PGDATA" ] || { echo "its server would work in $place: take data_directory out of what postgresql.conf there includes" >&2; exit 1; }
+fi`;
+
 function recoveryStep({ physical }: PhysicalRecipeFacts): string {
   const to = physical.wal ? "up to the end of the backup" : "as RECOVER_TO says, from the archive";
   return `# 5. Recovery ${to}. It archives nowhere, follows nobody, and runs no
 # subscriptions and no jobs of pg_cron until you say so: remove these lines then. Those of the target it removes by itself.
 rm -f "$PGDATA/standby.signal"
-sed -i -E '/^[[:space:]]*recovery_target/d' "$PGDATA"/postgresql*.conf
+${ownPlaceStep}
 ${hereDocument('cat >> "$PGDATA/postgresql.auto.conf"', physical.wal ? `${settings}\n${settingsOfEmbedded(physical)}` : settings)}
 ${physical.wal ? "" : `${archiveSettings("recovery_target = 'immediate'")}\n`}: > "$PGDATA/recovery.signal"
-chmod 700 "$PGDATA"`;
+chmod 700 "$PGDATA"
+${requireOwnPlace}`;
 }
 
 /**

@@ -4,6 +4,8 @@ import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/ma
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { fail } from "@coppice/proto/kit/failure";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { majorOf } from "../../postgres/majors.ts";
 import { readManifest } from "../../repository/get.ts";
@@ -40,6 +42,13 @@ export interface Chain {
 }
 
 const sizeOf = ({ objects }: StoredStream) => objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n);
+
+/** Of the whole segments that come with a backup. */
+function embeddedBytes({ wal, startLsn, stopLsn, walSegmentBytes }: PhysicalContent): bigint {
+  if (!wal) return 0n;
+  const first = segmentStart(parseLsn(startLsn), walSegmentBytes);
+  return segmentStart(parseLsn(stopLsn) - 1n, walSegmentBytes) + walSegmentBytes - first;
+}
 
 async function openLink(backup: BackupToRestore, signal: AbortSignal): Promise<ChainLink> {
   const { storage, address, identities } = backup;
@@ -82,7 +91,7 @@ export async function openRestoreChain(backups: readonly BackupToRestore[], sign
       fail("BACKUP_CHAIN_BROKEN", `${name} is of another major version than ${parent.backupId}`);
   }
   const sizes = links.map(({ content }) => content.dataBytes);
-  const unpacked = sizes.reduce((sum, size) => sum + size, 0n);
+  const unpacked = links.reduce((sum, { content }) => sum + content.dataBytes + embeddedBytes(content), 0n);
   const largest = sizes.reduce((most, size) => (size > most ? size : most), 0n);
   return {
     links,

@@ -4,7 +4,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { type Item, look, type Sight } from "../../host/look.ts";
 import type { OsUser } from "../../host/os-user.ts";
 import { type BackupToRestore, type Chain, openRestoreChain } from "./chain.ts";
-import { chooseOwner, ownUids } from "./owner.ts";
+import { chooseOwner, ownUids, requireReachable } from "./owner.ts";
 import { findRemains, isInPlace, seeRemains } from "./remains.ts";
 import { type Recovery, recoverySettings } from "./settings/recovery-settings.ts";
 import type { ScratchServer } from "./settings/scratch-settings.ts";
@@ -23,6 +23,8 @@ export interface PhysicalRestore {
   readonly restoreCommand: string | undefined;
   /** Where the server is for this agent alone. */
   readonly scratch?: ScratchServer | undefined;
+  /** Files and folders of this host that have to stay where they are: the restore, or who carries it out, reads them. */
+  readonly needed?: readonly string[];
   readonly operationId: string;
   readonly signal: AbortSignal;
 }
@@ -81,6 +83,9 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     ...(remains.length > 0 ? [await look("remains", signal, () => seeRemains(remains))] : []),
     await look("owner", signal, async () => {
       owner = await chooseOwner(dataDirectory, signal);
+      // Of its own folder a scratch server's part looks itself.
+      const others = restore.scratch ? [] : folders.filter((folder) => folder.startsWith("/"));
+      for (const folder of others) await requireReachable(folder, owner, signal);
       return { message: `the files become ${owner.name}'s` };
     }),
     await look("tools", signal, async () => {
@@ -93,7 +98,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     ...(remains.some(isInPlace)
       ? []
       : [
-          await look("directory", signal, () => seeDirectory(command)),
+          await look("directory", signal, () => seeDirectory(command, restore.needed ?? [])),
           ...(await Promise.all(
             tablespaces.map((tablespace) =>
               look(`tablespace ${tablespace.oid}`, signal, () =>

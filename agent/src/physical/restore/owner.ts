@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { runProgram } from "../../host/run.ts";
 import { lookUpUser, type OsUser } from "../../host/os-user.ts";
 
 const usualName = "postgres";
@@ -60,4 +61,22 @@ export async function ownUids(dataDirectory: string, signal: AbortSignal): Promi
   const own = process.geteuid?.() ?? 0;
   const owner = await chooseOwner(dataDirectory, signal).catch(() => undefined);
   return owner ? [own, owner.uid] : [own];
+}
+
+/**
+ * Makes sure that the user comes to the folder in which the place is, or is to be made: nothing of a server works where it
+ * cannot pass. Fails with FILE_NOT_WRITABLE.
+ */
+export async function requireReachable(place: string, user: OsUser, signal: AbortSignal): Promise<void> {
+  const above = await nearestFolder(dirname(place));
+  try {
+    // Asked of the system as that user, because permissions are more than the modes of folders.
+    await runProgram({ file: "test", args: ["-x", above], user }, { signal });
+  } catch (cause) {
+    if (!isFailure(cause, "PROGRAM_FAILED")) throw cause;
+    fail("FILE_NOT_WRITABLE", `${user.name}, whose files they become, may not pass through to ${above}`, {
+      hint: `let ${user.name} enter every folder above ${place}, or name another one`,
+      cause,
+    });
+  }
 }

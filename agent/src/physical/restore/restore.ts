@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { realpath, stat } from "node:fs/promises";
+import { realpath, rmdir, stat } from "node:fs/promises";
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalResult,
@@ -9,7 +9,7 @@ import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common
 import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { OsUser } from "../../host/os-user.ts";
-import { appendSettings, writeConfiguration, writeRecovered, writeRecovery } from "./settings/configuration.ts";
+import { appendSettings, writeRecovered, writeRecovery } from "./settings/configuration.ts";
 import { openDirectoryLock } from "./directory/lock.ts";
 import { takeBack } from "./directory/take-back.ts";
 import { inspectRestore, type PhysicalRestore, type RestoreGround } from "./inspect.ts";
@@ -19,7 +19,9 @@ import { lastLines, readServerLog, removeServerTraces, type ServerPlace } from "
 import type { ServerPrograms } from "./server-programs.ts";
 import { findExtraSettings } from "./settings/extra-settings.ts";
 import { loginsOf } from "./settings/logins.ts";
+import { requireOwnPlace } from "./settings/own-place.ts";
 import { findRequired } from "./settings/required-settings.ts";
+import { writeConfiguration } from "./settings/write-configuration.ts";
 import { scratchSettings, writeScratchAccess } from "./settings/scratch-settings.ts";
 import { putIntoPlace } from "./directory/place.ts";
 import { settleRemains } from "./remains.ts";
@@ -82,8 +84,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     await takeBack(each.staging, each.marker);
   }
   const staging = await dataStaging(dataDirectory, operationId);
-  const isThere = (await stat(dataDirectory).catch(() => undefined)) !== undefined;
+  const isThere = await isHere(dataDirectory);
   const isKept = command.replace && (await isFilled(dataDirectory));
+  const isMissing = await Promise.all(tablespaces.map(async ({ location }) => !(await isHere(location))));
   const now = new Date();
   const former = await Promise.all(
     tablespaces.map(async ({ location }) => {
@@ -163,6 +166,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     const extra = [...required.settings, ...host.settings];
     if (restore.scratch) await writeScratchAccess(staged.data, { user: owner, logins, signal });
     await writeRecovery(staged.data, { recovery, extra, user: owner });
+    await requireOwnPlace(stagedPlace);
     say("syncing", "");
     // What another try has left was written by a server, too.
     if (ground.goesOn) await syncTree(staged.data, { programs, user: owner, signal });
@@ -227,9 +231,16 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     if (isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE"))
       for (const line of lastLines(await readServerLog(place))) log(`the server said: ${line}`);
     await undo({ ...restore, staging, owner, programs, unpacked: signal.aborted ? undefined : unpacked });
+    // Where something is kept for another try, or of others by now, it stays.
+    for (const { location } of tablespaces.filter((_, index) => isMissing[index]))
+      await rmdir(location).catch(() => {});
     signal.throwIfAborted();
     throw asSpaceFailure(error, dataDirectory);
   }
+}
+
+async function isHere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
 }
 
 async function isFilled(folder: string): Promise<boolean> {

@@ -9,6 +9,7 @@ const backoff = { baseMs: 500, capMs: 10_000 };
 const lasting = [
   "OBJECT_KEY_REFUSED",
   "IDENTITY_MISSING",
+  "IDENTITY_WRONG",
   "CONTENT_UNREADABLE",
   "FEATURE_UNKNOWN",
   "PROGRAM_MISSING",

@@ -23,7 +23,7 @@ export interface WalToFetch {
 
 /**
  * Fetches a file of WAL to the path, whole or not at all; of a segment that was never stored whole, what there is of it,
- * with zeros behind. False when the archive surely has no such file. Fails with CONTENT_UNREADABLE, IDENTITY_MISSING,
+ * with zeros behind. False when the archive surely has no such file. Fails with CONTENT_UNREADABLE, IDENTITY_MISSING, IDENTITY_WRONG,
  * PROGRAM_FAILED where it cannot be decrypted, and as the storage does.
  */
 export async function fetchWal(storage: Storage, wal: WalToFetch, path: string): Promise<boolean> {

@@ -35,14 +35,37 @@ const lookedForBytes = 32n << 20n;
  * Looks whether the WAL that a plan promised is there still, and gives the position that recovery has to reach: where it
  * is to go on to the end, that of the last whole record, every record before it read. Fails with WAL_MISSING, also where
  * the history of the timeline is not archived; with CONTENT_UNREADABLE where a server would take a damaged record for the
- * end; and as readWal and the storage do.
+ * end; with IDENTITY_WRONG or IDENTITY_MISSING where the first or the last of it cannot be decrypted; and as readWal and the storage do.
  */
 export async function seeWalEnd(storage: Storage, wal: WalToReplay): Promise<bigint> {
   const { startLsn, endLsn } = wal;
   const path = await readPath(storage, wal);
   const fromLsn = endLsn - lookedForBytes > startLsn ? endLsn - lookedForBytes : startLsn;
   await requireWal(storage, { ...wal, path, fromLsn });
+  // The recipients of an archive may change on the way.
+  for (const lsn of [startLsn, endLsn - 1n]) await requireReadable(storage, wal, { path, lsn });
   return wal.isToEnd ? await findLastRecord(storage, wal, path) : endLsn;
+}
+
+/** A server that waits for WAL which nobody can decrypt would wait for long, with everything unpacked already. */
+async function requireReadable(
+  storage: Storage,
+  { place, segmentBytes, identities, signal }: WalToReplay,
+  { path, lsn }: { path: readonly PathPiece[]; lsn: bigint },
+): Promise<void> {
+  const startLsn = segmentStart(lsn, segmentBytes);
+  for (const timeline of timelinesOf(path, startLsn, segmentBytes)) {
+    const name = segmentName(timeline, startLsn, segmentBytes);
+    const plain = await readStored(storage, { place, name, identities, signal });
+    if (!plain) continue;
+    try {
+      for await (const _chunk of addAbortSignal(signal, plain) as AsyncIterable<Buffer>) break;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw asDamage(toDecodeFailure(error, name), name);
+    }
+    return;
+  }
 }
 
 async function readPath(

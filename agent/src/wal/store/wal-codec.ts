@@ -1,6 +1,6 @@
 import { PassThrough, pipeline, Readable } from "node:stream";
 import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
-import { Failure, fail } from "@coppice/proto/kit/failure";
+import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { openChain } from "../../host/chain.ts";
 import { decodePrograms, encodePrograms } from "../../pipeline/stages.ts";
 
@@ -105,8 +105,16 @@ export function madeOf(source: Readable, pieces: AsyncIterable<Buffer>): Readabl
   return Readable.from(pieces, { objectMode: false, highWaterMark: chunkSize }).once("close", () => source.destroy());
 }
 
-/** What an error of a stream that decodeWal gave means. */
+/** What an error of a stream that decodeWal gave means: CONTENT_UNREADABLE, or IDENTITY_WRONG where age opens nothing by what it got. */
 export function toDecodeFailure(error: unknown, key: string): unknown {
+  if (isFailure(error, "PROGRAM_FAILED") && error.metadata["stderr"]?.includes("no identity matched"))
+    return new Failure(
+      "IDENTITY_WRONG",
+      `${key} is encrypted to other recipients than the identities given are of, or damaged`,
+      {
+        cause: error,
+      },
+    );
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const isBroken = code.startsWith("ZSTD_") || code === "Z_BUF_ERROR";
   return isBroken ? new Failure("CONTENT_UNREADABLE", `${key} does not decompress`, { cause: error }) : error;

@@ -193,9 +193,9 @@ export async function verifyWal(storage: Storage, wal: WalToVerify): Promise<Ver
 
 /** Bytes that cannot be decrypted or decompressed are damaged; a program that was killed says nothing of them. */
 function asDamage(error: unknown, key: string): unknown {
-  const failure = toDecodeFailure(error, key);
-  if (!isFailure(failure, "PROGRAM_FAILED") || failure.metadata["exitCode"] === undefined) return failure;
-  return new Failure("CONTENT_UNREADABLE", `${key}: ${failure.message}`, { cause: failure });
+  if (!isFailure(error, "PROGRAM_FAILED") || error.metadata["exitCode"] === undefined)
+    return toDecodeFailure(error, key);
+  return new Failure("CONTENT_UNREADABLE", `${key}: ${error.message}`, { cause: error });
 }
 
 /** The failure that the problems amount to, with the reason of the first that is damage; undefined without any. */

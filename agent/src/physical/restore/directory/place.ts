@@ -22,7 +22,7 @@ export interface Placing {
  * seeDirectory and seeTablespace.
  */
 async function lookAgain({ tablespaces, marker: { dataDirectory, keptAs, former = [] } }: Placing): Promise<void> {
-  await seeDirectory({ dataDirectory, replace: keptAs !== "" });
+  await seeDirectory({ dataDirectory, replace: keptAs !== "" }, []);
   const folders = [dataDirectory, ...tablespaces.map(({ location }) => location)];
   for (const tablespace of tablespaces) {
     const isFormer = former.some(({ location }) => location === tablespace.location);

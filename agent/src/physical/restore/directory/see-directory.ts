@@ -5,6 +5,7 @@ import type { Sight } from "../../../host/look.ts";
 import { nearestFolder } from "../owner.ts";
 import { listContent } from "../staging.ts";
 import { isFormerTablespace, tablespacesOf } from "./aside.ts";
+import { isRepository, requireMovable } from "./movable.ts";
 import { runningServers, seeServer } from "./running-server.ts";
 
 /** A tablespace of the backup and its new place. */
@@ -39,10 +40,8 @@ async function requireOutside(folder: string): Promise<void> {
     const hint = "name a folder outside of it";
     if (await statIfThere(join(above, "global/pg_control")))
       fail("INVALID_FIELD", `${folder} lies in ${above}, the data directory of a cluster`, { hint });
-    const clusters = (await readdir(above).catch(() => [])).filter((name) => /^cls_\w+$/.test(name));
-    for (const name of clusters)
-      if (await statIfThere(join(above, name, "cluster.json")))
-        fail("INVALID_FIELD", `${folder} lies in ${above}, a repository of backups`, { hint });
+    if (await isRepository(above, await readdir(above).catch(() => [])))
+      fail("INVALID_FIELD", `${folder} lies in ${above}, a repository of backups`, { hint });
   }
 }
 
@@ -84,18 +83,19 @@ async function requireWritable(folder: string, what: string): Promise<void> {
 }
 
 /**
- * Whether the folder can be had as the command says. Fails with SERVER_RUNNING, DIRECTORY_NOT_EMPTY, FILE_NOT_WRITABLE,
- * NOT_SUPPORTED or INVALID_FIELD.
+ * Whether the folder can be had as the command says; `needed` is what has to stay where it is. Fails with SERVER_RUNNING,
+ * DIRECTORY_NOT_EMPTY, FILE_NOT_WRITABLE, NOT_SUPPORTED or INVALID_FIELD.
  */
-export async function seeDirectory({
-  dataDirectory,
-  replace,
-}: {
-  readonly dataDirectory: string;
-  readonly replace: boolean;
-}): Promise<Sight> {
+export async function seeDirectory(
+  { dataDirectory, replace }: { readonly dataDirectory: string; readonly replace: boolean },
+  needed: readonly string[],
+): Promise<Sight> {
   if (dataDirectory === "/" || dataDirectory.split("/").includes(".."))
     fail("INVALID_FIELD", `${dataDirectory} cannot be a data directory`);
+  if (/["`$\n]|\\\\|\\$/.test(dataDirectory))
+    fail("INVALID_FIELD", `pg_ctl cannot start a server in ${JSON.stringify(dataDirectory)}`, {
+      hint: 'name a folder without ", `, $, line ends, and backslashes in a row or at the end',
+    });
   await requireOutside(dataDirectory);
   const found = await statIfThere(dataDirectory);
   if (!found) {
@@ -116,6 +116,7 @@ export async function seeDirectory({
     fail("NOT_SUPPORTED", `${dataDirectory} is a file system of its own and cannot be moved aside`, {
       hint: "empty it, or restore into another folder",
     });
+  await requireMovable(dataDirectory, needed);
   return { message: `what is in ${dataDirectory} is moved aside` };
 }
 

@@ -46,7 +46,7 @@ export async function findRooms(
       // What belongs to tablespaces that are gone since is unpacked beside the data directory.
       storedBytes: links.reduce((sum, { content }) => {
         const gone = content.tablespaces.filter(({ oid }) => !tablespaces.some((each) => each.oid === oid));
-        return gone.reduce((own, { stream }) => own + sizeOf(stream), sum + sizeOf(content.base));
+        return gone.reduce((own, { stream }) => own + sizeOf(stream), sum + sizeOf(content.base) + sizeOf(content.wal));
       }, 0n),
     },
     ...tablespaces.map(({ oid, location }) => ({

@@ -1,12 +1,8 @@
-import { chown, copyFile, lstat, mkdir, open, readFile, rename, rm } from "node:fs/promises";
-import { dirname, join, posix } from "node:path";
-import type { PhysicalContent, StoredConfigFile } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { chown, copyFile, lstat, open, readFile, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { OsUser } from "../../../host/os-user.ts";
 import { syncFolder } from "../../../journal/durable-file.ts";
-import type { ChainLink } from "../chain.ts";
 import { formatSettings, quietSettings, type Recovery, recoverySettings, withoutForeign } from "./recovery-settings.ts";
-import { placeOfInclude, rewriteConfiguration } from "./rewrite-configuration.ts";
-import { unpackFile, type Unpacking } from "../unpacked/unpack.ts";
 
 const autoConf = "postgresql.auto.conf";
 /** What the source had, for people to compare; nothing reads it. */
@@ -40,90 +36,6 @@ export async function writeOwned(file: string, text: string, { uid, gid }: OsUse
     throw error;
   }
   await syncFolder(dirname(file));
-}
-
-async function makeFolders(data: string, folder: string, { uid, gid }: OsUser): Promise<void> {
-  const made = await mkdir(folder, { recursive: true, mode: 0o700 });
-  if (made === undefined || process.geteuid?.() !== 0) return;
-  for (let path = folder; path.length >= made.length && path !== data; path = dirname(path))
-    await chown(path, uid, gid);
-}
-
-interface Placed {
-  readonly file: StoredConfigFile;
-  /** Relative to the data directory. */
-  readonly place: string;
-}
-
-function placeFiles({ configFiles }: PhysicalContent): Placed[] {
-  const main = configFiles.find(({ role }) => role === "config_file")?.path;
-  const fixed: Readonly<Record<string, string>> = {
-    config_file: "postgresql.conf",
-    hba_file: "pg_hba.conf",
-    ident_file: "pg_ident.conf",
-  };
-  return configFiles.map((file) => ({ file, place: fixed[file.role] ?? placeOfInclude(file.path, main) }));
-}
-
-function placesOf(placed: readonly Placed[]): Map<string, string> {
-  const places = new Map<string, string>();
-  for (const { file, place } of placed) {
-    if (!file.stream) continue;
-    places.set(posix.normalize(file.path), place);
-    places.set(posix.dirname(posix.normalize(file.path)), posix.dirname(place));
-  }
-  return places;
-}
-
-/**
- * Gives a restored data directory a configuration that lies in it: what the server had elsewhere comes from the backup,
- * paths rewritten; where there is none a plain one is written. Gives warnings. Fails as unpackFile.
- */
-export async function writeConfiguration(
-  link: ChainLink,
-  { data, staging, unpacking }: { data: string; staging: string; unpacking: Unpacking },
-): Promise<string[]> {
-  const { content } = link;
-  const { user } = unpacking;
-  const warnings: string[] = [];
-  const placed = placeFiles(content);
-  const places = placesOf(placed);
-  for (const { file, place } of placed) {
-    if (!file.stream) {
-      warnings.push(`${file.path} is not in the backup: ${file.problem}`);
-      continue;
-    }
-    const fetched = join(staging, "config");
-    await unpackFile(
-      link,
-      { stream: file.stream, file: fetched, what: `the configuration file ${file.path}` },
-      unpacking,
-    );
-    const text = await readFile(fetched, "utf8");
-    await rm(fetched);
-    const target = join(data, place);
-    await makeFolders(data, dirname(target), user);
-    const isSettings = file.role === "config_file" || file.role === "include";
-    await writeOwned(target, isSettings ? rewriteConfiguration(text, places) : text, user);
-  }
-
-  const main = join(data, "postgresql.conf");
-  const present = await readIfThere(main);
-  if (present === undefined) {
-    warnings.push("the backup holds no postgresql.conf: a plain one was written");
-    await writeOwned(main, formatSettings(Object.entries(content.requiredSettings)), user);
-  } else {
-    const rewritten = rewriteConfiguration(present, places);
-    if (rewritten !== present) await writeOwned(main, rewritten, user);
-  }
-  const hba = join(data, "pg_hba.conf");
-  if ((await readIfThere(hba)) === undefined) {
-    warnings.push("the backup holds no pg_hba.conf: one was written that lets in local users by their own names");
-    await writeOwned(hba, "local all all peer\n", user);
-  }
-  const ident = join(data, "pg_ident.conf");
-  if ((await readIfThere(ident)) === undefined) await writeOwned(ident, "", user);
-  return warnings;
 }
 
 /** Settings that are added for the server's start, such as its port. */

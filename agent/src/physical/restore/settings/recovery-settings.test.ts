@@ -75,3 +75,7 @@ shop.archive_mode = 'mine'`;
   );
   expect(withoutForeign("")).toBe("");
 });
+
+test("a value is quoted as a file of the configuration takes it", () => {
+  expect(formatSettings([["a", "it's\nC:\\n"]])).toBe(String.raw`a = 'it''s\nC:\\n'` + "\n");
+});

@@ -174,7 +174,8 @@ export function recoverySettings(recovery: Recovery): Settings {
 
 /** A value as a configuration file takes it. */
 export function quoteSetting(value: string): string {
-  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+  // A line that ends within quotes is a syntax error.
+  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''").replaceAll("\n", "\\n")}'`;
 }
 
 /** Settings as lines of a configuration file. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { placeOfInclude, rewriteConfiguration } from "./rewrite-configuration.ts";
+import { includesOf, placeOfInclude, rewriteConfiguration } from "./rewrite-configuration.ts";
 
 const debian = `data_directory = '/var/lib/postgresql/17/main'\t\t# use data in another directory
 hba_file = '/etc/postgresql/17/main/pg_hba.conf'
@@ -39,4 +39,15 @@ test("an included file keeps its place beside the main one, and one from elsewhe
   expect(placeOfInclude("/etc/postgresql/17/main/conf.d/a.conf", main)).toBe("conf.d/a.conf");
   expect(placeOfInclude("/etc/shared.conf", main)).toBe("configuration/etc/shared.conf");
   expect(placeOfInclude("/etc/../etc/x.conf", undefined)).toBe("configuration/etc/x.conf");
+});
+
+test("what a file includes is known, folders apart", () => {
+  const found = includesOf(debian).map(({ path, isFolder }) => (isFolder ? `${path}/` : path));
+  expect(found).toEqual([
+    "conf.d/",
+    "/etc/shared.conf",
+    "/etc/postgresql/17/main/more.d/",
+    "own.conf",
+    "/nowhere.conf",
+  ]);
 });

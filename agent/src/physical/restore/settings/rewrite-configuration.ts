@@ -25,20 +25,34 @@ function unquote(text: string): string {
   return quoted === undefined ? (/^[^\s#]+/.exec(text)?.[0] ?? "") : quoted.replaceAll("''", "'");
 }
 
+/** New places of paths that lead elsewhere, as the file that includes them has to name them; undefined where there is none. */
+export type PlacesOfIncludes = Pick<ReadonlyMap<string, string>, "get">;
+
+const settingLine = /^\s*([A-Za-z_]\w*)(?:\s*=\s*|\s+|(?='))(.*)$/;
+
+/** What a file of the configuration includes, as it names it. */
+export function includesOf(text: string): { readonly path: string; readonly isFolder: boolean }[] {
+  return text.split("\n").flatMap((line) => {
+    const [, name = "", rest = ""] = settingLine.exec(line) ?? [];
+    const word = name.toLowerCase();
+    return includeWords.has(word) ? [{ path: unquote(rest), isFolder: word === "include_dir" }] : [];
+  });
+}
+
 /**
- * A postgresql.conf for another place: what says where files lie is commented out, what may hold a password left out, and absolute includes go where the
- * files went; those that are not there are commented out too. `places` are new places by old absolute paths, folders
- * of them included.
+ * A postgresql.conf for another place: what says where files lie is commented out, what may hold a password left out, and includes of what lay elsewhere go where the
+ * files went; those that are not there are commented out too. `places` are of folders, too.
  */
-export function rewriteConfiguration(text: string, places: ReadonlyMap<string, string>): string {
+export function rewriteConfiguration(text: string, places: PlacesOfIncludes): string {
   const lines = text.split("\n").map((line) => {
-    const [, name = "", rest = ""] = /^\s*([A-Za-z_]\w*)(?:\s*=\s*|\s+)(.*)$/.exec(line) ?? [];
+    const [, name = "", rest = ""] = settingLine.exec(line) ?? [];
     const word = name.toLowerCase();
     if (placeSettings.has(word)) return `# moved: ${line}`;
     if (secretSettings.has(word)) return `# left out, a password may be in it: ${word}`;
     if (!includeWords.has(word)) return line;
     const path = unquote(rest);
-    if (!path.startsWith("/")) return word === "include" ? line.replace(/include/i, "include_if_exists") : line;
+    if (!/^(\/|\.\.)/.test(posix.normalize(path)))
+      return word === "include" ? line.replace(/include/i, "include_if_exists") : line;
     const place = places.get(posix.normalize(path));
     return place === undefined ? `# not in the backup: ${line}` : `${word} ${quoteSetting(place)}`;
   });

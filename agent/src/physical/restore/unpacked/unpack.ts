@@ -22,10 +22,13 @@ export interface Unpacking {
   readonly stays?: boolean;
 }
 
+/** What programs say of a disk that is full; tar, where a part of its bytes could still be written, only how many. */
+const fullDisk = /No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes/;
+
 /** A program that says that its input is wrong speaks of the backup; one that was killed does not. */
 function asContentFailure(error: unknown, what: string): unknown {
   if (!isFailure(error, "PROGRAM_FAILED") || error.metadata["exitCode"] === undefined) return error;
-  if (/No space left on device|Disk quota exceeded/.test(error.metadata["stderr"] ?? ""))
+  if (fullDisk.test(error.metadata["stderr"] ?? ""))
     return new Failure("SPACE_MISSING", `there was no room for ${what}`, { cause: error });
   return new Failure("CONTENT_UNREADABLE", `${what} cannot be unpacked: ${error.message}`, { cause: error });
 }
@@ -51,7 +54,6 @@ export async function unpackTar(
       "--file=-",
       // What a pipe gives at once, in place of 10 KiB.
       "--blocking-factor=128",
-      `--directory=${folder}`,
       "--preserve-permissions",
       "--no-same-owner",
       "--delay-directory-restore",
@@ -60,6 +62,8 @@ export async function unpackTar(
       "--exclude=./pg_tblspc/*",
     ],
     user,
+    // Of its own option for that it takes backslashes for escapes.
+    cwd: folder,
   };
   const programs = [...decodePrograms(stream, identities), tar];
   const read = { prefix, stream, signal, onBytes };
