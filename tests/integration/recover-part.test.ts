@@ -139,10 +139,28 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
         load: { targetDatabase: "orders", mode: RestoreMode.HOLD, keptDatabase: "orders_kept" },
       });
       const live = await server.sql("orders", rows);
+      await server.sql(
+        "orders",
+        `create table "Newer" (id serial primary key); insert into "Newer" select generate_series(1, 5000);
+         create schema inv; create table inv.stock (day int) partition by range (day);
+         create table inv.stock_1 partition of inv.stock for values from (0) to (9);
+         insert into inv.stock values (1), (2); create view inv.seen as select * from items`,
+      );
       const plan = await parts.with(command, planPart);
       expect(plan.items.filter(({ status }) => status === CheckStatus.FAILED)).toEqual([]);
       expect(plan.steps.at(-1)).toMatch(/^once that is confirmed: .* in one transaction rename it, to be kept/);
       const result = await parts.recover(command);
+      // Their rows are in no difference, because what was recovered has no such tables.
+      expect(result.onlyLive).toMatchObject({
+        objects: [
+          { kind: "table", name: "inv.stock", rows: 2n },
+          { kind: "table", name: 'public."Newer"', rows: 5000n },
+          { kind: "schema", name: "inv" },
+          { kind: "view", name: "inv.seen" },
+        ],
+        more: 0,
+      });
+      await server.sql("orders", 'drop schema inv cascade; drop table "Newer"');
       const { held } = result.loaded ?? {};
       expect(result.loaded).toMatchObject({ database: "coppice_restore_part", keptAs: "" });
       expect(held).toMatchObject({ name: "coppice_restore_part", connectionLimit: -1, isTemplate: false });
