@@ -189,6 +189,11 @@ describe.concurrent("an operation", () => {
     expect(next.operationId).toBe(second);
     // Where the catalog knows backups of the cluster, a repository that has never heard of it is another one.
     expect(dumpOf(next).clusterFileExpected).toBe(true);
+    const check = await lab.client(RepositoryService).checkRepository({ repository: "waiting" });
+    const tried = await agent.next("command");
+    expect(tried.spec.value).toMatchObject({ knownClusters: [dumpOf(next).backup?.clusterId] });
+    agent.answer(tried, { result: { case: "checkRepository", value: {} } });
+    await db.until(check.id, SUCCEEDED);
   });
 
   test("that is heavy waits while its host does two of its kind, and keeps nothing else waiting", async ({

@@ -44,6 +44,8 @@ test("a table goes into the cluster beside, by way of a scratch folder of its ow
   const planned = await lab.client(RestoreService).planRestore({ restore });
   const question = await agent.next("command");
   if (question.spec.case !== "planPart") throw new Error("it is no plan");
+  // Its last check has seen no database.
+  expect(question.spec.value.databaseKnown).toBe(false);
   const item = { name: "scratch", status: CheckStatus.OK, message: "there is room" };
   agent.answer(question, { result: { case: "planPart", value: { plan: { items: [item], steps: ["do it"] } } } });
   expect((await db.until(planned.id, SUCCEEDED)).result).toMatchObject({
@@ -76,12 +78,23 @@ test("a table goes into the cluster beside, by way of a scratch folder of its ow
   agent.answer(command, {
     result: {
       case: "recoverPart",
-      value: { recovered: { endLsn: "0/9" }, loaded: { database: "before", rows: 9n }, differences: [difference] },
+      value: {
+        recovered: { endLsn: "0/9" },
+        loaded: { database: "before", rows: 9n },
+        differences: [difference],
+        onlyLive: { more: 3 },
+      },
     },
   });
   expect((await db.until(id, SUCCEEDED)).result).toMatchObject({
     case: "recoveredPart",
-    value: { database: "before", rows: 9n, endLsn: "0/9", differences: [{ table: "items", onlyRecovered: 5n }] },
+    value: {
+      database: "before",
+      rows: 9n,
+      endLsn: "0/9",
+      differences: [{ table: "items", onlyRecovered: 5n }],
+      onlyLive: { more: 3 },
+    },
   });
 });
 

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { DecideRestoreCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/decide_restore";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import type { RecoverPartCommand } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
 import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
@@ -81,6 +82,9 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
   });
   afterAll(() => stack.disposeAsync());
 
+  const planOf = (command: RecoverPartCommand, isKnown = false) =>
+    parts.with(command, (part) => planPart(part, isKnown));
+
   /** Nothing is left of a scratch server: no folder, no process. */
   const expectGone = async () => {
     expect((await readdir(lab.folder)).filter((name) => !["work", "home"].includes(name))).toEqual([]);
@@ -92,7 +96,7 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
 
   test("a table comes back beside, as it was, and how it differs from the live one is counted by its key", async () => {
     const command = parts.command([full], { selection: items, tablespaces });
-    const plan = await parts.with(command, planPart);
+    const plan = await planOf(command);
     expect(plan.items.filter(({ status }) => status === CheckStatus.FAILED)).toEqual([]);
     expect(plan.items.map(({ name }) => name)).toEqual(expect.arrayContaining(["space", "scratch", "target"]));
     expect(plan.steps.join("\n")).toContain(`remove ${command.scratch}`);
@@ -139,10 +143,14 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
         load: { targetDatabase: "orders", mode: RestoreMode.HOLD, keptDatabase: "orders_kept" },
       });
       const live = await server.sql("orders", rows);
-      const plan = await parts.with(command, planPart);
+      await server.sql("orders", "create table newer as select generate_series(1, 5000) as id");
+      const plan = await planOf(command);
       expect(plan.items.filter(({ status }) => status === CheckStatus.FAILED)).toEqual([]);
       expect(plan.steps.at(-1)).toMatch(/^once that is confirmed: .* in one transaction rename it, to be kept/);
       const result = await parts.recover(command);
+      // Their rows are in no difference, because what was recovered has no such tables.
+      expect(result.onlyLive).toMatchObject({ objects: [{ kind: "table", name: "public.newer", rows: 5000n }] });
+      await server.sql("orders", "drop table newer");
       const { held } = result.loaded ?? {};
       expect(result.loaded).toMatchObject({ database: "coppice_restore_part", keptAs: "" });
       expect(held).toMatchObject({ name: "coppice_restore_part", connectionLimit: -1, isTemplate: false });
@@ -270,6 +278,18 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
       message: expect.stringContaining('no table "public.nowhere" at that point') as string,
     });
     const other = Object.assign(parts.command([full], { tablespaces }), { database: "nobody's" });
+    // A plan warns of what nobody knows: it may have been there, and is dropped now.
+    const warned = async (command: RecoverPartCommand, isKnown = false) =>
+      (await planOf(command, isKnown)).items.filter(({ name }) => name === "wanted").map(({ message }) => message);
+    expect(await warned(other)).toEqual([
+      expect.stringContaining('neither the catalog nor the live server knows a database "nobody\'s"'),
+    ]);
+    expect(await warned(other, true)).toEqual([]);
+    expect(await warned(parts.command([full], { selection: items, tablespaces }))).toEqual([]);
+    expect(await warned(parts.command([full], { selection: { ...missing, schemas: ["none"] }, tablespaces }))).toEqual([
+      expect.stringContaining('the live database "orders" has no table "public.nowhere"'),
+      expect.stringContaining('has no schema "none"'),
+    ]);
     await expect(parts.recover(other)).rejects.toMatchObject({
       reason: "DATABASE_NOT_FOUND",
       hint: expect.stringContaining('"orders"') as string,
@@ -333,7 +353,7 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     bad.scratch = join(lab.folder, "nowhere/scratch");
     if (bad.restore) Object.assign(bad.restore, { dataDirectory: join(bad.scratch, "data"), tablespaces: [] });
     const failed = async (command = plain) =>
-      (await parts.with(command, planPart)).items.filter(({ status }) => status === CheckStatus.FAILED);
+      (await planOf(command)).items.filter(({ status }) => status === CheckStatus.FAILED);
     expect(await failed(bad)).toContainEqual(expect.objectContaining({ name: "scratch" }));
     if (plain.load) plain.load.targetDatabase = "orders";
     expect(await failed()).toMatchObject([{ name: "target", message: 'the database "orders" exists already' }]);

@@ -1,7 +1,9 @@
 // What a restore would stumble over hours later is said beforehand, by the plan in the same words; and a part that is
 // brought back leaves the server beside it the disk that it needs.
+import { EventEmitter } from "node:events";
 import { writeFileSync } from "node:fs";
-import { chown, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -77,7 +79,7 @@ test("a place that the agent cannot write to is refused before anything is read"
   await expect(lab.restore(space)).rejects.toMatchObject({ reason: "FILE_NOT_WRITABLE" });
 });
 
-test("a port that is taken is refused, and that of the source is warned of where that runs", async () => {
+test("a port that is taken is refused, and so is that of the source where that runs and has it by its configuration", async () => {
   const command = await restoreTo("port");
   const taken = { ...command, port: server.port };
   expect(await itemOf(taken, "port")).toMatchObject({ status: CheckStatus.FAILED });
@@ -87,6 +89,33 @@ test("a port that is taken is refused, and that of the source is warned of where
     message: expect.stringContaining(`listens on port ${server.port}`) as unknown,
   });
   expect(await itemOf(command, "port")).toMatchObject({ status: CheckStatus.OK });
+  // As it is where the server was not told its port when it was started.
+  const started = join(server.dataDir, "postmaster.opts");
+  await writeFile(started, (await readFile(started, "utf8")).replace(/"-p" "\d+"/, ""));
+  const unnamed = { ...command, port: 0 };
+  expect(await itemOf(unnamed, "port")).toMatchObject({ status: CheckStatus.FAILED });
+  await expect(lab.restore(unnamed)).rejects.toMatchObject({
+    reason: "PORT_IN_USE",
+    hint: expect.stringContaining("--port") as unknown,
+  });
+  // It has to be stopped for that, and its port is free then.
+  const inPlace = { ...unnamed, dataDirectory: server.dataDir, replace: true };
+  expect(await itemOf(inPlace, "port")).toMatchObject({ status: CheckStatus.OK });
+  expect(await itemOf(inPlace, "directory")).toMatchObject({ status: CheckStatus.FAILED });
+});
+
+test("a port that is taken only while it is restored is said to be, with what names another", async () => {
+  const command = await restoreTo("late");
+  const phases = new EventEmitter();
+  const other = createServer();
+  phases.once("moving into place", () => other.listen(command.port, "0.0.0.0"));
+  const restored = lab.restore(command, { onProgress: ({ phase }) => void phases.emit(phase) });
+  await expect(restored).rejects.toMatchObject({
+    reason: "SERVER_NOT_STARTED",
+    hint: expect.stringContaining("--port") as unknown,
+  });
+  expect(other.listening).toBe(true);
+  other.close();
 });
 
 test("a folder above a server that runs is not moved aside with it", async () => {

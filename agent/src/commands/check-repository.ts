@@ -4,7 +4,8 @@ import { required } from "./required.ts";
 import { storageAccess } from "../repository/storage-access.ts";
 
 /** Looks at a repository by a probe object. */
-export const checkRepositoryCommand: Handler<"checkRepository"> = async ({ repository, isHome }, context) => {
-  const target = required(repository, "repository");
-  return { result: await checkRepository({ target, isHome }, storageAccess(target, context)) };
+export const checkRepositoryCommand: Handler<"checkRepository"> = async (command, context) => {
+  const { isHome, knownClusters } = command;
+  const target = required(command.repository, "repository");
+  return { result: await checkRepository({ target, isHome, knownClusters }, storageAccess(target, context)) };
 };

@@ -6,7 +6,7 @@ import { required } from "./required.ts";
 import { withPart } from "./with-part.ts";
 
 /** Says whether a part can be brought back. */
-export const planPartCommand: Handler<"planPart"> = async ({ part }, context) =>
+export const planPartCommand: Handler<"planPart"> = async ({ part, databaseKnown }, context) =>
   await withPart(required(part, "part"), context, async (each) => ({
-    result: create(PlanPartResultSchema, { plan: await planPart(each) }),
+    result: create(PlanPartResultSchema, { plan: await planPart(each, databaseKnown) }),
   }));

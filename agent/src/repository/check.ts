@@ -10,25 +10,37 @@ import { newId } from "@coppice/proto/kit/id";
 import { formatSize } from "@coppice/proto/kit/size";
 import { lookUpUser } from "../host/os-user.ts";
 import type { StorageAccess } from "../storage/access.ts";
+import { lookIfAllowed, unseen } from "../storage/look-if-allowed.ts";
 import { openStorage } from "../storage/open.ts";
 import type { Storage } from "../storage/storage.ts";
+import { requireClusterFile } from "./cluster-file.ts";
 import { probeKey, probePrefix } from "./layout.ts";
 import { readObject } from "./read-object.ts";
 import { isShared, putSharedMark, requireSharedMark } from "./shared-mark.ts";
 
 const scarceBytes = 1 << 30;
 
+/** What is tried. */
+interface Tried {
+  readonly target: RepositoryTarget;
+  /** Whether it is tried from its home host. */
+  readonly isHome: boolean;
+  /** Ids of the clusters whose backups are known to be in it. */
+  readonly knownClusters: readonly string[];
+}
+
 /**
- * Tries all that a backup needs of a repository with a probe object: reachable, write, read, list, delete, space. What
- * does not work is an item of the result with its fix, never a failure, and what depends on it is left out; it throws
+ * Tries all that a backup needs of a repository with a probe object: reachable, write, read, list, delete, space. A place
+ * that is not the one with the known backups, a mount point for one, is left as it is. What does not work is an item of the result with its fix, never a failure, and what depends on it is left out; it throws
  * only the signal's reason.
  */
 export async function checkRepository(
-  { target, isHome }: { readonly target: RepositoryTarget; readonly isHome: boolean },
+  { target, isHome, knownClusters }: Tried,
   access: StorageAccess,
 ): Promise<CheckRepositoryResult> {
   const { signal } = access;
   const items: CheckItem[] = [];
+  let isMissed = knownClusters.length > 0;
   const look = async <T>(name: string, run: () => Promise<[string, T]>): Promise<T | undefined> => {
     try {
       const [message, value] = await run();
@@ -38,7 +50,7 @@ export async function checkRepository(
       signal.throwIfAborted();
       const failure = toFailure(error);
       const { message } = failure;
-      const fix = await fixFor(failure, target, signal);
+      const fix = await fixFor(failure, target, { isMissed, signal });
       items.push(create(CheckItemSchema, { name, status: CheckStatus.FAILED, message, fix }));
       return undefined;
     }
@@ -52,6 +64,11 @@ export async function checkRepository(
   });
   if (!opened) return create(CheckRepositoryResultSchema, { items });
   await using storage = opened;
+  if (isMissed) {
+    const held = await look("content", async () => [await seeContent(storage, knownClusters, signal), true]);
+    if (!held) return create(CheckRepositoryResultSchema, { items });
+    isMissed = false;
+  }
   await probe(storage, look, signal);
   if (isShared(target)) {
     await look("shared", async () => {
@@ -81,6 +98,15 @@ const statusOf = { ok: CheckStatus.OK, warning: CheckStatus.WARNING, failed: Che
 async function inspect(storage: Storage, signal: AbortSignal): Promise<CheckItem[]> {
   const findings = (await storage.inspect?.(probePrefix, signal)) ?? [];
   return findings.map(({ status, ...finding }) => create(CheckItemSchema, { ...finding, status: statusOf[status] }));
+}
+
+/** As backups and archives do before they write. */
+async function seeContent(storage: Storage, clusters: readonly string[], signal: AbortSignal): Promise<string> {
+  const looked = await lookIfAllowed(storage, async () => {
+    for (const cluster of clusters) await requireClusterFile(storage, cluster, signal);
+  });
+  if (looked === unseen) return "this host may not look whether it holds what is known to be in it";
+  return `it knows ${clusters.length === 1 ? "the cluster" : `the ${clusters.length} clusters`} whose backups are in it`;
 }
 
 type Look = <T>(name: string, run: () => Promise<[string, T]>) => Promise<T | undefined>;
@@ -116,13 +142,23 @@ async function* bytesOf(text: string): AsyncGenerator<Uint8Array, void> {
   yield Buffer.from(text, "utf8");
 }
 
-async function fixFor(failure: Failure, { location }: RepositoryTarget, signal: AbortSignal): Promise<string> {
+async function fixFor(
+  failure: Failure,
+  { location }: RepositoryTarget,
+  /** isMissed: what is known to be in it was not seen there. */
+  { isMissed, signal }: { readonly isMissed: boolean; readonly signal: AbortSignal },
+): Promise<string> {
   const folder = location?.kind.case === "filesystem" ? location.kind.value.path : undefined;
-  if (folder === undefined) return failure.hint;
+  const { errno } = failure.metadata;
+  // What the system has not refused says itself what to do: to mount what belongs there, for one.
+  if (folder === undefined || errno === undefined) return failure.hint;
   const quoted = `'${folder.replaceAll("'", `'\\''`)}'`;
-  if (failure.metadata["errno"] === "EROFS") return `mount -o remount,rw ${quoted}`;
+  if (errno === "EROFS" && !isMissed) return `mount -o remount,rw ${quoted}`;
   const isOwners = ["REPOSITORY_UNREACHABLE", "REPOSITORY_NOT_WRITABLE", "REPOSITORY_NOT_READABLE"];
   if (!isOwners.includes(failure.reason)) return failure.hint;
+  // Another folder in its place would be a second repository.
+  if (isMissed)
+    return `mount what belongs at ${quoted}: backups are known to be in it; what is mounted has to be ${await ownName(signal)}'s`;
   return `install -d -m 0700 -o ${await ownName(signal)} ${quoted}`;
 }
 

@@ -34,12 +34,16 @@ export async function listRelations(connection: PostgresConnection): Promise<Rel
   );
 }
 
-function findRelation(
-  relations: readonly Relation[],
-  { schema, name }: RestoreSelection["tables"][number],
-  where: string,
-): Relation {
-  const found = relations.filter((each) => each.name === name && (schema === "" || each.schema === schema));
+type TableName = RestoreSelection["tables"][number];
+
+/** Whether it is what is asked for; without a schema it may be in any. */
+export function isNamed(relation: Relation, { schema, name }: Pick<TableName, "schema" | "name">): boolean {
+  return relation.name === name && (schema === "" || relation.schema === schema);
+}
+
+function findRelation(relations: readonly Relation[], table: TableName, where: string): Relation {
+  const { schema, name } = table;
+  const found = relations.filter((each) => isNamed(each, table));
   const shown = JSON.stringify(schema === "" ? name : `${schema}.${name}`);
   const [first] = found;
   if (!first)

@@ -21,6 +21,11 @@ export interface Part {
   readonly workFolder: string;
 }
 
+/** Whether it is a whole database. */
+export function isWhole({ selection }: Part["command"]): boolean {
+  return (selection?.tables.length ?? 0) + (selection?.schemas.length ?? 0) === 0;
+}
+
 /** The restore of the dump, as it is looked at and done. */
 export function loadOf(
   { targetPassword, files, workFolder }: Pick<Part, "targetPassword" | "files" | "workFolder">,

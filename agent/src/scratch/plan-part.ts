@@ -3,7 +3,8 @@ import { type RestoreDatabaseCommand, RestoreMode } from "@coppice/proto/gen/cop
 import { quoteNames, toCheckItem } from "../host/look.ts";
 import { inspectRestore } from "../physical/restore/inspect.ts";
 import { describeGround } from "../physical/restore/plan.ts";
-import { lookAtPart, type Part } from "./part.ts";
+import { isWhole, lookAtPart, type Part } from "./part.ts";
+import { seeWanted } from "./see-wanted.ts";
 
 function describeLoad({ mode, targetDatabase, stagedDatabase }: RestoreDatabaseCommand): string[] {
   const [target, staged] = [targetDatabase, stagedDatabase].map((name) => quoteNames([name]));
@@ -23,16 +24,18 @@ function describeComparing({ live, liveDatabase, liveProblem }: Part["command"])
   return liveProblem === "" ? [] : [`rows are not compared with live ones: ${liveProblem}`];
 }
 
-/** Says what bringing back a part would do and whether it would be refused; changes nothing. */
-export async function planPart(part: Part): Promise<PlanPhysicalResult> {
+/**
+ * Says what bringing back a part would do and whether it would be refused; changes nothing. `isKnown`: the catalog has seen
+ * the database.
+ */
+export async function planPart(part: Part, isKnown: boolean): Promise<PlanPhysicalResult> {
   const { command, places, restore } = part;
   const ground = await inspectRestore(restore);
   const plan = describeGround(restore, ground);
-  plan.items.push(...(await lookAtPart(part, ground)).map(toCheckItem));
-  const { load, file, database, selection } = command;
-  const isPart = (selection?.tables.length ?? 0) + (selection?.schemas.length ?? 0) > 0;
+  plan.items.push(...[...(await lookAtPart(part, ground)), ...(await seeWanted(part, isKnown))].map(toCheckItem));
+  const { load, file, database } = command;
   plan.steps.push(
-    `dump ${isPart ? "what is wanted of " : ""}the database ${quoteNames([database])} as it is then, by pg_dump`,
+    `dump ${isWhole(command) ? "" : "what is wanted of "}the database ${quoteNames([database])} as it is then, by pg_dump`,
     ...describeComparing(command),
     `stop that server, which nobody else can reach, and remove ${places.folder}`,
     ...(load ? describeLoad(load) : []),

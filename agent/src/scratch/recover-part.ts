@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { type RecoverPartResult, RecoverPartResultSchema } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
 import type { RestorePhysicalResult } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
-import type { TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
+import type { OnlyLive, TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import type { RestoreRequest } from "../logical/load-and-check.ts";
@@ -21,7 +21,8 @@ import { openConnection } from "../postgres/connect.ts";
 import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { compareTables, type NamedTable } from "./compare-rows.ts";
 import { dumpOut, keepDumped, openDumped } from "./dump-out.ts";
-import { loadOf, lookAtPart, type Part } from "./part.ts";
+import { findOnlyLive } from "./only-live.ts";
+import { isWhole, loadOf, lookAtPart, type Part } from "./part.ts";
 import { putFileIntoPlace, settleFile, unfinishedFile } from "./part-file.ts";
 import { makeScratch, removeScratch, removeServer } from "./scratch-folder.ts";
 import { watchRoom } from "./watch-room.ts";
@@ -128,6 +129,7 @@ async function tablesOf(part: PartToRecover, file: string): Promise<NamedTable[]
 interface Compared {
   readonly differences: TableDifference[];
   readonly warnings: string[];
+  readonly onlyLive?: OnlyLive | undefined;
   /** Oid of the live database that it was compared with. */
   readonly liveOid?: number | undefined;
 }
@@ -148,6 +150,8 @@ async function compare(
     const endpoint = await resolveEndpoint(live.endpoint, livePassword, files);
     const sides = { live: { endpoint, database: liveDatabase }, recovered: { endpoint: scratch, database } };
     const liveOid = await findOid(endpoint, liveDatabase, restore.signal);
+    const isWanted = isWhole(command) && liveOid !== undefined;
+    const onlyLive = isWanted ? await findOnlyLive(sides, restore.signal) : undefined;
     const differences = await compareTables(sides, tables, {
       signal: restore.signal,
       onTable: (doneItems, { schema, name }) =>
@@ -166,6 +170,7 @@ async function compare(
     const rest = tables.length - differences.length;
     return {
       liveOid,
+      onlyLive,
       differences,
       warnings: rest > 0 ? [`the rows of ${rest} more tables were not compared with live ones`] : [],
     };
@@ -258,10 +263,11 @@ export async function recoverPart(part: PartToRecover): Promise<RecoverPartResul
   const ground = await requireReady(part);
   try {
     await makeScratch(places, signal);
-    const { recovered, tables, differences, warnings, liveOid } = await takeOut(part, ground, dump);
+    const { recovered, tables, differences, warnings, onlyLive, liveOid } = await takeOut(part, ground, dump);
     say("removing the scratch server", places.folder);
     await removeServer(places);
-    const result = create(RecoverPartResultSchema, { recovered, differences, warnings, tables });
+    const alone = onlyLive ? { onlyLive } : {};
+    const result = create(RecoverPartResultSchema, { recovered, differences, warnings, tables, ...alone });
     await deliver(part, dump, { result, liveOid });
     await clearAway(part, dump, undefined);
     return result;

@@ -37,7 +37,10 @@ export async function checkRoot(root: FilesystemRoot): Promise<void> {
 }
 
 function gone(path: string, cause: unknown): Failure {
-  return new Failure("REPOSITORY_UNREACHABLE", `repository ${path} does not exist on this host`, { cause });
+  return new Failure("REPOSITORY_UNREACHABLE", `repository ${path} does not exist on this host`, {
+    metadata: { errno: "ENOENT" },
+    cause,
+  });
 }
 
 /**

@@ -84,11 +84,20 @@ test("what waits beside says so, that nothing was replaced, and how it is swappe
       objects: 3,
       tables: 1,
       rows: 1000n,
+      onlyLive: {
+        objects: [
+          { kind: "table", name: "public.newer", rows: 5000n },
+          { kind: "view", name: "inv.seen" },
+        ],
+        more: 2,
+      },
     },
   );
   expect(shown(operation)).toBe(
     "✓ orders, at the latest point there is, waits beside orders of shop as coppice_restore_1: 3 objects compared, 1 table with 1000 rows counted, in 14 s\n" +
+      "  ! only in the live database: table public.newer (5000 rows), view inv.seen, and 2 more\n" +
       "  the scratch server and db7:/var/tmp/coppice-op_1 are gone\n" +
+      "  compared before 2026-11-21T12:00:00Z; what is written into orders later is in none of this\n" +
       "  it has replaced nothing; until it is swapped in or dropped coppice_restore_1 is closed to all but superusers, and in no dump of shop\n" +
       "  when it is not wanted: coppice restore drop op_1\n" +
       "  next: coppice restore swap op_1\n",

@@ -1,4 +1,4 @@
-import type { TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
+import type { OnlyLive, TableDifference } from "@coppice/proto/gen/coppice/common/v1/table_difference";
 import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import type { Operation } from "@coppice/proto/gen/coppice/control/v1/operation";
 import type { DecidedRestore, RecoveredPart } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
@@ -27,17 +27,25 @@ function describeDifference(difference: TableDifference): string {
   return `${name}: ${numbers.join(", ")}; ${[...how, ...(note === "" ? [] : [note])].join(", ")}`;
 }
 
+function describeOnlyLive({ objects, more }: OnlyLive): string {
+  const names = objects.map(({ kind, name, rows }) => {
+    const size = rows === undefined ? "" : ` (${count(rows, "row")})`;
+    return `${kind} ${name}${size}`;
+  });
+  return `! only in the live database: ${[...names, ...(more > 0 ? [`and ${more} more`] : [])].join(", ")}`;
+}
+
 /** What a part that was brought back says at its end. */
 export function formatRecoveredPart(
   recovered: RecoveredPart,
-  { id, spec, hostName }: Operation,
+  { id, spec, hostName, endTime }: Operation,
   { paint, took }: { readonly paint: Terminal["paint"]; readonly took: string },
 ): string {
   const part = spec.case === "recoverPart" ? spec.value : undefined;
   const name = part ? namePart(part) : recovered.database;
   const as = part ? `, ${describeTarget(part.restore?.target)},` : "";
   const commit = instantOf(recovered.lastCommitTime);
-  const { differences, warnings } = recovered;
+  const { differences, onlyLive, warnings } = recovered;
   const facts = [
     ...(recovered.endLsn === ""
       ? []
@@ -46,6 +54,7 @@ export function formatRecoveredPart(
     ...(differences.length > mostTables
       ? [`and ${differences.length - mostTables} more tables: -o json has them all`]
       : []),
+    ...(onlyLive && onlyLive.objects.length > 0 ? [describeOnlyLive(onlyLive)] : []),
     ...warnings.map((warning) => `! ${warning}`),
   ];
   if (part) facts.push(`the scratch server and ${hostName}:${part.scratch} are gone`);
@@ -59,7 +68,9 @@ export function formatRecoveredPart(
   const cluster = part?.targetClusterName ?? recovered.cluster;
   if (recovered.held) {
     const target = part?.targetDatabase ?? "the present one";
+    const compared = `compared before ${instantOf(endTime) ?? "its end"}; what is written into ${target} later is in none of this`;
     facts.push(
+      ...(differences.length > 0 || onlyLive ? [compared] : []),
       `it has replaced nothing; until it is swapped in or dropped ${recovered.held.name} is closed to all but superusers, and in no dump of ${cluster}`,
       `when it is not wanted: coppice restore drop ${id}`,
     );

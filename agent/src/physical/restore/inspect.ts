@@ -71,6 +71,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
   const removed = kept.filter((each) => each !== goesOn).flatMap(foldersOf);
   const rooms = await findRooms(chain, { dataDirectory, tablespaces, removed });
   const reserve = restore.scratch ? await findReserve(content.dataDirectory, dataDirectory) : 0n;
+  const source = { dataDirectory: content.dataDirectory, systemIdentifier: newest.manifest.systemIdentifier };
   const items = [
     { name: "backup", message: describeChain(whole) },
     ...kept.map((each) => ({
@@ -111,7 +112,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
       ? { name: "space", message: "nothing more is unpacked" }
       : await look("space", signal, () => seeRoom(rooms, chain.neededBytes, reserve)),
     ...(command.start && !restore.scratch
-      ? [await look("port", signal, () => seePort(command.port, content.dataDirectory))]
+      ? [await look("port", signal, () => seePort(command.port, source, dataDirectory))]
       : []),
     ...(content.corruptPages
       ? [

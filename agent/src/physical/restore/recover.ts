@@ -150,7 +150,9 @@ async function failEnded(
     fail("RECOVERY_TARGET_UNREACHABLE", `recovery came to the end of the WAL before its target: ${why}`, {
       hint: beyondEnd,
     });
-  return fail("SERVER_NOT_STARTED", `the server in ${data} ${how}: ${why}`);
+  const isTaken = /Address already in use|\.s\.PGSQL\.\d+\.lock" already exists/.test(log);
+  const hint = "another server has its port: name a free one with --port, and restore again";
+  return fail("SERVER_NOT_STARTED", `the server in ${data} ${how}: ${why}`, isTaken ? { hint } : {});
 }
 
 function requireReached(end: string, { expectedEnd, isEndExact }: RecoveryToRun): void {

@@ -13,9 +13,13 @@ export const checkRepository = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: false,
-  references: ({ repository }) => ({ repositoryId: repository, purposes: ["write", "read", "delete"] }),
+  references: ({ repository }) => ({ repositoryId: repository, purposes: ["write", "read", "delete"], contents: true }),
   plan: (_spec, facts) =>
-    create(CheckRepositoryCommandSchema, { repository: required(facts.repository), isHome: required(facts.isHome) }),
+    create(CheckRepositoryCommandSchema, {
+      repository: required(facts.repository),
+      isHome: required(facts.isHome),
+      knownClusters: [...new Set(required(facts.contents).knownFolders.map((folder) => folder.split("/")[0] ?? ""))],
+    }),
   apply({ repository: repositoryId }, { result, failure }) {
     if (result === undefined) return { failure, changes: reachability({ repositoryId }, failure) };
     const failed = result.items.find(({ status }) => status === CheckStatus.FAILED);

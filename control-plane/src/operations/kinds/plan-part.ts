@@ -14,7 +14,8 @@ export const planPart = defineKind({
   mayLeave: undefined,
   isHeavy: false,
   references: ({ part }) => partReferences(required(part)),
-  plan: ({ part }, facts) => create(PlanPartCommandSchema, { part: partCommand(required(part), facts) }),
+  plan: ({ part, databaseKnown }, facts) =>
+    create(PlanPartCommandSchema, { part: partCommand(required(part), facts), databaseKnown }),
   apply({ part, plan }, { result, failure }) {
     const changes = reachability(partPlaces(required(part)), failure);
     if (result === undefined) return { failure, changes };

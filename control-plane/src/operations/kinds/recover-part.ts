@@ -28,7 +28,7 @@ export const recoverPart = defineKind({
     if (problem !== undefined) {
       return invalidAnswer(`the agent brought back what cannot be what was asked for: ${problem}`);
     }
-    const { recovered, loaded, file, fileBytes, differences, warnings, tables } = result;
+    const { recovered, loaded, file, fileBytes, differences, onlyLive, warnings, tables } = result;
     return {
       result: {
         case: "recoveredPart",
@@ -44,6 +44,7 @@ export const recoverPart = defineKind({
           endLsn: recovered?.endLsn ?? "",
           ...(recovered?.lastCommitTime ? { lastCommitTime: recovered.lastCommitTime } : {}),
           differences,
+          ...(onlyLive ? { onlyLive } : {}),
           warnings: [
             ...required(spec.restore).warnings.filter((warning) => !isSettledByRecovery(warning)),
             ...(loaded?.warnings ?? []),

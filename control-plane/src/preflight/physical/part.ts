@@ -62,9 +62,11 @@ export async function preparePartPlan(
   part: PartRestore,
   now: Date,
 ): Promise<Prepared> {
-  const { prepared, spec, plan } = await resolvePart(db, request, part, now);
+  const { prepared, spec, plan, cluster } = await resolvePart(db, request, part, now);
   const { exclusiveKey: _, ...rest } = prepared;
-  return { ...rest, spec: { case: "planPart", value: create(PlanPartSpecSchema, { part: spec, plan }) } };
+  const databaseKnown = cluster.databases.some(({ name }) => name === request.database);
+  const planned = create(PlanPartSpecSchema, { part: spec, plan, databaseKnown });
+  return { ...rest, spec: { case: "planPart", value: planned } };
 }
 
 async function resolvePart(
@@ -72,7 +74,13 @@ async function resolvePart(
   request: RestoreRequest,
   part: PartRestore,
   now: Date,
-): Promise<{ prepared: Prepared; spec: RecoverPartSpec; plan: PhysicalPlan; refuse: () => void }> {
+): Promise<{
+  prepared: Prepared;
+  spec: RecoverPartSpec;
+  plan: PhysicalPlan;
+  cluster: ClusterRecord;
+  refuse: () => void;
+}> {
   const { action } = part.target ?? {};
   if (action !== undefined && action !== RecoveryAction.UNSPECIFIED && action !== RecoveryAction.PROMOTE) {
     fail("INVALID_FIELD", "the server that is recovered for a part is gone afterwards: it does nothing at its target", {
@@ -118,7 +126,7 @@ async function resolvePart(
     subject,
     exclusiveKey: destination.is === "cluster" ? exclusiveKeyOf(spec) : `restore file ${host.id} ${destination.path}`,
   };
-  return { prepared, spec, plan: resolved.plan, refuse: resolved.refuse };
+  return { prepared, spec, plan: resolved.plan, cluster, refuse: resolved.refuse };
 }
 
 function placeInto(

@@ -1,0 +1,61 @@
+import { RestoreMode } from "@coppice/proto/gen/coppice/agent/v1/restore_database";
+import { type Item, quoteNames } from "../host/look.ts";
+import { isFailure } from "@coppice/proto/kit/failure";
+import { findDatabase } from "../logical/staged-database.ts";
+import { openConnection } from "../postgres/connect.ts";
+import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
+import { isNamed, listRelations } from "./choose-relations.ts";
+import type { Part } from "./part.ts";
+
+/** It may have been dropped since, which is why it is wanted. */
+const unknown = (what: string): Item => ({
+  name: "wanted",
+  message: what,
+  warning: "it has to have been there at that point, spelled like this",
+});
+
+/** Tables and schemas that the live database has not. */
+async function findMissing({ command, restore }: Part, endpoint: ResolvedEndpoint): Promise<string[]> {
+  const { database, selection } = command;
+  const [tables, schemas] = [selection?.tables ?? [], selection?.schemas ?? []];
+  if (tables.length + schemas.length === 0) return [];
+  await using connection = await openConnection(endpoint, { database, signal: restore.signal });
+  const relations = await listRelations(connection);
+  return [
+    ...tables
+      .filter((table) => !relations.some((relation) => isNamed(relation, table)))
+      .map(({ schema, name }) => `table ${quoteNames([schema === "" ? name : `${schema}.${name}`])}`),
+    ...schemas
+      .filter((schema) => !relations.some((relation) => relation.schema === schema))
+      .map((schema) => `schema ${quoteNames([schema])} with anything in it`),
+  ];
+}
+
+async function lookAtLive(part: Part, isKnown: boolean): Promise<Item[]> {
+  const { command, restore, livePassword, files } = part;
+  const { live, liveDatabase, database, load } = command;
+  const nobodyKnows = unknown(`neither the catalog nor the live server knows a database ${quoteNames([database])}`);
+  if (!live) return isKnown ? [] : [nobodyKnows];
+  const endpoint = await resolveEndpoint(live.endpoint, livePassword, files);
+  await using connection = await openConnection(endpoint, { signal: restore.signal });
+  if ((await findDatabase(connection, database)) === undefined) return isKnown ? [] : [nobodyKnows];
+  // Into the present database goes what is not there, and another one says nothing of this one's tables.
+  if (load?.mode === RestoreMode.INTO || liveDatabase !== database) return [];
+  const missing = await findMissing(part, endpoint);
+  return missing.map((what) => unknown(`the live database ${quoteNames([database])} has no ${what}`));
+}
+
+/**
+ * Looks whether what is wanted is known, because a name that is misspelled costs the recovery of a whole cluster: what is
+ * not is a warning, and nothing is said where nobody can be asked. `isKnown`: the catalog has seen the database.
+ */
+export async function seeWanted(part: Part, isKnown: boolean): Promise<Item[]> {
+  try {
+    return await lookAtLive(part, isKnown);
+  } catch (error) {
+    part.restore.signal.throwIfAborted();
+    if (!isFailure(error)) throw error;
+    const what = `the catalog knows no database ${quoteNames([part.command.database])}, and the live server cannot be asked`;
+    return isKnown ? [] : [unknown(what)];
+  }
+}
