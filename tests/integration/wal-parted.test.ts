@@ -4,6 +4,7 @@ import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
 import { expect, test } from "vitest";
+import { walKey } from "../../agent/src/repository/layout.ts";
 import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
@@ -27,7 +28,8 @@ async function drain(server: PostgresServer): Promise<void> {
 }
 
 async function isArchived(lab: ArchiveLab, endLsn: bigint): Promise<boolean> {
-  return (await lab.fetch(segmentName(1, endLsn - size, size))) !== undefined;
+  const key = walKey(lab.archive, segmentName(1, endLsn - size, size));
+  return (await lab.storage.stat(key, AbortSignal.timeout(30_000))) !== undefined;
 }
 
 async function archiveSegment(lab: ArchiveLab, mode: WalMode, server: PostgresServer): Promise<bigint> {
@@ -46,13 +48,14 @@ async function openParted(mode: WalMode, over: Readonly<Record<string, string>>)
   const server = stack.use(await openPostgresServer({ major: 18, settings }));
   const lab = stack.use(await openArchiveLab(server));
   await archiveSegment(lab, mode, server);
-  await server.stop("fast");
+  // It would switch to another segment as it ends, and they would no longer be at the same position.
+  await server.stop("immediate");
   const copy = stack.use(await openCopy(server, settings));
   await copy.sql("postgres", "insert into load values (-1, 'of the copy')");
-  await copy.stop("fast");
+  await copy.stop("immediate");
   await server.start();
   const endLsn = await archiveSegment(lab, mode, server);
-  await server.stop("fast");
+  await server.stop("immediate");
   const held = stack.move();
   return {
     server,

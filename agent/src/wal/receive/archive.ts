@@ -276,7 +276,7 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       onHeld: () => (turn.heldLsn = lsn),
       onStored: (storedLsn) => {
         Object.assign(turn, { goneLsn: undefined, heldLsn: storedLsn, isSlotNew: false });
-        if (turn.refused && storedLsn >= turn.refused.lsn) {
+        if (turn.refused?.timeline === timeline && storedLsn >= turn.refused.lsn) {
           void endRefusal(turn.folder, { timeline, lsn: storedLsn }).catch(() => undefined);
           turn.refused = undefined;
         }
