@@ -17,7 +17,9 @@ import { openS3 } from "../../agent/src/storage/s3/s3.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { fetchWal } from "../../agent/src/wal/fetch/fetch-wal.ts";
 import { openPress } from "../../agent/src/wal/press/press.ts";
+import type { HeldStorage } from "../../agent/src/wal/push/held-storage.ts";
 import { storeOffered } from "../../agent/src/wal/push/store-offered.ts";
+import { openFollow } from "../../agent/src/wal/set-back/follow.ts";
 import { openArchiveIndex } from "../../agent/src/wal/store/archive-index.ts";
 import { openGrantCheck } from "../../agent/src/wal/store/grant.ts";
 import type { CephUser } from "../support/ceph/cluster.ts";
@@ -181,12 +183,16 @@ test("what archive_command offers once more is known by the index, and without t
   const offer = async (index: string) => {
     await using opened = await openArchiveIndex(join(lab.folder, index));
     await using press = openPress();
+    const storage: HeldStorage = { use: (work) => work(host), [Symbol.asyncDispose]: () => Promise.resolve() };
+    const place = { clusterId: "cls_pushed", systemIdentifier };
+    const beside = { folder: lab.folder, beyond: [], segmentBytes, hasArchived: () => Promise.resolve(false) };
     return await storeOffered(
       { path, name, uid: undefined },
       {
-        storage: { use: (work) => work(host), [Symbol.asyncDispose]: () => Promise.resolve() },
+        storage,
         index: opened,
-        place: { clusterId: "cls_pushed", systemIdentifier },
+        follow: openFollow({ ...beside, storage, index: opened, place, signal }),
+        place,
         server: { systemIdentifier, segmentBytes },
         encoding: { level: 1, recipients: [] },
         grant: openGrantCheck({ clusterId: "cls_pushed", systemIdentifier }),

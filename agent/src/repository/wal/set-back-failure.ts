@@ -1,10 +1,15 @@
 import { Failure } from "@coppice/proto/kit/failure";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 
+/** What to do about a server that is not the one whose WAL is archived, or was set back. */
+export const setBackHint =
+  "it is a copy of the server that was archived, or was set back: archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote(); nothing was overwritten";
+
 /** That a server's WAL ends before what is archived of it. */
 export function setBackFailure(timeline: number, { lsn, archivedLsn }: { lsn: bigint; archivedLsn: bigint }): Failure {
   const [is, was] = [formatLsn(lsn), formatLsn(archivedLsn)];
   return new Failure("WAL_FOREIGN", `the server's timeline ${timeline} ends at ${is}, and is archived up to ${was}`, {
-    hint: "it is a copy of the server that was archived, or was set back: archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote()",
+    hint: setBackHint,
+    metadata: { timeline: String(timeline), archivedLsn: was },
   });
 }

@@ -1,4 +1,5 @@
 import type { CommitRun, SegmentPlace } from "../content/commit-times.ts";
+import type { RecordLinks } from "../content/record-links.ts";
 
 /** What a thread that reads and compresses files is asked for: first to read one, then what is wanted of that one. */
 export type PressTask =
@@ -18,6 +19,7 @@ export type PressAnswer =
       readonly sizeBytes: number;
       readonly start: Uint8Array;
       readonly commits: readonly CommitRun[];
+      readonly links: RecordLinks;
     }
   | { readonly is: "digested"; readonly sha256: string }
   | { readonly is: "compressed"; readonly bytes: Uint8Array }

@@ -3,6 +3,7 @@ import { readSync } from "node:fs";
 import { parentPort } from "node:worker_threads";
 import { constants, zstdCompressSync } from "node:zlib";
 import { readCommits } from "../content/commit-times.ts";
+import { openLinkReader } from "../content/record-links.ts";
 import type { PressAnswer, PressTask } from "./press-task.ts";
 
 // Runs on a thread of its own, one file after the other, and keeps the memory that it read the last one into.
@@ -18,8 +19,10 @@ function read({ fd, expectedBytes, segment }: PressTask & { is: "read" }): Press
   content = held.subarray(0, sizeBytes);
   const reading = readCommits(segment);
   reading.take(content, 0);
+  const links = openLinkReader(segment?.startLsn ?? 0n);
+  links.take(content);
   const start = new Uint8Array(content.subarray(0, mostStartBytes));
-  return { is: "read", sizeBytes, start, commits: reading.commits() };
+  return { is: "read", sizeBytes, start, commits: reading.commits(), links: links.links() };
 }
 
 function digest(): PressAnswer {

@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { fail } from "@coppice/proto/kit/failure";
 import { startThread, type Thread } from "../../pipeline/thread.ts";
 import type { CommitRun, SegmentPlace } from "../content/commit-times.ts";
+import type { RecordLinks } from "../content/record-links.ts";
 import type { PressAnswer, PressTask } from "./press-task.ts";
 
 /**
@@ -15,6 +16,8 @@ export interface PressedFile extends AsyncDisposable {
   readonly start: Buffer;
   /** Of a segment, when transactions in it ended. */
   readonly commits: readonly CommitRun[];
+  /** Of a segment, what ties it to those beside it. */
+  readonly links: RecordLinks;
   /** SHA-256 of its bytes, lower-case hexadecimal: of 16 MiB more work than all the rest, where no instruction helps. */
   sha256(): Promise<string>;
   /** Its bytes compressed by zstd, with a checksum of the content; once, and last where its digest is wanted, too. */
@@ -71,7 +74,7 @@ export function openPress(): Press {
       try {
         const answer = await askPress(thread, { is: "read", fd: file.fd, expectedBytes, segment });
         if (answer.is !== "read") throw new Error("a thread that reads files answered something else");
-        const { sizeBytes, start, commits } = answer;
+        const { sizeBytes, start, commits, links } = answer;
         // It takes one task after the other.
         let last: Promise<unknown> = Promise.resolve();
         const ask = (task: PressTask) => {
@@ -88,6 +91,7 @@ export function openPress(): Press {
         return {
           sizeBytes,
           commits,
+          links,
           start: Buffer.from(start.buffer, start.byteOffset, start.byteLength),
           async sha256() {
             const answered = await (digested ??= ask({ is: "digest" }));

@@ -8,7 +8,7 @@ import { Failure, fail, failureToDetail, isFailure, toFailure } from "@coppice/p
 import { raceSignal } from "@coppice/proto/kit/race";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { historyName } from "@coppice/proto/kit/wal/segment";
-import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import type { PostgresConnection } from "../../postgres/connect.ts";
 import { openReplication } from "../../postgres/replication/open-replication.ts";
 import { resolveEndpoint } from "../../postgres/endpoint.ts";
 import { findShim } from "../fetch/open-replay.ts";
@@ -19,22 +19,25 @@ import { slotOf } from "../receive/slot-name.ts";
 import { watchServer } from "../receive/watch-server.ts";
 import { openPress } from "../press/press.ts";
 import { openArchiveIndex } from "../store/archive-index.ts";
-import { requireNotBehind } from "../set-back/require-not-behind.ts";
+import { hasArchived } from "../set-back/has-archived.ts";
+import { readRefusal, refusalFailure } from "../set-back/refusal.ts";
+import { requireArchivedServer } from "../set-back/require-archived-server.ts";
+import { openFollow } from "../set-back/follow.ts";
 import { noteNewSetBack } from "../set-back/set-back-mark.ts";
 import { watchWalEnd } from "../set-back/watch-wal-end.ts";
 import { lastOf, type WalExtent } from "../store/extent.ts";
 import { findStored } from "../store/find-stored.ts";
 import { guardStorage, openGrantCheck, requireGrantedTimeline } from "../store/grant.ts";
-import { findArchived, listBeyond, type Listed } from "../store/list-extents.ts";
+import { findArchived } from "../store/list-extents.ts";
 import { openArchiveTarget } from "../store/open-target.ts";
 import { walEncoding } from "../store/wal-codec.ts";
 import { formatCommand } from "./archive-command.ts";
-import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
+import type { ArchiverState } from "./archiver-state.ts";
 import { archiverMessage, type Refusal } from "./archiver-message.ts";
 import { type SeenServer, seeServer } from "./check-offered.ts";
 import { openMaxAge } from "./max-age.ts";
 import { dropIdleSlot, isHandedOver, waitForHandOver } from "./hand-over.ts";
-import { type HeldStorage, holdStorage } from "./held-storage.ts";
+import { holdStorage } from "./held-storage.ts";
 import { inOrder, type LookAhead, openLookAhead } from "./look-ahead.ts";
 import { type Offer, openPushSocket, pushSocketPath } from "./push-socket.ts";
 import { pgWalPath, storeOffered, type StoredFile } from "./store-offered.ts";
@@ -105,6 +108,7 @@ export function runPush(options: PushOptions): RunningArchive {
   let serverTrouble: Failure | undefined;
   let storeTrouble: Failure | undefined;
   let hasStored = false;
+  let refused: Failure | undefined;
   const requireNotSetBack = watchWalEnd();
 
   function tell(): void {
@@ -112,9 +116,15 @@ export function runPush(options: PushOptions): RunningArchive {
       trouble:
         storeTrouble ??
         serverTrouble ??
+        refused ??
         (taking && server ? archiverTrouble(server.state, hearing.heard()) : undefined),
     });
     stream?.touch?.();
+  }
+
+  async function seeRefusal(timeline: number | undefined): Promise<void> {
+    const standing = timeline === undefined ? undefined : await readRefusal(folder, timeline);
+    refused = standing && refusalFailure(standing);
   }
 
   async function onLook(
@@ -126,6 +136,7 @@ export function runPush(options: PushOptions): RunningArchive {
     if (timeline !== undefined) requireGrantedTimeline(archive, timeline);
     if (timeline !== undefined && flushedLsn !== undefined) requireNotSetBack({ timeline, lsn: flushedLsn }, lookedAt);
     lookedAt = newest;
+    await seeRefusal(timeline);
     const isFirst = server === undefined;
     asked = state;
     isCommandSet = isSet;
@@ -219,6 +230,7 @@ export function runPush(options: PushOptions): RunningArchive {
         note(path === undefined ? await ahead.take(name) : await storeAt(path, name, undefined));
         storeTrouble = undefined;
         hasStored = true;
+        if (refused) await seeRefusal(server.state.timeline);
         return tell();
       } catch (error) {
         signal.throwIfAborted();
@@ -275,14 +287,23 @@ export function runPush(options: PushOptions): RunningArchive {
     const isFirst = index.isNew && archive.nothingArchived;
     const list = () => storage.use((opened) => findArchived(opened, { ...listed, isFirst }));
     await findStored(index, { folder, grant: archive.grant, list });
-    await requireArchivedServer(storage, index.extents, listed);
+    const last = lastOf(index.extents, server?.state.timeline ?? 0);
+    const beyond = await requireArchivedServer(last, { storage, endpoint, listed });
     const statusFolder = join(dataDirectory, "pg_wal", "archive_status");
     for (const extent of await inOrder(index.extents, { statusFolder, segmentBytes })) stand(extent);
     const press = stack.use(openPress());
     const grant = openGrantCheck(archive);
     const expected = { systemIdentifier, segmentBytes };
-    const storing = { press, storage, grant, index, place: archive, server: expected, encoding, signal };
     const pathOf = (name: string) => pgWalPath(dataDirectory, name);
+    const archived = { press, storage, index, place: archive, signal };
+    const follow = openFollow({
+      ...archived,
+      folder,
+      beyond,
+      segmentBytes,
+      hasArchived: (name) => hasArchived({ path: pathOf(name), name, uid: owner.uid }, archived),
+    });
+    const storing = { ...archived, grant, follow, server: expected, encoding };
     const storeAt = (path: string, name: string, uid: number | undefined) => storeOffered({ path, name, uid }, storing);
     const ahead = openLookAhead({
       statusFolder,
@@ -305,15 +326,6 @@ export function runPush(options: PushOptions): RunningArchive {
     };
     const watched = { endpoint, slot: "", ledger, onAnchor, log, systemIdentifier };
     await watchServer({ ...watched, committedEnd: (...of) => maxAge.committedEnd(...of) }, signal);
-  }
-
-  /** With a machine that was set back the index was, too: the repository is asked, and then the server. */
-  async function requireArchivedServer(storage: HeldStorage, known: readonly WalExtent[], listed: Listed) {
-    const last = lastOf(known, server?.state.timeline ?? 0);
-    const beyond = last && (await storage.use((opened) => listBeyond(opened, last, listed)));
-    await using connection = await openConnection(await endpoint(), { signal });
-    const { timeline, insertLsn: lsn } = await readArchiverState(connection);
-    requireNotBehind({ timeline, lsn }, beyond?.at(-1) ?? last);
   }
 
   async function keepArchiving(): Promise<void> {

@@ -55,7 +55,8 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
   let waiting: string[] = [];
   let newest = "";
   let isListing = false;
-  let isStuck = false;
+  // Until one is stored the server may be another one.
+  let isStuck = true;
 
   function begin(name: string): Promise<StoredFile> {
     const storing = store(name);

@@ -4,6 +4,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { Failure, fail } from "@coppice/proto/kit/failure";
 import { type CommitRun, readCommits, type SegmentPlace } from "../content/commit-times.ts";
+import { openLinkReader, type RecordLinks } from "../content/record-links.ts";
 import type { Press } from "../press/press.ts";
 import { segmentHeaderBytes } from "../store/segment-header.ts";
 import { compressWal, readableOf } from "../store/wal-codec.ts";
@@ -20,6 +21,10 @@ export interface OfferedFile extends AsyncDisposable {
   readonly identity: string;
   /** Of a segment, when transactions in it ended. */
   readonly commits: readonly CommitRun[];
+  /** Of a segment, what ties it to those beside it. */
+  readonly links: RecordLinks;
+  /** SHA-256 of so many first bytes, with zeros behind them up to its size: as that of a part that was stored of it. */
+  readonly partSha256: (bytes: number) => Promise<string>;
   /** Its bytes, compressed by zstd; called once. */
   readonly compressed: (level: number) => Promise<Readable>;
 }
@@ -47,7 +52,7 @@ export async function openOffered(
     if (!found.isFile()) fail("WAL_FOREIGN", `${path} is not a plain file`);
     if (uid !== undefined && found.uid !== BigInt(uid))
       fail("WAL_FOREIGN", `${path} does not belong to the server's user`);
-    const { sizeBytes, sha256, start, commits, compressed, release } =
+    const { sizeBytes, sha256, start, commits, links, compressed, release } =
       found.size <= mostHeldBytes
         ? await hold(file, { expectedBytes: Number(found.size), segment }, press)
         : await pass(file, segment);
@@ -58,6 +63,8 @@ export async function openOffered(
       text: sizeBytes <= mostTextBytes ? start.toString("utf8") : "",
       identity: identityOf(found),
       commits,
+      links,
+      partSha256: (bytes) => digestPart(file, bytes, sizeBytes),
       compressed,
       async [Symbol.asyncDispose]() {
         await release();
@@ -70,7 +77,7 @@ export async function openOffered(
   }
 }
 
-interface ReadFile extends Pick<OfferedFile, "sizeBytes" | "sha256" | "commits" | "compressed"> {
+interface ReadFile extends Pick<OfferedFile, "sizeBytes" | "sha256" | "commits" | "links" | "compressed"> {
   /** Its first bytes. */
   readonly start: Buffer;
   readonly release: () => Promise<void>;
@@ -93,11 +100,13 @@ async function hold(
 async function pass(file: FileHandle, segment: SegmentPlace | undefined): Promise<ReadFile> {
   const hash = createHash("sha256");
   const reading = readCommits(segment);
+  const links = openLinkReader(segment?.startLsn ?? 0n);
   let start = Buffer.alloc(0);
   let sizeBytes = 0;
   for await (const chunk of chunksOf(file)) {
     hash.update(chunk);
     reading.take(chunk, sizeBytes);
+    links.take(chunk);
     sizeBytes += chunk.length;
     if (start.length < mostTextBytes) start = Buffer.concat([start, chunk.subarray(0, mostTextBytes)]);
   }
@@ -108,9 +117,21 @@ async function pass(file: FileHandle, segment: SegmentPlace | undefined): Promis
     sha256: async () => sha256,
     start,
     commits: reading.commits(),
+    links: links.links(),
     compressed: async (level) => compressWal(read(), level),
     release: async () => {},
   };
+}
+
+async function digestPart(file: FileHandle, bytes: number, sizeBytes: number): Promise<string> {
+  const hash = createHash("sha256");
+  let left = bytes;
+  for await (const chunk of chunksOf(file)) {
+    hash.update(chunk.subarray(0, left));
+    left -= Math.min(left, chunk.length);
+    if (left === 0) break;
+  }
+  return hash.update(Buffer.alloc(sizeBytes - bytes)).digest("hex");
 }
 
 /** The identity of what lies at a path now. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE. */

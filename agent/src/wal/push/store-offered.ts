@@ -8,6 +8,7 @@ import { lookIfAllowed } from "../../storage/look-if-allowed.ts";
 import type { ArchiveIndex } from "../store/archive-index.ts";
 import { canCompare } from "../store/can-compare.ts";
 import type { GrantCheck } from "../store/grant.ts";
+import type { Follow } from "../set-back/follow.ts";
 import { isWithin, type WalExtent } from "../store/extent.ts";
 import { storeWal } from "../store/store-wal.ts";
 import type { WalEncoding } from "../store/wal-codec.ts";
@@ -20,6 +21,7 @@ export interface StoreOfferedOptions {
   readonly storage: HeldStorage;
   readonly grant: GrantCheck;
   readonly index: ArchiveIndex;
+  readonly follow: Follow;
   readonly place: WalPlace;
   readonly server: ExpectedServer;
   readonly encoding: WalEncoding;
@@ -45,7 +47,7 @@ export interface StoredFile {
  */
 export async function storeOffered(
   { path, name, uid }: { readonly path: string; readonly name: string; readonly uid: number | undefined },
-  { storage, grant, index, place, server, encoding, press, signal }: StoreOfferedOptions,
+  { storage, grant, index, follow, place, server, encoding, press, signal }: StoreOfferedOptions,
 ): Promise<StoredFile> {
   const { segmentBytes } = server;
   const named = parseWalFile(name, segmentBytes);
@@ -53,7 +55,7 @@ export async function storeOffered(
     named?.kind === "segment" ? { timeline: named.timeline, startLsn: named.startLsn, segmentBytes } : undefined;
   await using file = await openOffered(path, { uid, press, segment });
   const parsed = checkOffered(name, file, server);
-  const { identity, text } = file;
+  const { identity, text, links } = file;
   const { timeline } = parsed;
   const startLsn = parsed.kind === "history" ? 0n : parsed.startLsn;
   const run = { timeline, startLsn, endLsn: parsed.kind === "segment" ? startLsn + segmentBytes : startLsn };
@@ -66,11 +68,13 @@ export async function storeOffered(
     const known = (one: string) => index.digestOf(one);
     const compressed = () => file.compressed(level);
     const plainBytes = file.sizeBytes;
-    await storeWal(opened, { place, name, plainBytes, compressed, sha256: file.sha256, recipients, known, signal });
+    const wal = { place, name, plainBytes, compressed, sha256: file.sha256, recipients, known, signal };
+    const store = () => storeWal(opened, wal);
+    await (segment ? follow.storing({ run, links, partSha256: file.partSha256 }, store) : store());
     return digest;
   });
   const isNoted = sha256 === undefined ? isWithin(index.extents, run) : index.digestOf(name) === sha256;
-  if (!isNoted) await index.add({ name, sha256, run });
+  if (!isNoted || (segment && !index.linksOf(run))) await index.add({ name, sha256, run, links: segment && links });
   const history = parsed.kind === "history" ? { timeline, content: text } : undefined;
   return { name, identity, run, history, commits: file.commits };
 }

@@ -1,24 +1,24 @@
 // Archiving of one cluster from its beginning to its end: long because it is where server, repository, slot, index and
 // ledger meet; each of them is a file of its own.
-import { createHash } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
-import { type Ancestor, parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { historyName, segmentStart } from "@coppice/proto/kit/wal/segment";
+import { segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { Logger } from "pino";
 import type { ByteBudget } from "../../budget.ts";
 import { type ClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
-import { openReplication, type ReplicationConnection } from "../../postgres/replication/open-replication.ts";
+import { openReplication } from "../../postgres/replication/open-replication.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { type AnchorShelf, openAnchorShelf } from "../anchors/anchor-shelf.ts";
 import { type ArchiveIndex, openArchiveIndex } from "../store/archive-index.ts";
 import { requireNotBehind } from "../set-back/require-not-behind.ts";
+import { type Follow, openFollow } from "../set-back/follow.ts";
+import { endRefusal, readRefusal, type Refusal, refusalFailure } from "../set-back/refusal.ts";
 import { noteNewSetBack } from "../set-back/set-back-mark.ts";
 import { isPartOfWhole } from "../store/check-whole.ts";
 import { lastOf } from "../store/extent.ts";
@@ -28,7 +28,7 @@ import { findArchived, listBeyond } from "../store/list-extents.ts";
 import { openArchiveTarget } from "../store/open-target.ts";
 import { checkSegmentHeader } from "../store/segment-header.ts";
 import { storeWal } from "../store/store-wal.ts";
-import { compressWal, readableOf, walEncoding } from "../store/wal-codec.ts";
+import { compressWal, walEncoding } from "../store/wal-codec.ts";
 import { archivedEnd } from "./archived-end.ts";
 import { chooseStart, type StreamStart } from "./choose-start.ts";
 import { ensureSlot, renewSlot } from "./ensure-slot.ts";
@@ -37,6 +37,7 @@ import { type ReceivedWal, receiveTimeline } from "./receive.ts";
 import { parseSizeSetting } from "./size-setting.ts";
 import { toSpoolFailure } from "./spool-failure.ts";
 import { slotOf } from "./slot-name.ts";
+import { storeHistory } from "./store-history.ts";
 import { watchServer } from "./watch-server.ts";
 
 /** What archiving of one cluster's WAL is run with. */
@@ -107,6 +108,7 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
     isSlotNew: false,
     isOwn: false,
     unproven: [],
+    refused: undefined,
     ...unheld,
     ...untroubled,
   };
@@ -141,6 +143,8 @@ interface Turn extends ArchiveOptions {
   /** The server has proved to be the one that is archived: until then its time may be that of a copy. */
   isOwn: boolean;
   unproven: readonly Anchor[];
+  /** It is not that one, until it has proved it: see Refusal. */
+  refused: Refusal | undefined;
   streamTrouble: Failure | undefined;
   storeTrouble: Failure | undefined;
 }
@@ -217,8 +221,9 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
   const beyond = last && (await listBeyond(storage, last, listed));
   // A standby comes to it again, when it was started anew.
   if ((await replication.show("in_hot_standby")) !== "on") requireNotBehind(identity, beyond?.at(-1) ?? last);
+  turn.refused = await readRefusal(turn.folder, identity.timeline);
+  if (turn.refused) tell(turn, { streamTrouble: refusalFailure(turn.refused) });
   const conflicts = new Set<bigint>();
-  const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes, conflicts });
   const former = await storeHistory(replication, identity.timeline, { turn, storage, index });
   let held: StreamStart | undefined = await ensureSlot(replication, turn);
   const { timeline: present } = identity;
@@ -235,6 +240,17 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
   let archived = known && (await archivedEnd(known, { index, storage, place: archive, segmentBytes, signal }));
   let start: StreamStart = known ?? { ...held, lsn: segmentStart(held.lsn, segmentBytes) };
   let reachedLsn = start.lsn;
+  // Who has the slot that ends right there has not lost it since.
+  const isHeld = !known || known.archivedLsn === held.lsn;
+  const follow = openFollow({
+    ...listed,
+    folder: turn.folder,
+    index,
+    beyond: beyond ?? [],
+    storage: { use: (work) => work(storage) },
+    hasArchived: async (_, { endLsn }) => isHeld || endLsn > start.lsn,
+  });
+  const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes, conflicts, follow });
   const spool = join(turn.folder, "spool");
   await rm(spool, { recursive: true, force: true });
   await mkdir(spool, { mode: 0o700 });
@@ -243,7 +259,7 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
     const { timeline, lsn } = start;
     log.info({ cluster: archive.clusterName, timeline, lsn: formatLsn(lsn) }, "WAL is received");
     ledger.stand({ timeline });
-    if (!archived) {
+    if (!archived && isHeld) {
       reach = lsn;
       tellAnchors(turn);
     }
@@ -262,17 +278,22 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       onHeld: () => (turn.heldLsn = lsn),
       onStored: (storedLsn) => {
         Object.assign(turn, { goneLsn: undefined, heldLsn: storedLsn, isSlotNew: false });
+        if (turn.refused?.timeline === timeline && storedLsn >= turn.refused.lsn) {
+          void endRefusal(turn.folder, { timeline, lsn: storedLsn }).catch(() => undefined);
+          turn.refused = undefined;
+        }
         archived = undefined;
         reach = storedLsn;
         reachedLsn = storedLsn;
         tellAnchors(turn);
         ledger.stand({ storedLsn });
-        tell(turn, untroubled);
+        if (!turn.refused) tell(turn, untroubled);
       },
       onKeepalive: ({ serverLsn, serverTime }) => {
         ledger.stand({ serverLsn, serverTime });
         // A gap stays declared until there is WAL behind it, and another server until it has proved to be none.
-        if (turn.goneLsn === undefined && !archived && turn.streamTrouble) tell(turn, { streamTrouble: undefined });
+        if (turn.goneLsn === undefined && !archived && !turn.refused && turn.streamTrouble)
+          tell(turn, { streamTrouble: undefined });
       },
     }).catch(async (error: unknown) => {
       // One that kept nothing for too long is of no use: the next one begins where the archive ends.
@@ -298,34 +319,6 @@ interface Stores {
   readonly index: ArchiveIndex;
 }
 
-/** Stores the history file of a timeline and gives what it says. */
-async function storeHistory(
-  replication: ReplicationConnection,
-  timeline: number,
-  { turn, storage, index }: Stores,
-): Promise<readonly Ancestor[]> {
-  if (timeline === 1) return [];
-  const { content } = await replication.timelineHistory(timeline);
-  const { level, recipients } = walEncoding(turn.archive);
-  const name = historyName(timeline);
-  const sha256 = createHash("sha256").update(content).digest("hex");
-  await storeWal(storage, {
-    place: turn.archive,
-    name,
-    plainBytes: content.length,
-    compressed: () => compressWal(readableOf(content), level),
-    sha256: async () => sha256,
-    recipients,
-    known: (known) => index.digestOf(known),
-    signal: turn.signal,
-  });
-  // At the next connection it is there, and where it is encrypted nobody here can tell what it holds.
-  if (index.digestOf(name) !== sha256) await index.add({ name, sha256, run: { timeline, startLsn: 0n, endLsn: 0n } });
-  const text = content.toString("utf8");
-  turn.ledger.addHistory(timeline, text);
-  return parseTimelineHistory(timeline, text).ancestors;
-}
-
 /**
  * Stores what was received; whatever stands in the way is reported and tried again until the signal aborts. Behind a
  * segment of which somebody has stored other bytes nothing is stored: it goes on from what is not there.
@@ -338,7 +331,8 @@ async function storeUntilDone(
     index,
     segmentBytes,
     conflicts,
-  }: Stores & { readonly segmentBytes: bigint; readonly conflicts: Set<bigint> },
+    follow,
+  }: Stores & { readonly segmentBytes: bigint; readonly conflicts: Set<bigint>; readonly follow: Follow },
 ): Promise<void> {
   const { archive, signal, log } = turn;
   const { systemIdentifier } = archive;
@@ -355,17 +349,18 @@ async function storeUntilDone(
         await index.addFound([wal.run]);
         return turn.ledger.addRun(wal.run);
       }
-      await storeWal(storage, {
+      const given = {
         place: archive,
         name: wal.name,
         plainBytes: Number(segmentBytes),
         compressed: () => compressWal(wal.read(), level),
         sha256: async () => wal.sha256,
         recipients,
-        known: (name) => index.digestOf(name),
+        known: (name: string) => index.digestOf(name),
         signal,
-      });
-      await index.add(wal);
+      };
+      await follow.storing(wal, () => storeWal(storage, given));
+      await index.add({ ...wal, links: isPart ? undefined : wal.links });
       conflicts.delete(startLsn);
       turn.ledger.addRun(wal.run);
       for (const commits of wal.commits) turn.ledger.addCommits(commits);

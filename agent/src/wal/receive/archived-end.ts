@@ -1,9 +1,9 @@
 import { isFailure } from "@coppice/proto/kit/failure";
 import { partialName, segmentName } from "@coppice/proto/kit/wal/segment";
-import { walKey, type WalPlace } from "../../repository/layout.ts";
+import type { WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import type { ArchiveIndex } from "../store/archive-index.ts";
-import { readDigest } from "../store/read-digest.ts";
+import { storedDigest } from "../store/stored-digest.ts";
 import type { ArchivedStart } from "./choose-start.ts";
 
 /** Where the last that is archived is looked up. */
@@ -16,7 +16,7 @@ export interface ArchivedIn {
 }
 
 /**
- * What the last that is archived has to be when it comes once more, by the index or by reading it; undefined where it does
+ * What the last that is archived has to be when it comes once more, by the index or by what lies there; undefined where it does
  * not come, and where this host cannot tell. Fails as the storage does, and with CONTENT_UNREADABLE.
  */
 export async function archivedEnd(
@@ -27,7 +27,7 @@ export async function archivedEnd(
   const isWhole = archivedLsn === lsn + segmentBytes;
   const name = isWhole ? segmentName(timeline, lsn, segmentBytes) : partialName(timeline, archivedLsn, segmentBytes);
   try {
-    const sha256 = index.digestOf(name) ?? (await readDigest(storage, walKey(place, name), signal));
+    const sha256 = index.digestOf(name) ?? (await storedDigest(storage, { place, name, signal }));
     return { endLsn: archivedLsn, sha256 };
   } catch (error) {
     const cannotTell = ["OBJECT_MISSING", "IDENTITY_MISSING", "REPOSITORY_NOT_READABLE"];

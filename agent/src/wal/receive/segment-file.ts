@@ -3,6 +3,7 @@ import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
+import { openLinkReader, type RecordLinks } from "../content/record-links.ts";
 import { segmentHeaderBytes } from "../store/segment-header.ts";
 
 /** What is there of a segment at one moment, filled up with zeros to its size. */
@@ -10,6 +11,8 @@ export interface SegmentSnapshot {
   readonly endLsn: bigint;
   readonly sha256: string;
   readonly header: Buffer;
+  /** What ties it to the segments beside it. */
+  readonly links: RecordLinks;
   /** Its bytes. */
   readonly read: () => Readable;
 }
@@ -43,6 +46,7 @@ export async function openSegmentFile(
   const path = join(folder, name);
   const file = await open(path, "w", 0o600);
   const hash = createHash("sha256");
+  const links = openLinkReader(startLsn);
   let header = Buffer.alloc(0);
   let length = 0;
   let written = 0;
@@ -82,6 +86,7 @@ export async function openSegmentFile(
     },
     add(bytes) {
       hash.update(bytes);
+      links.take(bytes);
       if (header.length < segmentHeaderBytes) header = Buffer.concat([header, bytes.subarray(0, segmentHeaderBytes)]);
       length += bytes.length;
       pending.push(bytes);
@@ -103,6 +108,7 @@ export async function openSegmentFile(
         endLsn: startLsn + BigInt(end),
         sha256,
         header,
+        links: links.links(),
         read: () => Readable.from(readWhole(own, end, padding), { objectMode: false, highWaterMark: batchBytes }),
         [Symbol.asyncDispose]: () => own.close(),
       };

@@ -1,8 +1,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Failure } from "@coppice/proto/kit/failure";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Logger } from "pino";
 import { replaceFile } from "../../journal/durable-file.ts";
+import { noteRefusal } from "./refusal.ts";
 
 const markName = "set-back";
 
@@ -11,15 +13,25 @@ function saysSetBack(trouble: Failure | undefined): boolean {
   return trouble?.reason === "WAL_FOREIGN" || trouble?.reason === "WAL_CONFLICT";
 }
 
-/** Notes a set-back by the failure that has shown it, once for as long as it is the same trouble. Trouble with the disk is logged. */
+/**
+ * Notes a set-back by the failure that has shown it, once for as long as it is the same trouble, and that a server whose WAL
+ * ends before what is archived is refused. Trouble with the disk is logged.
+ */
 export async function noteNewSetBack(
   archiveFolder: string,
   trouble: { readonly before: Failure | undefined; readonly now: Failure; readonly log: Pick<Logger, "error"> },
 ): Promise<void> {
+  const cannot = (error: unknown) =>
+    trouble.log.error({ err: error }, "that the server was set back could not be noted");
+  const { timeline, archivedLsn } = trouble.now.metadata;
+  if (timeline !== undefined && archivedLsn !== undefined)
+    await noteRefusal(archiveFolder, {
+      timeline: Number(timeline),
+      lsn: parseLsn(archivedLsn),
+      reason: "WAL_FOREIGN",
+    }).catch(cannot);
   if (!saysSetBack(trouble.now) || saysSetBack(trouble.before)) return;
-  await noteSetBack(archiveFolder).catch((error: unknown) =>
-    trouble.log.error({ err: error }, "that the server was set back could not be noted"),
-  );
+  await noteSetBack(archiveFolder).catch(cannot);
 }
 
 /**

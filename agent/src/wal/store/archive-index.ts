@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { type AppendFile, openAppendFile } from "../../journal/append-file.ts";
 import { syncFolder } from "../../journal/durable-file.ts";
+import type { RecordLinks } from "../content/record-links.ts";
 import { addExtent, type WalExtent } from "./extent.ts";
 
 /** What an agent knows to have stored, on its own disk: what it answers for without asking the repository. */
@@ -13,39 +14,62 @@ export interface ArchiveIndex extends AsyncDisposable {
   readonly extents: readonly WalExtent[];
   /** SHA-256 of the plain bytes stored under a name, where one was recorded; only the newest few thousand are kept. */
   digestOf(name: string): string | undefined;
+  /** The links of the segment that is stored from there on, where they were recorded; only some of the newest are kept. */
+  linksOf(segment: Pick<WalExtent, "timeline" | "startLsn">): RecordLinks | undefined;
   /** Records a stored file; durable when it resolves. */
-  add(stored: { readonly name: string; readonly sha256: string | undefined; readonly run: WalExtent }): Promise<void>;
+  add(stored: StoredWal): Promise<void>;
   /** Records what was found in the repository. */
   addFound(extents: readonly WalExtent[]): Promise<void>;
 }
 
+/** A file that was stored. */
+export interface StoredWal {
+  readonly name: string;
+  readonly sha256: string | undefined;
+  readonly run: WalExtent;
+  /** Of a whole segment. */
+  readonly links?: RecordLinks | undefined;
+}
+
 const keptDigests = 5000;
+/** More than are stored at once, ahead of their order. */
+const keptLinks = 100;
 
 interface Line {
   readonly run: WalExtent;
   readonly digest: { readonly name: string; readonly sha256: string } | undefined;
+  readonly links?: RecordLinks | undefined;
 }
 
 /** Opens or makes the index; a line that cannot be read makes it empty, so that the repository is asked again. */
 export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
   let extents: WalExtent[] = [];
   let digests = new Map<string, string>();
+  const links = new Map<string, RecordLinks & { readonly run: WalExtent }>();
   const opened = await openAppendFile(path);
   let { file } = opened;
   let count = opened.lines.length;
   for (const line of opened.lines) {
-    const [, timeline, start = "", end = "", name, sha256] =
-      /^(\d+) ([0-9A-F/]+) ([0-9A-F/]+)(?: ([0-9A-Za-z.]+) ([0-9a-f]{64}))?$/.exec(line) ?? [];
+    const [, timeline, start = "", end = "", name, sha256, before = "", last = ""] = form.exec(line) ?? [];
     if (timeline === undefined) {
       extents = [];
       digests = new Map();
+      links.clear();
       continue;
     }
-    extents = addExtent(extents, { timeline: Number(timeline), startLsn: parseLsn(start), endLsn: parseLsn(end) });
+    const run = { timeline: Number(timeline), startLsn: parseLsn(start), endLsn: parseLsn(end) };
+    extents = addExtent(extents, run);
+    if (before !== "") keepLinks(run, { beforeLsn: parseLink(before), lastLsn: parseLink(last) });
     if (name !== undefined && sha256 !== undefined) digests.set(name, sha256);
   }
   const format = ({ timeline, startLsn, endLsn }: WalExtent, rest = "") =>
     `${timeline} ${formatLsn(startLsn)} ${formatLsn(endLsn)}${rest}\n`;
+  function keepLinks(run: WalExtent, found: RecordLinks): void {
+    links.delete(keyOf(run));
+    links.set(keyOf(run), { ...found, run });
+    const [oldest] = links.keys();
+    if (oldest !== undefined && links.size > keptLinks) links.delete(oldest);
+  }
   // What is added while lines are on their way to the disk goes there together.
   let turn = Promise.resolve();
   let next: { readonly lines: Line[]; readonly written: Promise<void> } | undefined;
@@ -65,10 +89,13 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
   }
   async function write(lines: readonly Line[]): Promise<void> {
     await file.append(
-      lines.map(({ run, digest }) => format(run, digest ? ` ${digest.name} ${digest.sha256}` : "")).join(""),
+      lines
+        .map((line) => format(line.run, `${formatDigest(line.digest)}${line.links ? formatLinks(line.links) : ""}`))
+        .join(""),
     );
-    for (const { run, digest } of lines) {
+    for (const { run, digest, links: found } of lines) {
       extents = addExtent(extents, run);
+      if (found) keepLinks(run, found);
       if (digest) digests.set(digest.name, digest.sha256);
     }
     count += lines.length;
@@ -82,8 +109,9 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
     const known = first
       ? [...digests].map(([name, sha256]) => format(empty(first), ` ${name} ${sha256}`)).join("")
       : "";
-    count = digests.size + extents.length;
-    const fresh = await makeBeside(whole + known);
+    const linked = [...links.values()].map((found) => format(empty(found.run), formatLinks(found))).join("");
+    count = digests.size + extents.length + links.size;
+    const fresh = await makeBeside(whole + known + linked);
     if (fresh === undefined) return;
     await file[Symbol.asyncDispose]();
     file = fresh;
@@ -110,7 +138,9 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
       return extents;
     },
     digestOf: (name) => digests.get(name),
-    add: ({ name, sha256, run }) => append({ run, digest: sha256 === undefined ? undefined : { name, sha256 } }),
+    linksOf: (segment) => links.get(keyOf(segment)),
+    add: ({ name, sha256, run, links: found }) =>
+      append({ run, digest: sha256 === undefined ? undefined : { name, sha256 }, links: found }),
     async addFound(found) {
       await Promise.all(found.map((run) => append({ run, digest: undefined })));
     },
@@ -120,6 +150,15 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
     },
   };
 }
+
+/** Timeline, beginning, end; of a file its name and digest, of a segment its links. */
+const form =
+  /^(\d+) ([0-9A-F/]+) ([0-9A-F/]+)(?: ([0-9A-Za-z.]+) ([0-9a-f]{64}))?(?: links ([0-9A-F/]+|-) ([0-9A-F/]+|-))?$/;
+const keyOf = ({ timeline, startLsn }: Pick<WalExtent, "timeline" | "startLsn">) => `${timeline} ${startLsn}`;
+const parseLink = (text: string) => (text === "-" ? undefined : parseLsn(text));
+const formatLink = (lsn: bigint | undefined) => (lsn === undefined ? "-" : formatLsn(lsn));
+const formatLinks = ({ beforeLsn, lastLsn }: RecordLinks) => ` links ${formatLink(beforeLsn)} ${formatLink(lastLsn)}`;
+const formatDigest = (digest: Line["digest"]) => (digest ? ` ${digest.name} ${digest.sha256}` : "");
 
 /** A run that adds nothing, for a line that is only about a digest. */
 function empty({ timeline, startLsn }: WalExtent): WalExtent {

@@ -2,8 +2,8 @@ import type { Readable } from "node:stream";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { claimedDigests, claimWal } from "./claim.ts";
-import { readDigest } from "./read-digest.ts";
+import { claimWal } from "./claim.ts";
+import { storedDigest } from "./stored-digest.ts";
 import { encryptWal, madeOf } from "./wal-codec.ts";
 
 /** A file of WAL to store. */
@@ -83,18 +83,11 @@ async function requireSame(storage: Storage, key: string, wal: WalToStore, cause
     });
 }
 
-/**
- * The digest of what lies there: as it was kept with it, as its name was claimed, or by reading it back. What this host
- * cannot decrypt or may not read it must not call the same.
- */
+/** The digest of what lies there. What this host cannot decrypt or may not read it must not call the same. */
 async function digestOfStored(storage: Storage, key: string, wal: WalToStore, cause: Failure): Promise<string> {
   const { signal } = wal;
   try {
-    const kept = storage.capabilities.keepsDigests ? (await storage.stat(key, signal))?.contentSha256 : undefined;
-    if (kept !== undefined) return kept;
-    const [claimed, ...others] = await claimedDigests(storage, wal);
-    if (claimed !== undefined && others.length === 0) return claimed;
-    return await readDigest(storage, key, signal);
+    return await storedDigest(storage, wal);
   } catch (error) {
     signal.throwIfAborted();
     const cannotTell = isFailure(error, "IDENTITY_MISSING") || isFailure(error, "REPOSITORY_NOT_READABLE");

@@ -1,0 +1,177 @@
+import { Failure, isFailure } from "@coppice/proto/kit/failure";
+import { formatLsn } from "@coppice/proto/kit/wal/lsn";
+import { partialName, segmentName } from "@coppice/proto/kit/wal/segment";
+import { walKey, type WalPlace } from "../../repository/layout.ts";
+import { setBackHint } from "../../repository/wal/set-back-failure.ts";
+import type { Storage } from "../../storage/storage.ts";
+import { openLinkReader, type RecordLinks } from "../content/record-links.ts";
+import type { ArchiveIndex } from "../store/archive-index.ts";
+import { isWithin, type WalExtent } from "../store/extent.ts";
+import { storedDigest } from "../store/stored-digest.ts";
+import { decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
+import { endRefusal, noteRefusal, readRefusal, refusalFailure } from "./refusal.ts";
+
+/** WAL that is to be stored: a segment, or a part of one. */
+export interface FollowingWal {
+  readonly run: WalExtent;
+  readonly links: RecordLinks;
+  /** The digest of so many first bytes of it, as of a part that was stored; undefined where those were compared before. */
+  readonly partSha256?: (bytes: number) => Promise<string>;
+}
+
+/** What WAL has to follow, and how that is found out. */
+export interface FollowOptions {
+  /** Folder of the archive. */
+  readonly folder: string;
+  readonly index: ArchiveIndex;
+  /** What the repository holds beyond the index, of whomever. */
+  readonly beyond: readonly WalExtent[];
+  readonly storage: { use<T>(work: (storage: Storage) => Promise<T>): Promise<T> };
+  readonly place: WalPlace;
+  readonly segmentBytes: bigint;
+  /** Whether the server has that segment with the archived bytes: asked where the archived one cannot be read here. */
+  readonly hasArchived: (name: string, segment: WalExtent) => Promise<boolean>;
+  readonly signal: AbortSignal;
+}
+
+/** Checks WAL before it is stored beside what is archived. */
+export interface Follow {
+  /**
+   * Stores WAL by `store` when it goes on from what is archived right before it, and before what is archived right behind
+   * it, or nothing is; while a refusal of the server stands, only what does. Fails with WAL_CONFLICT where it does not, or
+   * nobody can tell, with WAL_FOREIGN, as the storage does, and as `store`. The refusal is noted, and ends by what is stored.
+   */
+  storing(wal: FollowingWal, store: () => Promise<void>): Promise<void>;
+}
+
+/** An archive's end is read back once. */
+const mostRead = 16;
+
+/**
+ * Opens the check of one server's WAL. Two histories with one system identifier may come to the same position: by the
+ * positions alone they would become one archive, that no server ever wrote. What they are told apart by does not need the
+ * archived segment on the server, which removes it once it is archived.
+ */
+export function openFollow(options: FollowOptions): Follow {
+  const { folder, index, beyond, storage, place, segmentBytes, hasArchived, signal } = options;
+  const read = new Map<string, RecordLinks | "missing" | "unreadable">();
+  const archived = () => [...index.extents, ...beyond];
+  const nameOf = ({ timeline, startLsn }: WalExtent) => segmentName(timeline, startLsn, segmentBytes);
+
+  async function linksOf(segment: WalExtent): Promise<RecordLinks | "missing" | "unreadable"> {
+    const noted = index.linksOf(segment);
+    if (noted) return noted;
+    const name = nameOf(segment);
+    const known = read.get(name) ?? (await storage.use((opened) => readLinks(opened, segment, name)));
+    read.set(name, known);
+    const [oldest] = read.keys();
+    if (oldest !== undefined && read.size > mostRead) read.delete(oldest);
+    return known;
+  }
+  async function readLinks(opened: Storage, { startLsn }: WalExtent, name: string) {
+    const key = walKey(place, name);
+    try {
+      const links = openLinkReader(startLsn);
+      const plain = await decodeWal(await opened.get(key, { signal }), undefined, signal);
+      for await (const chunk of plain as AsyncIterable<Buffer>) links.take(chunk);
+      return links.links();
+    } catch (error) {
+      signal.throwIfAborted();
+      const failure = toDecodeFailure(error, key);
+      // What is gone or damaged is a gap anyway.
+      if (isFailure(failure, "OBJECT_MISSING") || isFailure(failure, "CONTENT_UNREADABLE")) return "missing";
+      if (isFailure(failure, "IDENTITY_MISSING") || isFailure(failure, "REPOSITORY_NOT_READABLE")) return "unreadable";
+      throw failure;
+    }
+  }
+
+  /** Whether one goes on from the other, of which one is archived; false where that is gone. */
+  async function requireLink(
+    segment: WalExtent,
+    neighbour: WalExtent,
+    isLinked: (found: RecordLinks) => boolean,
+  ): Promise<boolean> {
+    const found = await linksOf(neighbour);
+    if (found === "missing") return false;
+    if (found === "unreadable") {
+      if (await hasArchived(nameOf(neighbour), neighbour)) return true;
+      throw conflict(
+        `whether ${nameOf(segment)} belongs to ${nameOf(neighbour)}, which is archived, cannot be told: that cannot be read here, and the server does not have it any more`,
+      );
+    }
+    if (isLinked(found)) return true;
+    throw conflict(
+      `the server's ${nameOf(segment)} and the archived ${nameOf(neighbour)} are not of one history: their records do not follow each other`,
+    );
+  }
+
+  /** Of a part of this very segment that is archived: what comes has to begin with it. */
+  async function requirePart({ run, partSha256 }: FollowingWal): Promise<void> {
+    const { timeline, startLsn, endLsn } = run;
+    const part = archived().findLast(
+      (one) => one.timeline === timeline && startLsn < one.endLsn && one.endLsn < endLsn,
+    );
+    if (!part || part.startLsn > startLsn || !partSha256) return;
+    const name = partialName(timeline, part.endLsn, segmentBytes);
+    const sha256 = index.digestOf(name) ?? (await digestOfPart(name));
+    if (sha256 === undefined || sha256 === (await partSha256(Number(part.endLsn - startLsn)))) return;
+    throw conflict(`the server gives other bytes of ${nameOf(run)} before ${formatLsn(part.endLsn)} than are archived`);
+  }
+  async function digestOfPart(name: string): Promise<string | undefined> {
+    try {
+      return await storage.use((opened) => storedDigest(opened, { place, name, signal }));
+    } catch (error) {
+      if (isFailure(error, "OBJECT_MISSING")) return undefined;
+      if (!isFailure(error, "IDENTITY_MISSING") && !isFailure(error, "REPOSITORY_NOT_READABLE")) throw error;
+      throw conflict(`${name} is archived, and whether the server gives the same cannot be told here`, error);
+    }
+  }
+
+  const hasTimeline = (timeline: number) => archived().some((one) => one.timeline === timeline);
+
+  /** Whether it is tied to anything. */
+  async function requireTied(wal: FollowingWal): Promise<boolean> {
+    const { run, links } = wal;
+    const { timeline, startLsn, endLsn } = run;
+    // What is there already is compared as it is stored once more.
+    if (isWithin(archived(), run)) return true;
+    await requirePart(wal);
+    const before = { timeline, startLsn: startLsn - segmentBytes, endLsn: startLsn };
+    const after = { timeline, startLsn: endLsn, endLsn: endLsn + segmentBytes };
+    const { beforeLsn, lastLsn } = links;
+    const isWhole = endLsn === startLsn + segmentBytes;
+    const isTied =
+      isWithin(archived(), before) && (await requireLink(run, before, (found) => isSame(beforeLsn, found.lastLsn)));
+    if (isWhole && isWithin(archived(), after))
+      await requireLink(run, after, (found) => isSame(lastLsn, found.beforeLsn));
+    return isTied;
+  }
+
+  return {
+    async storing(wal, store) {
+      const { timeline, endLsn: lsn } = wal.run;
+      const standing = await readRefusal(folder, timeline);
+      try {
+        const isTied = await requireTied(wal);
+        if (standing && !isTied) throw refusalFailure(standing);
+        await store();
+        if (isTied) await endRefusal(folder, { timeline, lsn });
+      } catch (error) {
+        // Of two that claim the first name at once nobody is refused yet: both try again.
+        const isOther =
+          isFailure(error, "WAL_CONFLICT") && (error.metadata["name"] === undefined || hasTimeline(timeline));
+        if (isOther) await noteRefusal(folder, { timeline, lsn, reason: "WAL_CONFLICT" });
+        throw error;
+      }
+    },
+  };
+}
+
+/** A record of a segment's size ties nothing where neither it begins nor another one does. */
+function isSame(one: bigint | undefined, two: bigint | undefined): boolean {
+  return one === undefined || two === undefined || one === two;
+}
+
+function conflict(what: string, cause?: unknown): Failure {
+  return new Failure("WAL_CONFLICT", what, { hint: setBackHint, cause });
+}

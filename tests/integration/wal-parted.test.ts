@@ -1,0 +1,148 @@
+// One thing: a copy of a server that wrote on for itself, and whose WAL would go on from the original's by its positions.
+import { join } from "node:path";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { segmentName } from "@coppice/proto/kit/wal/segment";
+import { expect, test } from "vitest";
+import { walKey } from "../../agent/src/repository/layout.ts";
+import { makeAgeKey } from "../support/dumps/age-key.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
+import { archiveOf, openCopy } from "../support/wal/copied-server.ts";
+import { archiveBy, expectSame, patient, whenHanded, whenStored, writeSegments } from "../support/wal/push-lab.ts";
+import { receives } from "../support/wal/running-archive.ts";
+
+const size = 16n << 20n;
+
+/** Waits until a server archives by a command. */
+async function archivesBy(server: PostgresServer, command: string): Promise<void> {
+  await expect.poll(() => server.sql("postgres", "show archive_command"), patient).toContain(command);
+}
+
+/** Somebody has the server throw away the WAL that it keeps. */
+async function drain(server: PostgresServer): Promise<void> {
+  const waiting = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'";
+  await server.sql("postgres", "alter system set archive_command = 'true'");
+  await server.sql("postgres", "select pg_reload_conf()");
+  await expect.poll(() => server.sql("postgres", waiting), patient).toBe("0");
+}
+
+async function isArchived(lab: ArchiveLab, endLsn: bigint): Promise<boolean> {
+  const key = walKey(lab.archive, segmentName(1, endLsn - size, size));
+  return (await lab.storage.stat(key, AbortSignal.timeout(30_000))) !== undefined;
+}
+
+async function archiveSegment(lab: ArchiveLab, mode: WalMode, server: PostgresServer): Promise<bigint> {
+  await using archiving = await archiveBy(lab, mode);
+  await (mode === WalMode.PUSH ? whenHanded(archiving) : receives(server));
+  const end = await writeSegments(server, 1);
+  const { trouble } = await whenStored(archiving, end);
+  expect(trouble).toBeUndefined();
+  return end;
+}
+
+/** An archive of a server that has a copy, and of what the server wrote since; both are stopped. */
+async function openParted(mode: WalMode, over: Readonly<Record<string, string>>) {
+  const settings = { autovacuum: "off", ...over };
+  await using stack = new AsyncDisposableStack();
+  const server = stack.use(await openPostgresServer({ major: 18, settings }));
+  const lab = stack.use(await openArchiveLab(server));
+  await archiveSegment(lab, mode, server);
+  // It would switch to another segment as it ends, and they would no longer be at the same position.
+  await server.stop("immediate");
+  const copy = stack.use(await openCopy(server, settings));
+  await copy.sql("postgres", "insert into load values (-1, 'of the copy')");
+  await copy.stop("immediate");
+  await server.start();
+  const endLsn = await archiveSegment(lab, mode, server);
+  await server.stop("immediate");
+  const held = stack.move();
+  return {
+    server,
+    lab,
+    copy,
+    endLsn,
+    ofCopy: archiveOf(lab, copy, "archive"),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+test("a copy that is pushed from is refused also when what was refused is thrown away, and the original goes on", async () => {
+  await using parted = await openParted(WalMode.PUSH, { archive_mode: "on" });
+  const { server, lab, copy, endLsn, ofCopy } = parted;
+  await copy.start();
+  {
+    await using archiving = await archiveBy(ofCopy, WalMode.PUSH);
+    const reason = () => archiving.telling()?.trouble?.reason;
+    await writeSegments(copy, 1);
+    await expect.poll(reason, patient).toBe("WAL_CONFLICT");
+    // The second time with a hole before it.
+    for (let time = 0; time < 2; time++) {
+      await drain(copy);
+      await archivesBy(copy, "coppice-wal");
+      const failed = await copy.sql("postgres", "select failed_count from pg_stat_archiver");
+      const late = await writeSegments(copy, 1);
+      await expect
+        .poll(() => copy.sql("postgres", "select failed_count from pg_stat_archiver"), patient)
+        .not.toBe(failed);
+      expect(reason()).toBe("WAL_CONFLICT");
+      expect(await isArchived(lab, late)).toBe(false);
+    }
+    await copy.stop("immediate");
+  }
+  await server.start();
+  // It keeps nothing of what is archived.
+  await server.sql("postgres", "checkpoint");
+  const end = await archiveSegment(lab, WalMode.PUSH, server);
+  await expectSame(lab, server, { timeline: 1, startLsn: endLsn, endLsn: end }, size);
+});
+
+test("a copy whose WAL was thrown away before it is pushed from is refused", async () => {
+  await using parted = await openParted(WalMode.PUSH, { archive_mode: "on" });
+  const { lab, copy, ofCopy } = parted;
+  await copy.start();
+  await writeSegments(copy, 1);
+  await drain(copy);
+  await using archiving = await archiveBy(ofCopy, WalMode.PUSH);
+  await whenHanded(archiving);
+  const late = await writeSegments(copy, 1);
+  await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("WAL_CONFLICT");
+  expect(await isArchived(lab, late)).toBe(false);
+});
+
+test("a copy that is received, and has removed what would be compared, is refused", async () => {
+  await using parted = await openParted(WalMode.STREAM, { wal_keep_size: "0" });
+  const { lab, copy, ofCopy } = parted;
+  await copy.start();
+  await copy.sql("postgres", "select pg_drop_replication_slot('archive')");
+  await writeSegments(copy, 1);
+  for (const _ of [1, 2]) await copy.sql("postgres", "insert into load values (0, ''); checkpoint");
+  await using archiving = await archiveBy(ofCopy, WalMode.STREAM, join(lab.folder, "other"));
+  await receives(copy);
+  const late = await writeSegments(copy, 1);
+  await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("WAL_CONFLICT");
+  expect(await isArchived(lab, late)).toBe(false);
+});
+
+test("a copy that goes on in a segment of which a part is archived is refused, also where that is encrypted", async () => {
+  const settings = { autovacuum: "off", wal_keep_size: "1GB" };
+  await using server = await openPostgresServer({ major: 18, settings });
+  const { recipient } = await makeAgeKey();
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1, recipients: [recipient] });
+  await archiveSegment(lab, WalMode.STREAM, server);
+  await server.stop("fast");
+  await using copy = await openCopy(server, settings);
+  await server.start();
+  {
+    await using archiving = await archiveBy(lab, WalMode.STREAM);
+    await server.sql("postgres", "insert into load values (1, 'of the server')");
+    const endLsn = parseLsn(await server.sql("postgres", "select pg_current_wal_flush_lsn()"));
+    await whenStored(archiving, endLsn);
+    await server.stop("fast");
+  }
+  // Past the archive's end.
+  await copy.sql("postgres", "insert into load select id, 'of the copy' from generate_series(1, 10000) id");
+  await using archiving = await archiveBy(archiveOf(lab, copy, "archive"), WalMode.STREAM, join(lab.folder, "other"));
+  await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("WAL_CONFLICT");
+  expect(await isArchived(lab, await writeSegments(copy, 1))).toBe(false);
+});
