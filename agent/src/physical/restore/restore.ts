@@ -1,3 +1,4 @@
+// One thing: a restore from its first trace to its last, in the order in which nothing of it can be taken for a cluster.
 import { randomUUID } from "node:crypto";
 import { realpath, rmdir, stat } from "node:fs/promises";
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
