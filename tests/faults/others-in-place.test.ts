@@ -74,7 +74,7 @@ test("a cluster that came into the directory while all was unpacked stays, and t
   });
   await expect(refused).rejects.toMatchObject({ reason: "DIRECTORY_NOT_EMPTY" });
   expect(await readFile(join(command.dataDirectory, "base", "1"), "utf8")).toBe("theirs\n");
-  expect(await readdir(join(lab.folder, "taken-space"))).toEqual([]);
+  expect(await readdir(lab.folder)).not.toContain("taken-space");
 });
 
 test("a server that came up again in the directory that is to be replaced is not moved away under it", async () => {
@@ -91,7 +91,7 @@ test("a server that came up again in the directory that is to be replaced is not
   });
   await expect(refused).rejects.toMatchObject({ reason: "SERVER_RUNNING" });
   expect(await readdir(command.dataDirectory)).toContain("PG_VERSION");
-  expect((await readdir(lab.folder)).filter((name) => name.startsWith("woken"))).toEqual(["woken", "woken-space"]);
+  expect((await readdir(lab.folder)).filter((name) => name.startsWith("woken"))).toEqual(["woken"]);
 });
 
 test("what somebody has put into the place of a killed restore stays when that is settled", async () => {

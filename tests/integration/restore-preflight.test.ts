@@ -157,7 +157,7 @@ test("a folder that the server's user cannot come to is refused, and a path may 
   await chown(join(closed, "own"), server.owner.uid, server.owner.gid);
   const command = await restoreTo("unreached");
   const unreached = { ...command, dataDirectory: join(closed, "own/data") };
-  expect(await itemOf(unreached, "owner")).toMatchObject({ status: CheckStatus.FAILED });
+  expect(await itemOf(unreached, "reach")).toMatchObject({ status: CheckStatus.FAILED });
   await expect(lab.restore(unreached)).rejects.toMatchObject({ reason: "FILE_NOT_WRITABLE" });
   const odd = await restoreTo(String.raw`back\tslash\101`);
   await lab.restore(odd);

@@ -260,7 +260,7 @@ ${archivedWalStep({ physical, systemIdentifier })}`;
 const ownPlaceStep = `(shopt -s globstar nullglob
 for file in "$PGDATA"/**/*.conf; do sed -i -E '/^[[:space:]]*(recovery_target|(${placeSettings})[[:space:]=])/d' "$file"; done)`;
 
-const requireOwnPlace = `if command -v postgres > /dev/null && place=$(postgres -D "$PGDATA" -C data_directory); then
+const requireOwnPlace = `if command -v postgres > /dev/null && place=$(postgres -C data_directory -D "$PGDATA"); then
   [ "$place" -ef "$PGDATA" ] || { echo "its server would work in $place: take data_directory out of what postgresql.conf there includes" >&2; exit 1; }
 fi`;
 

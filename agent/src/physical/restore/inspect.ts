@@ -84,9 +84,6 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     ...(remains.length > 0 ? [await look("remains", signal, () => seeRemains(remains))] : []),
     await look("owner", signal, async () => {
       owner = await chooseOwner(dataDirectory, signal);
-      // Of its own folder a scratch server's part looks itself.
-      const others = restore.scratch ? [] : folders.filter((folder) => folder.startsWith("/"));
-      for (const folder of others) await requireReachable(folder, owner, signal);
       return { message: `the files become ${owner.name}'s` };
     }),
     await look("tools", signal, async () => {
@@ -108,6 +105,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
             ),
           )),
         ]),
+    ...(restore.scratch ? [] : [await look("reach", signal, () => seeReach(folders, owner, signal))]),
     goesOn
       ? { name: "space", message: "nothing more is unpacked" }
       : await look("space", signal, () => seeRoom(rooms, chain.neededBytes, reserve)),
@@ -125,6 +123,13 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
       : []),
   ];
   return { items, chain, owner, programs, tablespaces, recovery, freeBytes: freeOf(rooms), kept, goesOn };
+}
+
+/** Of its own folder a scratch server's part looks itself. */
+async function seeReach(folders: readonly string[], owner: OsUser | undefined, signal: AbortSignal): Promise<Sight> {
+  if (!owner) fail("OS_USER_NOT_FOUND", "without a user for the server nobody comes to its folders");
+  for (const folder of folders.filter((one) => one.startsWith("/"))) await requireReachable(folder, owner, signal);
+  return { message: `${owner.name} comes to where they are` };
 }
 
 /** With the files of the archive that are unpacked too, because nobody will fetch them for the server. */
