@@ -72,7 +72,10 @@ export function addBackupCommands(program: Command, execute: Execute): void {
       )
         .choices(Object.keys(kinds))
         .default("dump"),
-      new Option("--to <repository>", "repository to store it in (where its WAL goes, or its newest backup is; or the only one)"),
+      new Option(
+        "--to <repository>",
+        "repository to store it in (where its WAL goes, or its newest backup is; or the only one)",
+      ),
       ...baseBackupFlags(),
       ...dumpFlags(),
       dryRunOption(),

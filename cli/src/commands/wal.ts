@@ -51,7 +51,10 @@ export function addWalCommands(program: Command, execute: Execute): void {
         "--mode <mode>",
         "stream: the agent receives it over the replication protocol, and nothing is restarted; push: the server's archive_command hands it to the agent (stream)",
       ).choices(Object.keys(modes)),
-      new Option("--to <repository>", "repository to store it in (where its WAL goes, or its newest backup is; or the only one)"),
+      new Option(
+        "--to <repository>",
+        "repository to store it in (where its WAL goes, or its newest backup is; or the only one)",
+      ),
       durationOption(
         "--max-age <time>",
         "a segment that is not full is stored at the latest after that (60s)",
