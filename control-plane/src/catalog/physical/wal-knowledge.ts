@@ -1,7 +1,7 @@
 // One thing: what the catalog knows of archived WAL, read and added to by reports, rebuilds and plans alike.
 import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
 import { addRuns, removeRuns } from "@coppice/proto/kit/recovery/extents";
-import { and, asc, desc, eq, gt, gte, inArray, lt, lte, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, gte, inArray, lt, lte, type SQL, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
 import { walAnchor, walCommits, walExtent, walHistory } from "../schema/wal.ts";
 import { listDeleted } from "./wal-deleted.ts";
@@ -213,68 +213,46 @@ export function listHistories(db: Database, { clusterId, systemIdentifier }: Wal
 /** Time of the newest anchor of a timeline at or before a position, in microseconds since 1970. */
 export async function anchorTimeBefore(
   db: Database,
-  { clusterId, systemIdentifier }: WalServer,
+  server: WalServer,
   { timeline, lsn }: { readonly timeline: number; readonly lsn: bigint },
 ): Promise<bigint | undefined> {
-  const [row] = await db
-    .select({ timeUs: walAnchor.timeUs })
-    .from(walAnchor)
-    .where(
-      and(
-        eq(walAnchor.clusterId, clusterId),
-        eq(walAnchor.systemIdentifier, systemIdentifier),
-        eq(walAnchor.timeline, timeline),
-        lte(walAnchor.lsn, lsn),
-      ),
-    )
-    // Not the latest of all: the server's clock may have been ahead once.
-    .orderBy(desc(walAnchor.lsn), desc(walAnchor.timeUs))
-    .limit(1);
-  return row?.timeUs;
+  const isBefore = and(eq(walAnchor.timeline, timeline), lte(walAnchor.lsn, lsn));
+  // Not the latest of all: the server's clock may have been ahead once.
+  return (await findAnchor(db, server, isBefore, desc(walAnchor.lsn), desc(walAnchor.timeUs)))?.timeUs;
 }
 
 /** The first anchor of a server from a time on; undefined when none is known. */
-export async function firstAnchorFrom(
-  db: Database,
-  { clusterId, systemIdentifier }: WalServer,
-  time: Date,
-): Promise<ToldAnchor | undefined> {
-  const [row] = await db
-    .select()
-    .from(walAnchor)
-    .where(
-      and(
-        eq(walAnchor.clusterId, clusterId),
-        eq(walAnchor.systemIdentifier, systemIdentifier),
-        gte(walAnchor.timeUs, BigInt(time.getTime()) * 1000n),
-      ),
-    )
-    .orderBy(asc(walAnchor.timeUs))
-    .limit(1);
-  return row;
+export async function firstAnchorFrom(db: Database, server: WalServer, time: Date): Promise<ToldAnchor | undefined> {
+  return await findAnchor(db, server, isFrom(time), asc(walAnchor.timeUs));
 }
 
 /** Time of the earliest anchor of a timeline behind a position, from a time on, in microseconds since 1970. */
 export async function anchorTimeBehind(
   db: Database,
-  { clusterId, systemIdentifier }: WalServer,
+  server: WalServer,
   { timeline, lsn, from }: { readonly timeline: number; readonly lsn: bigint; readonly from: Date },
 ): Promise<bigint | undefined> {
+  const isBehind = and(eq(walAnchor.timeline, timeline), gt(walAnchor.lsn, lsn), isFrom(from));
+  return (await findAnchor(db, server, isBehind, asc(walAnchor.timeUs)))?.timeUs;
+}
+
+const isFrom = (time: Date) => gte(walAnchor.timeUs, BigInt(time.getTime()) * 1000n);
+
+/** The first anchor of a server, in an order, for which the condition holds. */
+async function findAnchor(
+  db: Database,
+  { clusterId, systemIdentifier }: WalServer,
+  condition: SQL | undefined,
+  ...order: SQL[]
+): Promise<WalAnchorRow | undefined> {
+  const isOwn = and(eq(walAnchor.clusterId, clusterId), eq(walAnchor.systemIdentifier, systemIdentifier));
   const [row] = await db
-    .select({ timeUs: walAnchor.timeUs })
+    .select()
     .from(walAnchor)
-    .where(
-      and(
-        eq(walAnchor.clusterId, clusterId),
-        eq(walAnchor.systemIdentifier, systemIdentifier),
-        eq(walAnchor.timeline, timeline),
-        gt(walAnchor.lsn, lsn),
-        gte(walAnchor.timeUs, BigInt(from.getTime()) * 1000n),
-      ),
-    )
-    .orderBy(asc(walAnchor.timeUs))
+    .where(and(isOwn, condition))
+    .orderBy(...order)
     .limit(1);
-  return row?.timeUs;
+  return row;
 }
 
 type ToldAnchor = Pick<WalAnchorRow, "timeline" | "timeUs" | "lsn">;
