@@ -257,7 +257,7 @@ describe.concurrent("what an agent tells of WAL", () => {
     const stored = [run("0/2000000", "0/3000000")];
     const isReachable = async () => (await lab.client(ClusterService).getCluster({ cluster: "measured" })).reachable;
     await report(agent, place, { serverTime: timestampFromMs(now + 30_000), number: 9n });
-    await noteClusterTried(lab.catalog.db, place.clusterId, "connection refused");
+    await noteClusterTried(lab.catalog.db, { clusterId: place.clusterId }, "connection refused");
     // What was on its way is no answer, whatever the server's clock says, nor is it with what stands in the way.
     const trouble = failureToDetail(new Failure("CLUSTER_UNREACHABLE", "connection refused"));
     const later = timestampFromMs(now + 60_000);

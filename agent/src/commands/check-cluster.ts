@@ -9,7 +9,8 @@ export const checkClusterCommand: Handler<"checkCluster"> = async (
 ) => {
   const connection = required(spec.connection, "connection");
   const password = secret(connection.passwordSecret);
+  const { fixStatements, expectedSystemIdentifier } = spec;
   return {
-    result: await checkCluster({ connection, password, files, fixStatements: spec.fixStatements, log, signal }),
+    result: await checkCluster({ connection, password, files, fixStatements, expectedSystemIdentifier, log, signal }),
   };
 };

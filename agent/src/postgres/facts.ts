@@ -2,8 +2,10 @@ import { stat } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { create } from "@bufbuild/protobuf";
 import { type ClusterFacts, ClusterFactsSchema } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
+import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
+import { fail } from "@coppice/proto/kit/failure";
 import type { PostgresConnection } from "./connect.ts";
-import { isSocket } from "./endpoint.ts";
+import { formatAddress, isSocket, type ResolvedEndpoint } from "./endpoint.ts";
 
 interface FactsRow {
   system_identifier: string;
@@ -56,4 +58,16 @@ export async function readFacts(connection: PostgresConnection): Promise<Cluster
       ...(database.size_bytes === null ? {} : { sizeBytes: BigInt(database.size_bytes) }),
     })),
   });
+}
+
+/** Refuses a server that is not what it has to be, and was when it was chosen. Fails with INSTANCE_ROLE_CHANGED. */
+export function requireRole(
+  connection: Connection | undefined,
+  endpoint: ResolvedEndpoint,
+  { inRecovery }: ClusterFacts,
+): void {
+  const { standby } = connection ?? {};
+  if (standby === undefined || standby === inRecovery) return;
+  const [is, was] = inRecovery ? ["a standby", "the primary"] : ["a primary", "a standby"];
+  fail("INSTANCE_ROLE_CHANGED", `the server at ${formatAddress(endpoint)} is ${is} by now, and ${was} was asked for`);
 }

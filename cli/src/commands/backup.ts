@@ -6,6 +6,7 @@ import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import {
   BackupSchema,
   type CreateBackupRequestSchema,
+  InstanceChoice,
   ListBackupsResponseSchema,
   RecipeSchema,
 } from "@coppice/proto/gen/coppice/control/v1/backup";
@@ -31,8 +32,15 @@ import type { Session } from "../session.ts";
 
 const kinds = { dump: BackupKind.DUMP, full: BackupKind.FULL, incremental: BackupKind.INCREMENTAL } as const;
 
+const choices = {
+  primary: InstanceChoice.PRIMARY,
+  standby: InstanceChoice.STANDBY,
+  "prefer-standby": InstanceChoice.PREFER_STANDBY,
+} as const;
+
 interface CreateOptions extends OperationOptions, DumpFlags, BaseBackupFlags {
   readonly kind: keyof typeof kinds;
+  readonly instance?: keyof typeof choices;
   readonly to?: string;
   readonly dryRun?: boolean;
 }
@@ -76,6 +84,10 @@ export function addBackupCommands(program: Command, execute: Execute): void {
         "--to <repository>",
         "repository to store it in (where its WAL goes, or its newest backup is; or the only one)",
       ),
+      new Option(
+        "--instance <which>",
+        "server to take it of, where the cluster has several (the primary, as far as it is known)",
+      ).choices(Object.keys(choices)),
       ...baseBackupFlags(),
       ...dumpFlags(),
       dryRunOption(),
@@ -89,6 +101,7 @@ export function addBackupCommands(program: Command, execute: Execute): void {
       "coppice backup create shop --kind full",
       "coppice backup create shop --kind incremental",
       "coppice backup create shop --kind incremental --method wal",
+      "coppice backup create shop --kind full --instance prefer-standby",
       "coppice backup create shop --kind full --wal archive --wal-wait 10m",
       "coppice backup create shop --kind full --wal embedded --max-rate 50MB --checkpoint spread",
       "coppice backup create shop --no-wait -o name",
@@ -165,11 +178,13 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
     cluster,
     ...how,
     repository: options.to ?? "",
+    instance: options.instance ? choices[options.instance] : InstanceChoice.UNSPECIFIED,
     requestId: session.newRequestId(),
     validateOnly: options.dryRun ?? false,
   });
   if (!options.dryRun) return await seeThrough(session, api, operation, options);
-  const { spec } = operation;
+  const { spec, hostName } = operation;
+  const by = options.instance ? `, by the agent of ${hostName},` : "";
   const isKnown = spec.case === "createBackup" || spec.case === "createPhysicalBackup";
   const to = isKnown ? spec.value.repositoryName : "";
   const wal =
@@ -182,7 +197,7 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
     spec.case === "createPhysicalBackup" && spec.value.fullReason ? `, as a full one: ${spec.value.fullReason}` : "";
   await session.answer({
     json: () => protoJson(OperationSchema, operation),
-    table: () => session.success(`${cluster} would be backed up to ${to}${wal}${full}; nothing was done`),
+    table: () => session.success(`${cluster} would be backed up${by} to ${to}${wal}${full}; nothing was done`),
     names: () => [cluster],
   });
   return 0;

@@ -6,33 +6,27 @@ import {
   type Cluster,
   ClusterSchema,
   DiscoverClustersResponseSchema,
-  InstanceRoleSchema,
-  type LastGoodBackup,
   ListClustersResponseSchema,
-  type RecoveryWindow,
 } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
-import { formatSize } from "@coppice/proto/kit/size";
 import { collectPages } from "../client/pages.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { backupRoleStatements, makeRolePassword } from "./cluster/backup-role.ts";
 import { checkCluster, type CheckOptions, checkOptions } from "./cluster/check.ts";
+import { formatCluster, reachability } from "./cluster/describe.ts";
+import { addInstanceCommands, findInstance, instanceOption } from "./cluster/instance.ts";
 import { describeLeftSlot } from "./cluster/left-slot.ts";
-import { describeKept } from "./cluster/kept-databases.ts";
 import { describeUnknown, formatRunState } from "./cluster/run-state.ts";
 import { type EndpointOptions, endpointFromOptions, endpointOptions, formatEndpoint } from "../input/endpoint.ts";
 import { labelOption, repeatableOption, yesOption } from "../input/options.ts";
 import { type PasswordOptions, passwordOptions, readPassword } from "../input/password.ts";
-import { formatDetails } from "../output/details.ts";
 import { formatRelative } from "../output/elapsed.ts";
-import { enumLabel } from "../output/enum-label.ts";
-import { formatLabels } from "../output/labels.ts";
 import { printable } from "../output/printable.ts";
 import { protoJson } from "../output/proto-json.ts";
 import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
 import { formatTable } from "../output/table.ts";
-import { instantOf, timeOf } from "../output/time.ts";
+import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
 
 interface AddOptions extends EndpointOptions, PasswordOptions {
@@ -43,6 +37,7 @@ interface AddOptions extends EndpointOptions, PasswordOptions {
 
 interface UpdateOptions extends EndpointOptions, PasswordOptions {
   readonly host?: string;
+  readonly instance?: string;
   readonly name?: string;
   readonly label?: Record<string, string>;
   readonly unlabel?: readonly string[];
@@ -96,12 +91,17 @@ export function addClusterCommands(program: Command, execute: Execute): void {
     examples: ["coppice cluster get shop"],
     run: get,
   });
+  addInstanceCommands(group, execute);
   addCommand<CheckOptions>(group, execute, {
     name: "check",
-    summary: "connect to a cluster, look whether it can be protected, and say what mends what is wrong",
+    summary: "connect to each server of a cluster, look whether it can be protected, and say what mends what is wrong",
     arguments: [clusterArgument],
     options: checkOptions(),
-    examples: ["coppice cluster check shop", "coppice cluster check shop --fix"],
+    examples: [
+      "coppice cluster check shop",
+      "coppice cluster check shop --fix",
+      "coppice cluster check shop --instance db9",
+    ],
     run: checkCluster,
   });
   addCommand<UpdateOptions>(group, execute, {
@@ -117,6 +117,7 @@ export function addClusterCommands(program: Command, execute: Execute): void {
       ...endpointOptions(),
       ...passwordOptions(),
       new Option("--no-password", "forget the stored password"),
+      instanceOption("whose endpoint, password or host changes", "the only one"),
       labelOption(),
       repeatableOption("--unlabel <key>", "label to take away (may be repeated)"),
     ],
@@ -235,8 +236,6 @@ async function list(session: Session): Promise<void> {
   });
 }
 
-const reachability = ({ reachable }: Cluster) => (reachable === undefined ? "not tried" : reachable ? "yes" : "no");
-
 async function listDiscovered(session: Session): Promise<void> {
   const api = await session.api();
   const response = await api.clusters.discoverClusters({});
@@ -287,67 +286,11 @@ async function get(session: Session, _options: object, name: string): Promise<vo
   });
 }
 
-/** What is known of a cluster, its databases in a table. */
-export function formatCluster(cluster: Cluster, now: Date): string {
-  const incarnation = cluster.incarnations.at(-1);
-  const { lastGoodDump, lastGoodPhysical } = cluster;
-  const details = formatDetails([
-    ["name", cluster.name],
-    ["id", cluster.id],
-    ["labels", formatLabels(cluster.labels)],
-    ...cluster.instances.flatMap(({ endpoint, hostName, role, dataDirectory }) => [
-      [
-        "endpoint",
-        `${formatEndpoint(endpoint)}${role ? ` (${enumLabel(InstanceRoleSchema, role)})` : ""}, agent of ${hostName}`,
-      ] as const,
-      ["data directory", dataDirectory] as const,
-    ]),
-    ["user", cluster.instances[0]?.endpoint?.user || "postgres"],
-    ["password", cluster.hasPassword ? "stored" : "not stored"],
-    ["version", incarnation && `PostgreSQL ${incarnation.major}, system identifier ${incarnation.systemIdentifier}`],
-    [
-      "reachable",
-      `${reachability(cluster)}${cluster.reachableTime ? `, ${formatRelative(timeOf(cluster.reachableTime), now)}` : ""}`,
-    ],
-    [
-      "last good dump",
-      lastGoodDump ? `${lastGoodDump.backup}, ${formatRelative(timeOf(lastGoodDump.time), now)}` : "none",
-    ],
-    ["verified", lastGoodDump?.verifyTime ? formatRelative(timeOf(lastGoodDump.verifyTime), now) : "never"],
-    ["last good physical", lastGoodPhysical && describeLastGood(lastGoodPhysical, now)],
-    ["recovery", describeWindow(cluster.recoveryWindow)],
-    ["kept aside", describeKept(cluster.databases)],
-  ]);
-  if (cluster.databases.length === 0) return details;
-  const databases = formatTable(
-    [{ title: "DATABASE", cut: true }, { title: "SIZE", right: true }, { title: "CONNECTIONS" }],
-    cluster.databases.map(({ name, sizeBytes, allowConnections }) => [
-      name,
-      sizeBytes === undefined ? "-" : formatSize(sizeBytes),
-      allowConnections ? "allowed" : "forbidden",
-    ]),
-  );
-  return `${details}\n${databases}`;
-}
-
-function describeLastGood({ backup, time, verifyTime }: LastGoodBackup, now: Date): string {
-  const verified = verifyTime ? `verified ${formatRelative(timeOf(verifyTime), now)}` : "never verified";
-  return `${backup}, ${formatRelative(timeOf(time), now)}, ${verified}`;
-}
-
-/** What recovery can reach, in one line; empty when nothing is known of it. */
-function describeWindow(window: RecoveryWindow | undefined): string {
-  if (!window) return "";
-  const from = instantOf(window.startTime) ?? window.startLsn;
-  const to = instantOf(window.endTime) ?? window.endLsn;
-  const gaps = window.gaps.map(({ startLsn, endLsn }) => `${startLsn} to ${endLsn}`);
-  return `from ${from} to ${to}, timeline ${window.timeline}${gaps.length > 0 ? `, without ${gaps.join(", ")}` : ""}`;
-}
-
 async function update(session: Session, options: UpdateOptions, name: string): Promise<void> {
   const api = await session.api();
   const before = await api.clusters.getCluster({ cluster: name });
-  const endpoint = endpointFromOptions(options, before.instances[0]?.endpoint);
+  const changed = findInstance(before.instances, options.instance);
+  const endpoint = endpointFromOptions(options, changed?.endpoint);
   const password = options.password === false ? "" : await readPassword(session, options);
   const labels = { ...before.labels, ...options.label };
   for (const key of options.unlabel ?? []) delete labels[key];
@@ -367,6 +310,7 @@ async function update(session: Session, options: UpdateOptions, name: string): P
     ...(endpoint && { endpoint }),
     password: password ?? "",
     host: options.host ?? "",
+    instance: options.instance ?? "",
     etag: before.etag,
   });
   const isMoved = options.host !== undefined;

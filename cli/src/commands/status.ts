@@ -15,7 +15,7 @@ import { protoJson } from "../output/proto-json.ts";
 import { formatTable } from "../output/table.ts";
 import { timeOf } from "../output/time.ts";
 import type { Session } from "../session.ts";
-import { formatCluster } from "./cluster.ts";
+import { formatCluster } from "./cluster/describe.ts";
 import { agentState } from "./host.ts";
 
 interface StatusOptions {

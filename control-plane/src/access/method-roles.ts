@@ -46,6 +46,8 @@ export const methodRoles = {
     getCluster: "VIEWER",
     listClusters: "VIEWER",
     updateCluster: "ADMIN",
+    addInstance: "ADMIN",
+    removeInstance: "ADMIN",
     checkCluster: "OPERATOR",
     fixCluster: "ADMIN",
     discoverClusters: "VIEWER",

@@ -9,7 +9,7 @@ export type ClusterInstanceRow = typeof clusterInstance.$inferSelect;
 /** A cluster with all that the catalog knows of it. */
 export interface ClusterRecord {
   readonly row: ClusterRow;
-  /** None for one that is only known from a repository. */
+  /** In order of their ids; none for one that is only known from a repository. */
   readonly instances: readonly ClusterInstanceRow[];
   /** Oldest first. */
   readonly incarnations: readonly (typeof clusterIncarnation.$inferSelect)[];
@@ -65,7 +65,7 @@ export async function insertCluster(
   await db.insert(clusterInstance).values(instance);
 }
 
-/** Gives a cluster that is only known from a repository its first server. */
+/** Gives a cluster one more server. */
 export async function insertInstance(db: Database, instance: typeof clusterInstance.$inferInsert): Promise<void> {
   await db.insert(clusterInstance).values(instance);
 }
@@ -74,7 +74,7 @@ export async function insertInstance(db: Database, instance: typeof clusterInsta
 export async function updateCluster(
   db: Database,
   id: string,
-  change: { name?: string; labels?: Record<string, string>; updateTime: Date },
+  change: { name?: string; labels?: Record<string, string>; updateTime: Date } = { updateTime: new Date() },
 ): Promise<void> {
   await db
     .update(cluster)
@@ -92,6 +92,31 @@ export async function updateInstance(
   change: Partial<Pick<ClusterInstanceRow, "endpoint" | "hostId" | "role" | "dataDirectory" | "passwordSecretId">>,
 ): Promise<void> {
   await db.update(clusterInstance).set(change).where(eq(clusterInstance.id, id));
+}
+
+/** Forgets a server. */
+export async function deleteInstance(db: Database, id: string): Promise<void> {
+  await db.delete(clusterInstance).where(eq(clusterInstance.id, id));
+}
+
+/**
+ * The server that work on a cluster is done on: its primary, or the first that may be it, as far as looks have told. Of two
+ * that say so, one may be a copy: the later one counts only once the first is not reached any more.
+ */
+export function mainInstance(instances: readonly ClusterInstanceRow[]): ClusterInstanceRow | undefined {
+  const primaries = instances.filter(({ role }) => role === "PRIMARY");
+  return (
+    primaries.find(({ reachable }) => reachable !== false) ??
+    primaries[0] ??
+    instances.find(({ role }) => role !== "STANDBY") ??
+    instances[0]
+  );
+}
+
+/** The server that the agent of a host works on, where it is not said which one: the main one, if that is there. */
+export function instanceOn(instances: readonly ClusterInstanceRow[], hostId: string): ClusterInstanceRow | undefined {
+  const main = mainInstance(instances);
+  return main?.hostId === hostId ? main : instances.find((one) => one.hostId === hostId);
 }
 
 /** Forgets a cluster. Fails with CLUSTER_IN_USE while it has backups, when in a catalog transaction. */

@@ -7,7 +7,7 @@ import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_arch
 import { slotName } from "@coppice/proto/kit/wal/slot-name";
 import { lastGoodDumps, listDamagedCopies } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
-import { listClusters } from "../catalog/cluster.ts";
+import { listClusters, mainInstance } from "../catalog/cluster.ts";
 import { type HostRow, listHosts } from "../catalog/host.ts";
 import { listPhysicalCopies } from "../catalog/physical/copies.ts";
 import { lastGoodPhysicals } from "../catalog/physical/last-good.ts";
@@ -37,6 +37,7 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
   const physicals = await lastGoodPhysicals(db, { of: "present" });
   const repositories = await listRepositories(db);
   const names = namesOf(clusters.map(({ row }) => row));
+  const hostNames = namesOf(hosts);
   return {
     hosts: hosts.map(({ id, name, state, stateTime }) => ({
       id,
@@ -45,7 +46,19 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
       stateTime,
       clusters: clusters.filter(({ instances }) => instances.some(({ hostId }) => hostId === id)).length,
     })),
-    clusters: clusters.map(({ row }) => ({ ...row, hasGoodBackup: dumps.has(row.id) || physicals.has(row.id) })),
+    clusters: clusters.map(({ row, instances }) => ({
+      ...row,
+      hasGoodBackup: dumps.has(row.id) || physicals.has(row.id),
+      servers: instances.map(({ id, hostId, role, reachableTime, unreachableSince, problem }) => ({
+        id,
+        hostName: hostNames.get(hostId) ?? hostId,
+        isMain: mainInstance(instances)?.id === id,
+        isPrimary: role === "PRIMARY",
+        seenTime: reachableTime,
+        unreachableSince,
+        problem,
+      })),
+    })),
     damagedCopies: await listDamagedCopies(db),
     repositories,
     walArchives: await readWalArchives(db, names, hosts),

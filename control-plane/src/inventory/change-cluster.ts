@@ -5,39 +5,41 @@ import type { UpdateClusterRequest } from "@coppice/proto/gen/coppice/control/v1
 import { fail } from "@coppice/proto/kit/failure";
 import type { Database } from "../catalog/catalog.ts";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
-import { type ClusterRecord, updateCluster, updateInstance } from "../catalog/cluster.ts";
+import { type ClusterInstanceRow, type ClusterRecord, updateCluster, updateInstance } from "../catalog/cluster.ts";
 import { changeDesiredOf } from "../catalog/physical/desired.ts";
+import { findWalArchive } from "../catalog/physical/wal-archive.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { requireAddress, sealPassword } from "./protect-cluster.ts";
+import { requireInstance } from "./find-instance.ts";
 import { requireHost } from "./require.ts";
 
 const changeable = ["name", "labels", "endpoint", "password", "host"] as const;
 
 /**
- * Changes the fields that the mask names; gives whether it is with another host now, so that what its agent does by itself
- * has to move. Errors: INVALID_FIELD, NAME_TAKEN, HOST_NOT_FOUND, CLUSTER_IN_USE.
+ * Changes the fields that the mask names; gives whether the server whose WAL is archived is with another host now, so that
+ * what its agent does by itself has to move. Errors: INVALID_FIELD, NAME_TAKEN, HOST_NOT_FOUND, INSTANCE_NOT_FOUND,
+ * CLUSTER_IN_USE.
  */
 export async function changeCluster(
   tx: Database,
   masterKey: KeyObject,
-  { row, instances }: ClusterRecord,
+  cluster: ClusterRecord,
   request: UpdateClusterRequest,
 ): Promise<{ readonly isMoved: boolean }> {
+  const { row } = cluster;
   const mask = parseMask(request.updateMask?.paths ?? []);
   if (mask.has("name") && request.name === "") refuse("name", "a name");
-  const [instance] = instances;
-  if (instance === undefined && (mask.has("endpoint") || mask.has("password") || mask.has("host"))) {
-    return fail("CLUSTER_WITHOUT_SERVER", `cluster ${row.name} is known from its backups only`, {
-      hint: `name its server: coppice cluster add ${row.name} --host HOST`,
-    });
-  }
+  const isOfServer = mask.has("endpoint") || mask.has("password") || mask.has("host");
+  if (!isOfServer && request.instance !== "") refuse("instance", "nothing where no endpoint, password or host changes");
+  const instance = isOfServer ? await changedInstance(tx, cluster, request.instance) : undefined;
   await updateCluster(tx, row.id, {
     ...(mask.has("name") ? { name: request.name } : {}),
     ...(mask.has("labels") ? { labels: request.labels } : {}),
     updateTime: new Date(),
   });
   if (instance === undefined) return { isMoved: false };
-  const isMoved = mask.has("host") && (await moveInstance(tx, row, instance, request.host));
+  const isArchived = (await findWalArchive(tx, row.id))?.hostId === instance.hostId;
+  const isMoved = mask.has("host") && (await moveInstance(tx, cluster, instance, request.host)) && isArchived;
   // The agent of before keeps to the server that it was told of, until it has ended.
   if (!isMoved && (mask.has("endpoint") || mask.has("password"))) await changeDesiredOf(tx, { clusterId: row.id });
   if (mask.has("endpoint")) {
@@ -53,11 +55,28 @@ export async function changeCluster(
   return { isMoved };
 }
 
+/** The server that is changed: the one that is named, or the only one. */
+async function changedInstance(tx: Database, cluster: ClusterRecord, reference: string): Promise<ClusterInstanceRow> {
+  const { row, instances } = cluster;
+  const [only, ...others] = instances;
+  if (only === undefined) {
+    return fail("CLUSTER_WITHOUT_SERVER", `cluster ${row.name} is known from its backups only`, {
+      hint: `name its server: coppice cluster add ${row.name} --host HOST`,
+    });
+  }
+  if (reference !== "") return requireInstance(tx, cluster, reference);
+  if (others.length === 0) return only;
+  return fail("INVALID_FIELD", `cluster ${row.name} has ${instances.length} servers: say which one`, {
+    hint: `give --instance, its id or the name of its host: coppice cluster get ${row.name}`,
+    fields: [{ field: "instance", expected: "a server of the cluster" }],
+  });
+}
+
 /** Whether that is another host than before. */
 async function moveInstance(
   tx: Database,
-  { id: clusterId, name }: ClusterRecord["row"],
-  { id, hostId }: ClusterRecord["instances"][number],
+  { row: { id: clusterId, name } }: ClusterRecord,
+  { id, hostId }: ClusterInstanceRow,
   reference: string,
 ): Promise<boolean> {
   const host = await requireHost(tx, reference);

@@ -1,5 +1,5 @@
 import type { KeyObject } from "node:crypto";
-import { toJson } from "@bufbuild/protobuf";
+import { type JsonValue, toJson } from "@bufbuild/protobuf";
 import { type Endpoint, EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import type { CreateClusterRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
@@ -25,29 +25,50 @@ export async function protectCluster(
   const id = newId("cls");
   const earlier = await claim(id);
   if (earlier !== undefined) return { id: earlier, isNew: false };
-  const host = await requireHost(tx, request.host);
-  const found = await listFoundClusters(tx, [host.id]);
-  const chosen = request.endpoint === undefined ? await chooseFound(tx, host, found) : undefined;
-  const endpoint = chosen === undefined ? requireAddress(request.endpoint) : endpointOf(chosen);
-  const json = toJson(EndpointSchema, endpoint);
-  const instance = { id: newId("ins"), clusterId: id, hostId: host.id, endpoint: json };
-  const same = chosen ?? found.find((one) => findProtection(one, [{ ...instance, ...unknown }]) !== undefined);
-  const server = {
-    ...instance,
-    dataDirectory: same?.dataDirectory ?? "",
-    passwordSecretId: await sealPassword(tx, masterKey, request.name, request.password),
-  };
+  const server = await findServer(tx, masterKey, request);
   // One that a repository told of keeps its id, and with it its backups; its first check says whether it is the same.
   const known = await lockCluster(tx, request.name);
   if (known?.instances.length === 0) {
     await insertInstance(tx, { ...server, clusterId: known.row.id });
     return { id: known.row.id, isNew: true };
   }
-  await insertCluster(tx, { id, name: request.name, labels: request.labels }, server);
+  await insertCluster(tx, { id, name: request.name, labels: request.labels }, { ...server, clusterId: id });
   return { id, isNew: true };
 }
 
-const unknown = { role: "UNSPECIFIED", dataDirectory: "", passwordSecretId: null } as const;
+/** A server that is to be protected, its password sealed. */
+export interface NewServer {
+  readonly id: string;
+  readonly hostId: string;
+  /** coppice.common.v1.Endpoint as proto JSON. */
+  readonly endpoint: JsonValue;
+  readonly dataDirectory: string;
+  readonly passwordSecretId: string | null;
+}
+
+/**
+ * The server at the endpoint, or, where none is given, the only unprotected one that runs on the host. Errors:
+ * HOST_NOT_FOUND, CLUSTER_AMBIGUOUS, INVALID_FIELD.
+ */
+export async function findServer(
+  tx: Database,
+  masterKey: KeyObject,
+  request: Pick<CreateClusterRequest, "host" | "endpoint" | "password" | "name">,
+): Promise<NewServer> {
+  const host = await requireHost(tx, request.host);
+  const found = await listFoundClusters(tx, [host.id]);
+  const chosen = request.endpoint === undefined ? await chooseFound(tx, host, found) : undefined;
+  const endpoint = chosen === undefined ? requireAddress(request.endpoint) : endpointOf(chosen);
+  const json = toJson(EndpointSchema, endpoint);
+  const place = { hostId: host.id, endpoint: json, dataDirectory: "" };
+  const same = chosen ?? found.find((one) => findProtection(one, [place]) !== undefined);
+  return {
+    ...place,
+    id: newId("ins"),
+    dataDirectory: same?.dataDirectory ?? "",
+    passwordSecretId: await sealPassword(tx, masterKey, request.name, request.password),
+  };
+}
 
 /** Stores a password sealed; gives its id, null for none. */
 export async function sealPassword(

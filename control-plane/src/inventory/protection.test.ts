@@ -16,15 +16,15 @@ const found: FoundClusterRow = {
   debianName: "15/main",
 };
 
-function instance(change: Partial<ClusterInstanceRow>): ClusterInstanceRow {
+type Place = Pick<ClusterInstanceRow, "id" | "clusterId" | "hostId" | "endpoint" | "dataDirectory">;
+
+function instance(change: Partial<Place>): Place {
   return {
     id: "ins_1",
     clusterId: "cls_1",
     hostId: "hst_7",
     endpoint: { socketDirectory: "/run/postgresql" },
-    role: "UNSPECIFIED",
     dataDirectory: "",
-    passwordSecretId: null,
     ...change,
   };
 }

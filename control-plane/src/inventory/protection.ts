@@ -6,10 +6,10 @@ import type { FoundClusterRow } from "../catalog/host.ts";
 const loopback = new Set(["localhost", "127.0.0.1", "::1"]);
 
 /** The server that is the found cluster; undefined when that is not protected. */
-export function findProtection(
+export function findProtection<S extends Pick<ClusterInstanceRow, "hostId" | "endpoint" | "dataDirectory">>(
   found: FoundClusterRow,
-  instances: readonly ClusterInstanceRow[],
-): ClusterInstanceRow | undefined {
+  instances: readonly S[],
+): S | undefined {
   return instances.find((instance) => {
     if (instance.hostId !== found.hostId) return false;
     if (instance.dataDirectory !== "") return instance.dataDirectory === found.dataDirectory;

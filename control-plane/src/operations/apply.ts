@@ -7,7 +7,7 @@ import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/co
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Database } from "../catalog/catalog.ts";
 import { deleteCopy, insertBackup, markDeleting, noteVerification } from "../catalog/outcome/backup.ts";
-import { noteClusterFound, noteClusterSeen } from "../catalog/outcome/cluster.ts";
+import { noteClusterFound, noteClusterSeen, noteRole } from "../catalog/outcome/cluster.ts";
 import { noteClusterTried, noteRepositoryTried } from "../catalog/outcome/reachability.ts";
 import { lockWal } from "../catalog/physical/wal-archive.ts";
 import { noteDeleted, noteFound } from "../catalog/physical/wal-deleted.ts";
@@ -48,9 +48,11 @@ async function applyChange(tx: Database, operationId: string, change: CatalogCha
     case "copyDeleted":
       return await deleteCopy(tx, change.backupId, change.repositoryId);
     case "clusterSeen":
-      return await noteClusterSeen(tx, { clusterId: change.clusterId, ...seen(change.facts) });
+      return await noteClusterSeen(tx, change, seen(change.facts));
     case "clusterTried":
-      return await noteClusterTried(tx, change.clusterId, change.problem);
+      return await noteClusterTried(tx, change, change.problem);
+    case "roleSeen":
+      return await noteRole(tx, change, change.role);
     case "repositoryTried":
       return await noteRepositoryTried(tx, change.repositoryId, change.problem);
   }

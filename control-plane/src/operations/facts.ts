@@ -13,7 +13,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { listActiveSpecs } from "../catalog/active-operations.ts";
 import { findBackup, listBackups, listFolders } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
-import { findCluster } from "../catalog/cluster.ts";
+import { findCluster, instanceOn, mainInstance } from "../catalog/cluster.ts";
 import { findHost } from "../catalog/host.ts";
 import { findRepository, type RepositoryRow } from "../catalog/repository.ts";
 import type { BackupFact, ClusterFact, Facts, References, RepositoryContents } from "./kinds/kind.ts";
@@ -27,11 +27,22 @@ import { parseStored } from "./spec.ts";
  * when it was removed meanwhile.
  */
 export async function lookUpFacts(db: Database, hostId: string, references: References): Promise<Facts> {
-  const { clusterId, liveClusterId, repositoryId, backup, chain, walRepositoryId, contents, ownSecret } = references;
+  const {
+    clusterId,
+    instanceId,
+    standby,
+    liveClusterId,
+    repositoryId,
+    backup,
+    chain,
+    walRepositoryId,
+    contents,
+    ownSecret,
+  } = references;
   const target = (id: string) => repositoryTarget(db, id, hostId, references);
   return {
-    ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, clusterId) }),
-    ...(liveClusterId === undefined ? {} : { live: await clusterFact(db, hostId, liveClusterId) }),
+    ...(clusterId === undefined ? {} : { cluster: await clusterFact(db, hostId, { clusterId, instanceId, standby }) }),
+    ...(liveClusterId === undefined ? {} : { live: await clusterFact(db, hostId, { clusterId: liveClusterId }) }),
     ...(repositoryId === undefined
       ? {}
       : {
@@ -51,11 +62,30 @@ export async function lookUpFacts(db: Database, hostId: string, references: Refe
   };
 }
 
-async function clusterFact(db: Database, hostId: string, clusterId: string): Promise<ClusterFact> {
+interface ServerNeeds {
+  readonly clusterId: string;
+  readonly instanceId?: string | undefined;
+  readonly standby?: boolean | undefined;
+}
+
+async function clusterFact(
+  db: Database,
+  hostId: string,
+  { clusterId, instanceId, standby }: ServerNeeds,
+): Promise<ClusterFact> {
   const record = await findCluster(db, clusterId);
-  const instance = record?.instances.find((one) => one.hostId === hostId) ?? record?.instances[0];
-  if (record === undefined || instance === undefined) {
+  const main = mainInstance(record?.instances ?? []);
+  if (record === undefined || main === undefined) {
     return fail("CLUSTER_NOT_FOUND", `the cluster ${clusterId} was removed meanwhile`);
+  }
+  const { instances } = record;
+  const instance =
+    instanceId === undefined ? (instanceOn(instances, hostId) ?? main) : instances.find(({ id }) => id === instanceId);
+  if (instance === undefined || (instanceId !== undefined && instance.hostId !== hostId)) {
+    return fail(
+      "INSTANCE_NOT_FOUND",
+      `the server ${instanceId} of cluster ${record.row.name} was removed or moved meanwhile`,
+    );
   }
   const present = record.incarnations.toSorted((a, b) => b.lastSeenTime.getTime() - a.lastSeenTime.getTime())[0];
   return {
@@ -63,7 +93,9 @@ async function clusterFact(db: Database, hostId: string, clusterId: string): Pro
     connection: create(ConnectionSchema, {
       endpoint: fromJson(EndpointSchema, instance.endpoint),
       passwordSecret: instance.passwordSecretId ?? "",
+      ...(standby === undefined ? {} : { standby }),
     }),
+    isMain: instance.id === main.id,
     systemIdentifier: present?.systemIdentifier ?? "",
   };
 }

@@ -5,16 +5,15 @@ import { CreateBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/op
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import type { Database } from "../catalog/catalog.ts";
-import { requireCluster, requireHost } from "../inventory/require.ts";
+import { requireCluster } from "../inventory/require.ts";
 import { formatBackupFolder } from "./backup-folder.ts";
+import { backupPlace } from "./server/backup-place.ts";
 import type { Prepared } from "./prepared.ts";
 import { preparePhysicalBackup } from "./physical/backup.ts";
-import { primaryInstance } from "./primary-instance.ts";
-import { repositoryFor } from "./repository-for.ts";
 
 /**
- * Resolves a request for a backup. Errors: CLUSTER_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS,
- * REPOSITORY_WRONG_HOST, INVALID_FIELD, and of a physical one those of preparePhysicalBackup.
+ * Resolves a request for a backup. Errors: CLUSTER_NOT_FOUND, INSTANCE_NOT_FOUND, REPOSITORY_NOT_FOUND,
+ * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, INVALID_FIELD, and of a physical one those of preparePhysicalBackup.
  */
 export async function prepareBackup(db: Database, request: CreateBackupRequest, now: Date): Promise<Prepared> {
   if (request.kind === BackupKind.FULL || request.kind === BackupKind.INCREMENTAL) {
@@ -22,8 +21,7 @@ export async function prepareBackup(db: Database, request: CreateBackupRequest, 
   }
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
-  const host = await requireHost(db, primaryInstance(cluster).hostId);
-  const repository = await repositoryFor(db, request.repository, { clusterId: cluster.row.id, host });
+  const { instance, standby, host, repository } = await backupPlace(db, cluster, request);
   const backup = newId("bkp");
   return {
     operationId: newId("op"),
@@ -38,6 +36,8 @@ export async function prepareBackup(db: Database, request: CreateBackupRequest, 
         ...(request.dump === undefined ? {} : { dump: request.dump }),
         backup,
         folder: formatBackupFolder(now, "dump", backup),
+        instance: instance.id,
+        ...(standby === undefined ? {} : { standby }),
       }),
     },
     hostId: host.id,

@@ -10,7 +10,7 @@ import { requireBackup } from "../inventory/require.ts";
 import { chooseCopy } from "./choose-copy.ts";
 import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
-import { primaryHost } from "./primary-instance.ts";
+import { primaryHost } from "./server/primary-instance.ts";
 
 /**
  * Resolves a request for a deletion. Errors: BACKUP_NOT_FOUND, BACKUP_IN_USE naming the operations, BACKUP_HAS_CHILDREN

@@ -9,7 +9,7 @@ import { requireBackup } from "../inventory/require.ts";
 import { chooseCopy } from "./choose-copy.ts";
 import { chooseWorker } from "./choose-worker.ts";
 import type { Prepared } from "./prepared.ts";
-import { primaryHost } from "./primary-instance.ts";
+import { primaryHost } from "./server/primary-instance.ts";
 
 /** Resolves a request for a verification. Errors: BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND, REPOSITORY_AMBIGUOUS. */
 export async function prepareVerification(db: Database, request: VerifyBackupRequest): Promise<Prepared> {

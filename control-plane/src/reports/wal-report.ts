@@ -62,7 +62,8 @@ export async function takeWalReport(
     return "stored";
   });
   // On its own: attempts to reach it are noted in another order of locks.
-  if (taken === "stored" && answeredAfter) await noteClusterAnswered(catalog.db, clusterId, answeredAfter);
+  if (taken === "stored" && answeredAfter)
+    await noteClusterAnswered(catalog.db, { clusterId, hostId: session.hostId }, answeredAfter);
   return taken;
 }
 

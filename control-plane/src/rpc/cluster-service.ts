@@ -25,6 +25,7 @@ import { clusterMessage } from "./convert/cluster.ts";
 import { requireEtag } from "./etag.ts";
 import { cutPage, parsePage } from "./page.ts";
 import { changeCluster } from "../inventory/change-cluster.ts";
+import { addInstance, removeInstance } from "../inventory/change-instances.ts";
 import { protectCluster } from "../inventory/protect-cluster.ts";
 import type { Start } from "./start.ts";
 import { endWalArchive, moveWalArchive, readWindows, walMethods } from "./wal-methods.ts";
@@ -65,6 +66,29 @@ export function clusterService(options: {
         requireEtag(request.etag, record.row);
         const { isMoved } = await changeCluster(tx, masterKey, record, request);
         if (isMoved) await moveWalArchive(tx, record.row.id);
+        await writeAudit(tx, auditedCall(context, request), record.row);
+        return record.row.id;
+      });
+      return describe(catalog.db, await requireCluster(catalog.db, id));
+    },
+    async addInstance(request, context) {
+      const id = await catalog.transaction(async (tx) => {
+        const record = await lockCluster(tx, request.cluster);
+        if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
+        const earlier = await claimCreate(tx, context, { request, resourceId: record.row.id });
+        if (earlier !== undefined) return earlier;
+        await addInstance(tx, masterKey, record, request);
+        await writeAudit(tx, auditedCall(context, request), record.row);
+        return record.row.id;
+      });
+      return describe(catalog.db, await requireCluster(catalog.db, id));
+    },
+    async removeInstance(request, context) {
+      const id = await catalog.transaction(async (tx) => {
+        const record = await lockCluster(tx, request.cluster);
+        if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
+        requireEtag(request.etag, record.row);
+        await removeInstance(tx, record, request);
         await writeAudit(tx, auditedCall(context, request), record.row);
         return record.row.id;
       });

@@ -8,7 +8,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
-import { readFacts } from "../../postgres/facts.ts";
+import { readFacts, requireRole } from "../../postgres/facts.ts";
 import { majorOf, requireSupported } from "../../postgres/majors.ts";
 import { digestRoles, type RolesDigest } from "../../postgres/roles-digest.ts";
 import { type CodecTool, readCodecTools } from "../../pipeline/codec-tools.ts";
@@ -98,7 +98,7 @@ async function checkRoom({ storage, signal, log }: DumpRequest, databases: reado
 
 /**
  * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections, tools
- * and the storage do, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, DATABASE_NOT_FOUND or REPOSITORY_FULL.
+ * and the storage do, with CLUSTER_CHANGED, INSTANCE_ROLE_CHANGED, SERVER_UNSUPPORTED, DATABASE_NOT_FOUND or REPOSITORY_FULL.
  */
 export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
   const { command, signal, storage, log } = request;
@@ -117,6 +117,7 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
       "CLUSTER_CHANGED",
       `the cluster at ${formatAddress(endpoint)} has the system identifier ${facts.systemIdentifier} instead of ${expected}`,
     );
+  requireRole(command.connection, endpoint, facts);
   const tools = await findTools(majorOf(facts.serverVersionNum), { signal });
   const access = await findToolAccess(endpoint, { tools, signal, ...connectTimeout(options) });
   const encoding: Encoding = {

@@ -9,7 +9,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { type CodecTool, readCodecTools } from "../../pipeline/codec-tools.ts";
 import { openConnection } from "../../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
-import { readFacts } from "../../postgres/facts.ts";
+import { readFacts, requireRole } from "../../postgres/facts.ts";
 import { majorOf, requireSupported } from "../../postgres/majors.ts";
 import { openReplication, type SystemIdentity } from "../../postgres/replication/open-replication.ts";
 import { readServerClock, type ServerClock } from "../../postgres/server-clock.ts";
@@ -160,7 +160,8 @@ async function requireReadableArchive({ storage, signal }: BackupRequest, cluste
 
 /**
  * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections and the
- * storage do, with REPOSITORY_NOT_READABLE where WAL is left to an archive that may not be read, with CLUSTER_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or NOT_SUPPORTED.
+ * storage do, with REPOSITORY_NOT_READABLE where WAL is left to an archive that may not be read, with CLUSTER_CHANGED,
+ * INSTANCE_ROLE_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or NOT_SUPPORTED.
  */
 export async function prepareBackup(request: BackupRequest): Promise<PreparedBackup> {
   const { command, signal, storage, log } = request;
@@ -185,6 +186,7 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
       "CLUSTER_CHANGED",
       `the cluster at ${formatAddress(endpoint)} has the system identifier ${facts.systemIdentifier} instead of ${expected}`,
     );
+  requireRole(command.connection, endpoint, facts);
   const server = await readServerFacts(connection);
   const configFiles = await readConfigFiles(connection, server.dataDirectory);
   const segmentBytes = server.walSegmentBytes;

@@ -6,6 +6,7 @@ import {
 } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import { type AppliedStatement, CheckItemSchema, CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
+import { fail } from "@coppice/proto/kit/failure";
 import { runProgram } from "../../host/run.ts";
 import { openConnection, type PostgresConnection } from "../connect.ts";
 import { type ClientFiles, formatAddress, isSocket, type ResolvedEndpoint, resolveEndpoint } from "../endpoint.ts";
@@ -116,6 +117,8 @@ export async function checkCluster(request: {
   /** The opened password, where the connection has one. */
   password: string | undefined;
   files: ClientFiles;
+  /** What its system identifier has to be; empty or left out: any. */
+  expectedSystemIdentifier?: string;
   /** Statements that somebody has read and confirmed. */
   fixStatements?: readonly string[];
   /** Told each statement that was run. */
@@ -129,6 +132,15 @@ export async function checkCluster(request: {
     await using connection = await openConnection(endpoint, { signal });
     const facts = await readFacts(connection);
     result.facts = facts;
+    const { expectedSystemIdentifier: expected = "" } = request;
+    if (expected !== "" && expected !== facts.systemIdentifier)
+      fail(
+        "CLUSTER_CHANGED",
+        `the server at ${formatAddress(endpoint)} belongs to another cluster: its system identifier is ${facts.systemIdentifier} instead of ${expected}`,
+        {
+          hint: "forget it with `coppice cluster remove-instance`, or give the right endpoint with `coppice cluster update`",
+        },
+      );
     requireSupported(facts.serverVersionNum);
     let items = await look(connection, facts, signal);
     if (confirmed.length > 0) {

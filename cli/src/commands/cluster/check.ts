@@ -1,7 +1,10 @@
 import { Option } from "commander";
 import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { fail } from "@coppice/proto/kit/failure";
+import type { Api } from "../../client/api.ts";
+import { exitCodes } from "../../exit-code.ts";
 import { confirm } from "../../input/confirm.ts";
+import { formatEndpoint } from "../../input/endpoint.ts";
 import { operationOptions, yesOption } from "../../input/options.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
 import { liveStatements } from "../../operation/checks.ts";
@@ -9,9 +12,11 @@ import { followOperation } from "../../operation/follow.ts";
 import { formatOutcome } from "../../operation/outcome.ts";
 import { printable } from "../../output/printable.ts";
 import type { Session } from "../../session.ts";
+import { instanceOption } from "./instance.ts";
 
 /** Flags of `coppice cluster check`. */
 export interface CheckOptions extends OperationOptions {
+  readonly instance?: string;
   readonly fix?: boolean;
   readonly yes?: boolean;
 }
@@ -23,16 +28,36 @@ export const checkOptions = () => [
     "show the statements that mend what was found without a restart, ask, run them as the cluster's role, and check again",
   ),
   yesOption(),
+  instanceOption("that is looked at", "all of them, one after the other"),
   ...operationOptions(),
 ];
 
-/** Looks whether a cluster can be protected, mends what was confirmed, and gives the exit code. */
-export async function checkCluster(session: Session, options: CheckOptions, cluster: string): Promise<number> {
-  const { fix = false, yes, wait = true } = options;
-  if (fix && !wait)
+/** Looks whether a cluster can be protected, at each of its servers, mends what was confirmed, and gives the exit code. */
+export async function checkCluster(session: Session, options: CheckOptions, name: string): Promise<number> {
+  if (options.fix && options.wait === false)
     fail("INVALID_FIELD", "--fix has to wait for what the check finds", { hint: "leave --no-wait out" });
   const api = await session.api();
-  const started = await api.clusters.checkCluster({ cluster, requestId: session.newRequestId() });
+  const { id: cluster, instances } = await api.clusters.getCluster({ cluster: name });
+  if (options.instance !== undefined || instances.length < 2) {
+    return await checkServer(session, api, options, { cluster, instance: options.instance ?? "" });
+  }
+  let worst: number = exitCodes.done;
+  for (const { id: instance, hostName, endpoint } of instances) {
+    if (session.format === "table") session.terminal.err(`${formatEndpoint(endpoint)}, by the agent of ${hostName}:\n`);
+    const exitCode = await checkServer(session, api, options, { cluster, instance });
+    if (worst === exitCodes.done) worst = exitCode;
+  }
+  return worst;
+}
+
+async function checkServer(
+  session: Session,
+  api: Api,
+  options: CheckOptions,
+  server: { readonly cluster: string; readonly instance: string },
+): Promise<number> {
+  const { fix = false, yes } = options;
+  const started = await api.clusters.checkCluster({ ...server, requestId: session.newRequestId() });
   if (!fix) return await seeThrough(session, api, started, options);
   const seen = await followOperation(session, api, started.id);
   const { result, spec, state } = seen;
@@ -46,6 +71,6 @@ export async function checkCluster(session: Session, options: CheckOptions, clus
   const { clusterName: name } = spec.value;
   const count = statements.length === 1 ? "this statement is" : `these ${statements.length} statements are`;
   await confirm(session, { yes, what: `${count} run in cluster ${name}, as the role it is protected with`, name });
-  const request = { cluster: spec.value.cluster, statements, requestId: session.newRequestId() };
+  const request = { ...server, statements, requestId: session.newRequestId() };
   return await seeThrough(session, api, await api.clusters.fixCluster(request), options);
 }

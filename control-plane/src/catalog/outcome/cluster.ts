@@ -1,5 +1,6 @@
 import { eq, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
+import { type ClusterInstanceRow, lockCluster, mainInstance } from "../cluster.ts";
 import {
   cluster,
   clusterDatabase,
@@ -8,9 +9,14 @@ import {
   type InstanceRoleName,
 } from "../schema/cluster.ts";
 
-/** What an agent saw of a cluster. */
-export interface SeenCluster {
+/** A server of a cluster: its main one where it is not named. */
+interface Server {
   readonly clusterId: string;
+  readonly instanceId?: string;
+}
+
+/** What an agent saw of a server. */
+export interface SeenCluster {
   readonly systemIdentifier: string;
   readonly serverVersionNum: number;
   readonly role: InstanceRoleName;
@@ -22,12 +28,24 @@ export interface SeenCluster {
   }[];
 }
 
-/** Notes what a cluster said of itself. A cluster that was removed meanwhile is left alone. */
-export async function noteClusterSeen(tx: Database, seen: SeenCluster): Promise<void> {
-  const { clusterId, systemIdentifier, serverVersionNum, role, dataDirectory, databases } = seen;
-  const [there] = await tx.select({ id: cluster.id }).from(cluster).where(eq(cluster.id, clusterId)).for("update");
-  if (there === undefined) return;
-  await tx.update(clusterInstance).set({ role, dataDirectory }).where(eq(clusterInstance.clusterId, clusterId));
+/**
+ * Notes what a server said of itself. One that was removed meanwhile is left alone, and nothing is believed of one that is
+ * not the main one and belongs to another cluster.
+ */
+export async function noteClusterSeen(tx: Database, server: Server, seen: SeenCluster): Promise<void> {
+  const { clusterId } = server;
+  const { systemIdentifier, serverVersionNum, role, dataDirectory, databases } = seen;
+  const record = await lockCluster(tx, clusterId);
+  if (record === undefined) return;
+  const { instances, incarnations } = record;
+  const instance = instanceOf(instances, server);
+  if (instance === undefined) return;
+  const isMain = mainInstance(instances)?.id === instance.id;
+  const present = incarnations.toSorted((a, b) => b.lastSeenTime.getTime() - a.lastSeenTime.getTime())[0];
+  if (!isMain && present && present.systemIdentifier !== systemIdentifier) return;
+  await tx.update(clusterInstance).set({ role, dataDirectory }).where(eq(clusterInstance.id, instance.id));
+  // Another one is behind the primary, and may have another minor version.
+  if (!isMain && present) return;
   await tx
     .insert(clusterIncarnation)
     .values({ clusterId, systemIdentifier, major: Math.floor(serverVersionNum / 10_000), serverVersionNum })
@@ -38,6 +56,17 @@ export async function noteClusterSeen(tx: Database, seen: SeenCluster): Promise<
   await tx.delete(clusterDatabase).where(eq(clusterDatabase.clusterId, clusterId));
   if (databases.length === 0) return;
   await tx.insert(clusterDatabase).values(databases.map((database) => ({ clusterId, ...database })));
+}
+
+/** Notes what a server was found to be, also where nothing else was learned of it. */
+export async function noteRole(tx: Database, server: Server, role: "PRIMARY" | "STANDBY"): Promise<void> {
+  const record = await lockCluster(tx, server.clusterId);
+  const instance = instanceOf(record?.instances ?? [], server);
+  if (instance) await tx.update(clusterInstance).set({ role }).where(eq(clusterInstance.id, instance.id));
+}
+
+function instanceOf(instances: readonly ClusterInstanceRow[], { instanceId }: Server): ClusterInstanceRow | undefined {
+  return instanceId === undefined ? mainInstance(instances) : instances.find(({ id }) => id === instanceId);
 }
 
 /** What a repository says of a cluster. */

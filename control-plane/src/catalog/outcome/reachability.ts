@@ -1,22 +1,37 @@
 import { and, eq, lt, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
-import { cluster } from "../schema/cluster.ts";
+import { findCluster, instanceOn, mainInstance } from "../cluster.ts";
+import { clusterInstance } from "../schema/cluster.ts";
 import { repository } from "../schema/repository.ts";
 
-/** Notes whether a cluster was reached just now; `problem` says what was in the way. */
-export async function noteClusterTried(tx: Database, id: string, problem: string | undefined): Promise<void> {
-  await tx.update(cluster).set(tried(cluster, problem)).where(eq(cluster.id, id));
+/** Notes whether a server of a cluster was reached just now, the main one where it is not named. */
+export async function noteClusterTried(
+  tx: Database,
+  { clusterId, instanceId }: { readonly clusterId: string; readonly instanceId?: string },
+  /** What was in the way. */
+  problem: string | undefined,
+): Promise<void> {
+  const id = instanceId ?? mainInstance((await findCluster(tx, clusterId))?.instances ?? [])?.id;
+  if (id === undefined) return;
+  await tx.update(clusterInstance).set(tried(clusterInstance, problem)).where(eq(clusterInstance.id, id));
 }
 
 /**
- * Notes that a cluster was reached whose server has answered after a time of the catalog's clock, where the last attempt
- * failed before that.
+ * Notes that the server of a cluster that a host's agent archives WAL of was reached, which has answered after a time of the
+ * catalog's clock, where the last attempt failed before that.
  */
-export async function noteClusterAnswered(db: Database, id: string, after: Date): Promise<void> {
+export async function noteClusterAnswered(
+  db: Database,
+  { clusterId, hostId }: { readonly clusterId: string; readonly hostId: string },
+  after: Date,
+): Promise<void> {
+  const answered = instanceOn((await findCluster(db, clusterId))?.instances ?? [], hostId);
+  if (answered === undefined) return;
+  const { id, reachable, reachableTime } = clusterInstance;
   await db
-    .update(cluster)
-    .set(tried(cluster, undefined))
-    .where(and(eq(cluster.id, id), eq(cluster.reachable, false), lt(cluster.reachableTime, after)));
+    .update(clusterInstance)
+    .set(tried(clusterInstance, undefined))
+    .where(and(eq(id, answered.id), eq(reachable, false), lt(reachableTime, after)));
 }
 
 /** Notes whether a repository was reached just now; `problem` says what was in the way. */
@@ -24,7 +39,7 @@ export async function noteRepositoryTried(tx: Database, id: string, problem: str
   await tx.update(repository).set(tried(repository, problem)).where(eq(repository.id, id));
 }
 
-function tried({ unreachableSince }: typeof cluster | typeof repository, problem: string | undefined) {
+function tried({ unreachableSince }: typeof clusterInstance | typeof repository, problem: string | undefined) {
   return problem === undefined
     ? { reachable: true, reachableTime: new Date(), unreachableSince: null, problem: "" }
     : {

@@ -10,21 +10,9 @@ import { secret } from "./secret.ts";
 export type InstanceRoleName = "UNSPECIFIED" | "PRIMARY" | "STANDBY";
 
 /** Protected PostgreSQL clusters. */
-export const cluster = pgTable(
-  "cluster",
-  {
-    ...resourceColumns("cluster"),
-    /** Whether the last attempt reached it; null before the first. */
-    reachable: boolean(),
-    reachableTime: time(),
-    unreachableSince: time(),
-    problem: text().notNull().default(""),
-  },
-  (t) => [
-    check("cluster_name_form", isName(t.name)),
-    check("cluster_unreachable_since", sql`(${t.reachable} is false) = (${t.unreachableSince} is not null)`),
-  ],
-);
+export const cluster = pgTable("cluster", { ...resourceColumns("cluster") }, (t) => [
+  check("cluster_name_form", isName(t.name)),
+]);
 
 /** Servers of a cluster. */
 export const clusterInstance = pgTable(
@@ -42,8 +30,14 @@ export const clusterInstance = pgTable(
     role: text().$type<InstanceRoleName>().notNull().default("UNSPECIFIED"),
     dataDirectory: text().notNull().default(""),
     passwordSecretId: text().references(() => secret.id, { onDelete: "restrict" }),
+    /** Whether the last attempt reached it; null before the first. */
+    reachable: boolean(),
+    reachableTime: time(),
+    unreachableSince: time(),
+    problem: text().notNull().default(""),
   },
   (t) => [
+    check("cluster_instance_unreachable_since", sql`(${t.reachable} is false) = (${t.unreachableSince} is not null)`),
     check("cluster_instance_role_known", sql`${t.role} in ('UNSPECIFIED', 'PRIMARY', 'STANDBY')`),
     index("cluster_instance_cluster").on(t.clusterId),
     index("cluster_instance_host").on(t.hostId),

@@ -1,18 +1,23 @@
 import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
 import type { Rule } from "./facts.ts";
 
-/** A cluster that its agent could not reach at the last attempt. */
+/** A server of a cluster that its agent could not reach at the last attempt: urgent where it is the primary. */
 export const clusterUnreachable: Rule = ({ clusters }) =>
-  clusters.flatMap(({ id, name, unreachableSince, problem }) =>
-    unreachableSince === null
-      ? []
-      : {
-          rule: "cluster-unreachable",
-          subject: id,
-          subjectName: name,
-          severity: Severity.CRITICAL,
-          since: unreachableSince,
-          message: `cluster ${name} cannot be reached${problem === "" ? "" : `: ${problem}`}`,
-          fix: `coppice cluster check ${name}`,
-        },
+  clusters.flatMap(({ id, name, servers }) =>
+    servers.flatMap(({ id: server, hostName, isMain, unreachableSince, problem }) => {
+      if (unreachableSince === null) return [];
+      const only = servers.length === 1;
+      const why = problem === "" ? "" : `: ${problem}`;
+      return {
+        rule: isMain ? "cluster-unreachable" : "instance-unreachable",
+        subject: isMain ? id : server,
+        subjectName: name,
+        severity: isMain ? Severity.CRITICAL : Severity.WARNING,
+        since: unreachableSince,
+        message: only
+          ? `cluster ${name} cannot be reached${why}`
+          : `the server of cluster ${name} by the agent of ${hostName} cannot be reached${why}`,
+        fix: `coppice cluster check ${name}${only ? "" : ` --instance ${server}`}`,
+      };
+    }),
   );

@@ -110,11 +110,24 @@ export interface HostFact {
   readonly clusters: number;
 }
 
-export interface ClusterFact extends Reachability {
+export interface ClusterFact {
   readonly id: string;
   readonly name: string;
   readonly createTime: Date;
   readonly hasGoodBackup: boolean;
+  readonly servers: readonly ServerFact[];
+}
+
+/** One server of a cluster. */
+export interface ServerFact extends Reachability {
+  readonly id: string;
+  readonly hostName: string;
+  /** Whether it is the one that work on the cluster is done on. */
+  readonly isMain: boolean;
+  /** Whether it said that it is a primary when it was last looked at. */
+  readonly isPrimary: boolean;
+  /** When it was last looked at; null before the first time. */
+  readonly seenTime: Date | null;
 }
 
 /** A stored backup in which the last verification found damage. */

@@ -6,14 +6,21 @@ import { findWhatIsWrong } from "./rules.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");
 const ago = (minutes: number) => new Date(now.getTime() - minutes * 60_000);
+const server = {
+  id: "ins_1",
+  hostName: "db7",
+  isMain: true,
+  isPrimary: true,
+  seenTime: null,
+  unreachableSince: null,
+  problem: "",
+};
 const healthy: HealthFacts = {
   hosts: [
     { id: "hst_1", name: "db7", state: "CONNECTED", stateTime: ago(60), clusters: 1 },
     { id: "hst_2", name: "db8", state: "PENDING", stateTime: ago(60), clusters: 0 },
   ],
-  clusters: [
-    { id: "cls_1", name: "shop", createTime: ago(60), hasGoodBackup: true, unreachableSince: null, problem: "" },
-  ],
+  clusters: [{ id: "cls_1", name: "shop", createTime: ago(60), hasGoodBackup: true, servers: [server] }],
   damagedCopies: [],
   repositories: [{ id: "rep_1", name: "main", unreachableSince: null, problem: "" }],
   walArchives: [
@@ -82,9 +89,36 @@ test("a host without an agent is found when clusters depend on it", () => {
 });
 
 test("a cluster without a good backup is found, and is urgent after a day", () => {
-  const cluster = { id: "cls_1", name: "shop", hasGoodBackup: false, unreachableSince: null, problem: "" };
+  const cluster = { id: "cls_1", name: "shop", hasGoodBackup: false, servers: [server] };
   expect(found({ clusters: [{ ...cluster, createTime: ago(5) }] })).toEqual(["no-good-backup shop WARNING"]);
   expect(found({ clusters: [{ ...cluster, createTime: ago(1500) }] })).toEqual(["no-good-backup shop CRITICAL"]);
+});
+
+test("a standby that cannot be reached is less urgent than a primary, and is named", () => {
+  const standby = { ...server, id: "ins_2", hostName: "db9", isMain: false, isPrimary: false };
+  const clusters = healthy.clusters.map((one) => ({
+    ...one,
+    servers: [server, { ...standby, unreachableSince: ago(9), problem: "connection refused" }],
+  }));
+  expect(found({ clusters })).toEqual(["instance-unreachable shop WARNING"]);
+  expect(findWhatIsWrong({ ...healthy, clusters }, now)[0]).toMatchObject({
+    subject: "ins_2",
+    message: "the server of cluster shop by the agent of db9 cannot be reached: connection refused",
+    fix: "coppice cluster check shop --instance ins_2",
+  });
+});
+
+test("two servers of a cluster that accept writes are found while both are reached", () => {
+  const other = { ...server, id: "ins_2", hostName: "db9", isMain: false };
+  const fleet = (second: typeof other) => healthy.clusters.map((one) => ({ ...one, servers: [server, second] }));
+  const findings = findWhatIsWrong({ ...healthy, clusters: fleet(other) }, now);
+  expect(findings.map(({ rule, message }) => [rule, message])).toEqual([
+    [
+      "two-primaries",
+      "several servers of cluster shop accept writes, by the agents of db7 and db9: backups are taken of that of db7",
+    ],
+  ]);
+  expect(found({ clusters: fleet({ ...other, isPrimary: false }) })).toEqual([]);
 });
 
 test("what could not be reached says why and gives the command that looks again", () => {
@@ -92,7 +126,9 @@ test("what could not be reached says why and gives the command that looks again"
   const findings = findWhatIsWrong(
     {
       hosts: [],
-      clusters: cluster ? [{ ...cluster, unreachableSince: ago(9), problem: "connection refused" }] : [],
+      clusters: cluster
+        ? [{ ...cluster, servers: [{ ...server, unreachableSince: ago(9), problem: "connection refused" }] }]
+        : [],
       damagedCopies: [],
       repositories: [{ id: "rep_1", name: "main", unreachableSince: ago(3), problem: "the folder is gone" }],
       walArchives: [],

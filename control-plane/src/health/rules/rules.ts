@@ -5,6 +5,7 @@ import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
 import { repositoryUnreachable } from "./repository-unreachable.ts";
 import { restoreUndecided } from "./restore-undecided.ts";
+import { twoPrimaries } from "./two-primaries.ts";
 import { walAtRisk } from "./wal-at-risk.ts";
 import { walDamaged } from "./wal-damaged.ts";
 import { walLeftover } from "./wal-leftover.ts";
@@ -18,6 +19,7 @@ const rules: readonly Rule[] = [
   noGoodBackup,
   repositoryUnreachable,
   restoreUndecided,
+  twoPrimaries,
   walAtRisk,
   walDamaged,
   walLeftover,

@@ -41,9 +41,20 @@ export type CatalogChange =
     })
   | { readonly is: "copyDeleting"; readonly backupId: string; readonly repositoryId: string }
   | { readonly is: "copyDeleted"; readonly backupId: string; readonly repositoryId: string }
-  | { readonly is: "clusterSeen"; readonly clusterId: string; readonly facts: ClusterFacts }
-  | { readonly is: "clusterTried"; readonly clusterId: string; readonly problem: string | undefined }
+  | (ServerPlace & { readonly is: "clusterSeen"; readonly facts: ClusterFacts })
+  | (ServerPlace & { readonly is: "clusterTried"; readonly problem: string | undefined })
+  | (ServerPlace & {
+      /** It is not what it was taken for, or it is now. */
+      readonly is: "roleSeen";
+      readonly role: "PRIMARY" | "STANDBY";
+    })
   | { readonly is: "repositoryTried"; readonly repositoryId: string; readonly problem: string | undefined };
+
+/** A server of a cluster: its main one where it is not named. */
+export interface ServerPlace {
+  readonly clusterId: string;
+  readonly instanceId?: string;
+}
 
 /** Archived WAL of one server. */
 export interface WalPlace {

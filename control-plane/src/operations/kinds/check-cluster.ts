@@ -16,11 +16,17 @@ export const checkCluster = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: false,
-  references: ({ cluster }) => ({ clusterId: cluster }),
+  references: ({ cluster, instance }) => ({ clusterId: cluster, ...(instance === "" ? {} : { instanceId: instance }) }),
   plan: ({ fixStatements }, facts) =>
-    create(CheckClusterCommandSchema, { connection: required(facts.cluster).connection, fixStatements }),
-  apply({ cluster: clusterId }, { result, failure }) {
-    if (result === undefined) return { failure, changes: reachability({ clusterId }, failure) };
+    create(CheckClusterCommandSchema, {
+      connection: required(facts.cluster).connection,
+      fixStatements,
+      // The main one says what the cluster is, the others have to belong to it.
+      ...(facts.cluster?.isMain ? {} : { expectedSystemIdentifier: required(facts.cluster).systemIdentifier }),
+    }),
+  apply({ cluster: clusterId, instance }, { result, failure }) {
+    const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
+    if (result === undefined) return { failure, changes: reachability(server, failure) };
     const { facts, items, applied, mended } = result;
     const trouble = items.find(({ status }) => status === CheckStatus.FAILED)?.message ?? "no connection came about";
     return {
@@ -28,10 +34,10 @@ export const checkCluster = defineKind({
       failure,
       changes: facts
         ? [
-            { is: "clusterTried", clusterId, problem: undefined },
-            { is: "clusterSeen", clusterId, facts },
+            { is: "clusterTried", ...server, problem: undefined },
+            { is: "clusterSeen", ...server, facts },
           ]
-        : [{ is: "clusterTried", clusterId, problem: failure?.message ?? trouble }],
+        : [{ is: "clusterTried", ...server, problem: failure?.message ?? trouble }],
     };
   },
 });

@@ -6,8 +6,15 @@ import { type BackupManifest, MissingReason } from "@coppice/proto/gen/coppice/r
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { isWholeCluster, isWholeOfDatabases } from "@coppice/proto/kit/repository/default-set";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
-import { reachability } from "./reachability.ts";
-import { addressOfBackup, digestProblem, foreignProblem, leftOfBackup, storedBackupChanges } from "./stored-backup.ts";
+import {
+  addressOfBackup,
+  digestProblem,
+  failedBackupChanges,
+  foreignProblem,
+  leftOfBackup,
+  serverNeeds,
+  storedBackupChanges,
+} from "./stored-backup.ts";
 
 /** A dump. It has succeeded when its manifest is stored and says that everything asked for is in it. */
 export const createBackup = defineKind({
@@ -18,8 +25,9 @@ export const createBackup = defineKind({
   mayLeave: leftOfBackup,
   isHeavy: true,
   // What is stored is looked at before it counts, which credentials that only put may not.
-  references: ({ cluster, repository }) => ({
+  references: ({ cluster, instance, standby, repository }) => ({
     clusterId: cluster,
+    ...serverNeeds({ instance, standby }),
     repositoryId: repository,
     purposes: ["write", "read"],
   }),
@@ -35,8 +43,7 @@ export const createBackup = defineKind({
     });
   },
   apply(spec, { result, failure }) {
-    const places = { clusterId: spec.cluster, repositoryId: spec.repository };
-    if (result === undefined) return { failure, changes: reachability(places, failure) };
+    if (result === undefined) return { failure, changes: failedBackupChanges(spec, failure) };
     const { manifest, storedBytes } = result;
     const problem = findProblem(spec, result);
     if (manifest === undefined || problem !== undefined) {

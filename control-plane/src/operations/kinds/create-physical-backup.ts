@@ -11,8 +11,15 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { archivedWalBytes, physicalOf, physicalProblem } from "./physical-manifest.ts";
-import { reachability } from "./reachability.ts";
-import { addressOfBackup, digestProblem, foreignProblem, leftOfBackup, storedBackupChanges } from "./stored-backup.ts";
+import {
+  addressOfBackup,
+  digestProblem,
+  failedBackupChanges,
+  foreignProblem,
+  leftOfBackup,
+  serverNeeds,
+  storedBackupChanges,
+} from "./stored-backup.ts";
 
 /** A physical backup. It has succeeded when its manifest is stored, which comes after all the WAL that it needs. */
 export const createPhysicalBackup = defineKind({
@@ -23,8 +30,9 @@ export const createPhysicalBackup = defineKind({
   mayLeave: leftOfBackup,
   isHeavy: true,
   // What is stored is looked at before it counts, which credentials that only put may not.
-  references: ({ cluster, repository, parent, walRepository }) => ({
+  references: ({ cluster, instance, standby, repository, parent, walRepository }) => ({
     clusterId: cluster,
+    ...serverNeeds({ instance, standby }),
     repositoryId: repository,
     ...(parent === "" ? {} : { chain: [{ backupId: parent, repositoryId: repository }] }),
     ...(walRepository === "" ? {} : { walRepositoryId: walRepository }),
@@ -47,8 +55,7 @@ export const createPhysicalBackup = defineKind({
     });
   },
   apply(spec, { result, failure }) {
-    const places = { clusterId: spec.cluster, repositoryId: spec.repository };
-    if (result === undefined) return { failure, changes: reachability(places, failure) };
+    if (result === undefined) return { failure, changes: failedBackupChanges(spec, failure) };
     const { manifest, storedBytes } = result;
     const problem = findProblem(spec, result);
     const physical = manifest && physicalOf(manifest);
@@ -102,6 +109,9 @@ function findProblem(
   if (manifest.kind !== spec.kind && physical.fullReason === "") return "it is a full, and nothing says why";
   if (physical.walEmbedded !== (spec.options?.walEmbedded ?? false)) {
     return physical.walEmbedded ? "its WAL is embedded" : "its WAL is not embedded";
+  }
+  if (spec.standby !== undefined && spec.standby !== physical.fromStandby) {
+    return `it was taken of a ${physical.fromStandby ? "standby" : "primary"}`;
   }
   if (physical.corruptPages && !spec.options?.acceptCorrupt) return "it has pages whose checksums failed";
   return digestProblem({ manifestSha256 });

@@ -29,6 +29,10 @@ export type StoragePurpose = "write" | "read" | "delete";
 /** What a spec names and what has to be looked up before its command can be made. */
 export interface References {
   readonly clusterId?: string;
+  /** Server of that cluster; the one that the agent of the host works on when left out. */
+  readonly instanceId?: string;
+  /** Whether that server has to be a standby when a backup of it begins, or has to be none; either when left out. */
+  readonly standby?: boolean;
   /** Another cluster, which is only looked at. */
   readonly liveClusterId?: string;
   readonly repositoryId?: string;
@@ -90,6 +94,8 @@ export interface ClusterFact {
   readonly connection: Connection;
   /** The newest system identifier that was seen; empty before the first check. */
   readonly systemIdentifier: string;
+  /** Whether it is reached by its main server. */
+  readonly isMain: boolean;
 }
 
 /** A copy of a backup. */

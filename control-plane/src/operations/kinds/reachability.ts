@@ -1,6 +1,6 @@
 import type { FailureDetail } from "@coppice/proto/gen/coppice/common/v1/failure";
 import type { Reason } from "@coppice/proto/kit/reasons";
-import type { CatalogChange } from "./catalog-change.ts";
+import type { CatalogChange, ServerPlace } from "./catalog-change.ts";
 
 const clusterReasons: readonly Reason[] = [
   "CLUSTER_UNREACHABLE",
@@ -20,11 +20,11 @@ const repositoryReasons: readonly Reason[] = [
 ];
 
 /**
- * What the end of some work says of the cluster and the repository it needed: after a success both were reached; a
+ * What the end of some work says of the server and the repository it needed: after a success both were reached; a
  * failure speaks only of what it names.
  */
 export function reachability(
-  { clusterId, repositoryId }: { readonly clusterId?: string; readonly repositoryId?: string },
+  { clusterId, instanceId, repositoryId }: Partial<ServerPlace> & { readonly repositoryId?: string },
   failure: FailureDetail | undefined,
 ): CatalogChange[] {
   const says = (reasons: readonly string[]): { problem: string | undefined } | undefined => {
@@ -33,8 +33,9 @@ export function reachability(
   };
   const cluster = says(clusterReasons);
   const repository = says(repositoryReasons);
+  const server = instanceId === undefined ? {} : { instanceId };
   return [
-    ...(clusterId !== undefined && cluster ? [{ is: "clusterTried", clusterId, ...cluster } as const] : []),
+    ...(clusterId !== undefined && cluster ? [{ is: "clusterTried", clusterId, ...server, ...cluster } as const] : []),
     ...(repositoryId !== undefined && repository
       ? [{ is: "repositoryTried", repositoryId, ...repository } as const]
       : []),

@@ -1,9 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import type { FailureDetail } from "@coppice/proto/gen/coppice/common/v1/failure";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { CatalogChange } from "./catalog-change.ts";
-import { type Facts, required } from "./kind.ts";
+import { type Facts, type References, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
 
 /** What the specs of all kinds of backups say of the backup that will come of them. */
@@ -13,6 +14,17 @@ export interface BackupToStore {
   readonly repositoryName: string;
   readonly backup: string;
   readonly folder: string;
+}
+
+/** Which server a backup is taken of, as its spec says; that of an older control plane does not. */
+export interface BackupServer {
+  readonly instance: string;
+  readonly standby?: boolean | undefined;
+}
+
+/** The same as what has to be looked up. */
+export function serverNeeds({ instance, standby }: BackupServer): Pick<References, "instanceId" | "standby"> {
+  return { ...(instance === "" ? {} : { instanceId: instance }), ...(standby === undefined ? {} : { standby }) };
 }
 
 /** What agents answer of any kind of backup. */
@@ -50,15 +62,29 @@ export function digestProblem({ manifestSha256 }: Pick<BackupAnswer, "manifestSh
   return /^[0-9a-f]{64}$/.test(manifestSha256) ? undefined : "its manifest has no digest";
 }
 
+/** What the catalog learns from a backup of which nothing is stored: also which server is not what it was taken for. */
+export function failedBackupChanges(
+  { cluster: clusterId, repository: repositoryId, instance, standby }: BackupToStore & BackupServer,
+  failure: FailureDetail | undefined,
+): CatalogChange[] {
+  const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
+  const role = standby ? "PRIMARY" : "STANDBY";
+  return [
+    ...reachability({ ...server, repositoryId }, failure),
+    ...(failure?.reason === "INSTANCE_ROLE_CHANGED" ? [{ is: "roleSeen", ...server, role } as const] : []),
+  ];
+}
+
 /** What the catalog learns from a stored backup. Whatever it lacks says nothing against connection and repository. */
 export function storedBackupChanges(
-  { cluster: clusterId, repository: repositoryId, backup: id, folder }: BackupToStore,
+  { cluster: clusterId, repository: repositoryId, backup: id, folder, instance }: BackupToStore & BackupServer,
   { manifestSha256, storedBytes, recipe, facts }: BackupAnswer,
   { manifest, defaultDatabases }: { readonly manifest: BackupManifest; readonly defaultDatabases: boolean },
 ): CatalogChange[] {
+  const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
   return [
-    ...reachability({ clusterId, repositoryId }, undefined),
-    ...(facts ? [{ is: "clusterSeen", clusterId, facts } as const] : []),
+    ...reachability({ ...server, repositoryId }, undefined),
+    ...(facts ? [{ is: "clusterSeen", ...server, facts } as const] : []),
     {
       is: "backupStored",
       backup: { id, clusterId, repositoryId, folder, manifest, manifestSha256, storedBytes, recipe, defaultDatabases },

@@ -6,7 +6,7 @@ import {
   IncrementalMethod,
 } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
-import type { CreateBackupRequest } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { type CreateBackupRequest, InstanceChoice } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { CreatePhysicalBackupSpecSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
@@ -14,11 +14,10 @@ import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
 import { findWalArchive, type WalArchiveRow } from "../../catalog/physical/wal-archive.ts";
 import type { RepositoryRow } from "../../catalog/repository.ts";
-import { requireCluster, requireHost } from "../../inventory/require.ts";
+import { requireCluster } from "../../inventory/require.ts";
 import { formatBackupFolder } from "../backup-folder.ts";
+import { backupPlace } from "../server/backup-place.ts";
 import type { Prepared } from "../prepared.ts";
-import { primaryInstance } from "../primary-instance.ts";
-import { repositoryFor } from "../repository-for.ts";
 import { presentIncarnation } from "../present-incarnation.ts";
 import { chooseParent } from "./parent.ts";
 
@@ -26,7 +25,7 @@ import { chooseParent } from "./parent.ts";
 const firstNativeMajor = 17;
 
 /**
- * Resolves a request for a physical backup. Errors: CLUSTER_NOT_FOUND, CLUSTER_NOT_CHECKED, REPOSITORY_NOT_FOUND,
+ * Resolves a request for a physical backup. Errors: CLUSTER_NOT_FOUND, INSTANCE_NOT_FOUND, CLUSTER_NOT_CHECKED, REPOSITORY_NOT_FOUND,
  * REPOSITORY_AMBIGUOUS, REPOSITORY_WRONG_HOST, WAL_NOT_ARCHIVED, BACKUP_NOT_FOUND, INCREMENTAL_REFUSED, NOT_SUPPORTED,
  * INVALID_FIELD.
  */
@@ -34,17 +33,20 @@ export async function preparePhysicalBackup(
   db: Database,
   request: Pick<CreateBackupRequest, "cluster" | "repository" | "dump" | "physical"> & {
     readonly kind: BackupKind.FULL | BackupKind.INCREMENTAL;
+    readonly instance?: InstanceChoice;
   },
   now: Date,
 ): Promise<Prepared> {
   const { kind, physical: given } = request;
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
-  const host = await requireHost(db, primaryInstance(cluster).hostId);
-  const repository = await repositoryFor(db, request.repository, { clusterId: cluster.row.id, host });
   const present = presentIncarnation(cluster);
   const { systemIdentifier } = present;
   const isByWal = kind === BackupKind.INCREMENTAL && isMadeOfWal(cluster, present, given);
+  const { instance: asked = InstanceChoice.UNSPECIFIED } = request;
+  const choice = isByWal ? chooseMarker(asked) : asked;
+  const server = await backupPlace(db, cluster, { ...request, instance: choice });
+  const { repository } = server;
   const { options, walRepository, refusal } = await chooseWalPlace(db, {
     cluster,
     present,
@@ -80,15 +82,32 @@ export async function preparePhysicalBackup(
         parent: parent ?? "",
         walRepository,
         fullReason,
+        instance: server.instance.id,
+        ...(server.standby === undefined ? {} : { standby: server.standby }),
       }),
     },
-    hostId: host.id,
+    hostId: server.host.id,
     clusterId: cluster.row.id,
     repositoryId: repository.id,
     subject: cluster.row,
     // An incremental keeps its parent from being deleted.
     backups: parent === undefined ? [] : [parent],
   };
+}
+
+/** A WAL increment ends with a restore point, which only a primary can mark, and reads nothing of the server besides. */
+function chooseMarker(choice: InstanceChoice): InstanceChoice {
+  if (choice !== InstanceChoice.STANDBY) {
+    return choice === InstanceChoice.PREFER_STANDBY ? InstanceChoice.UNSPECIFIED : choice;
+  }
+  return fail(
+    "INVALID_FIELD",
+    "an incremental by archived WAL ends with a restore point, which a standby cannot mark",
+    {
+      hint: "leave --instance out: nothing but that restore point is asked of the primary",
+      fields: [{ field: "instance", expected: "not a standby with an incremental by WAL" }],
+    },
+  );
 }
 
 /** The server as it was seen last. */

@@ -22,7 +22,7 @@ import type { ClusterRecord } from "../../catalog/cluster.ts";
 import { findHost, type HostRow } from "../../catalog/host.ts";
 import { requireCluster, requireHost } from "../../inventory/require.ts";
 import type { Prepared } from "../prepared.ts";
-import { primaryInstance } from "../primary-instance.ts";
+import { primaryInstance } from "../server/primary-instance.ts";
 import { exclusiveKeyOf } from "../restore/database.ts";
 import { spareCatalog } from "../restore/spare-catalog.ts";
 import { cleanPath, resolvePhysicalRestore } from "./restore.ts";

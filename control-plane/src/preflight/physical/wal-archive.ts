@@ -10,7 +10,7 @@ import { findWalArchive } from "../../catalog/physical/wal-archive.ts";
 import type { RepositoryRow } from "../../catalog/repository.ts";
 import { requireHost } from "../../inventory/require.ts";
 import { presentIncarnation } from "../present-incarnation.ts";
-import { primaryInstance } from "../primary-instance.ts";
+import { primaryInstance } from "../server/primary-instance.ts";
 import { repositoryFor } from "../repository-for.ts";
 
 /** What an agent that can archive WAL names among what it knows. */

@@ -14,7 +14,7 @@ import { listExtents } from "../../catalog/physical/wal-knowledge.ts";
 import { requireCluster } from "../../inventory/require.ts";
 import { chooseWorker } from "../choose-worker.ts";
 import type { Prepared } from "../prepared.ts";
-import { primaryHost } from "../primary-instance.ts";
+import { primaryHost } from "../server/primary-instance.ts";
 import { chooseArchive } from "./choose-archive.ts";
 
 /**

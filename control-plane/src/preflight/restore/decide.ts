@@ -9,7 +9,7 @@ import type { Database } from "../../catalog/catalog.ts";
 import { findOperation } from "../../catalog/operations/read.ts";
 import { requireCluster } from "../../inventory/require.ts";
 import type { Prepared } from "../prepared.ts";
-import { primaryInstance } from "../primary-instance.ts";
+import { primaryInstance } from "../server/primary-instance.ts";
 import { exclusiveKeyOf } from "./database.ts";
 import { spareCatalog } from "./spare-catalog.ts";
 

@@ -13,7 +13,7 @@ import { requireCluster, requireHost } from "../../inventory/require.ts";
 import type { OwnSecret, Prepared, PreparedPart } from "../prepared.ts";
 import { preparePart, preparePartPlan } from "../physical/part.ts";
 import { preparePhysicalPlan, preparePhysicalRestore } from "../physical/restore.ts";
-import { primaryInstance } from "../primary-instance.ts";
+import { primaryInstance } from "../server/primary-instance.ts";
 import { globalsSpec, planCluster } from "./cluster.ts";
 import { type DatabaseRestore, exclusiveKeyOf, restoreSpec } from "./database.ts";
 import { weighRequest } from "./request.ts";

@@ -2,7 +2,7 @@ import { create, fromJson } from "@bufbuild/protobuf";
 import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { type Cluster, ClusterSchema, InstanceRole } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import type { LastGoodDump } from "../../catalog/backup.ts";
-import type { ClusterRecord } from "../../catalog/cluster.ts";
+import { type ClusterRecord, mainInstance } from "../../catalog/cluster.ts";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
 
@@ -21,6 +21,7 @@ export function clusterMessage(
 ): Cluster {
   const last = facts.lastGoodDumps.get(row.id);
   const physical = facts.lastGoodPhysicals.get(row.id);
+  const main = mainInstance(instances);
   return create(ClusterSchema, {
     id: row.id,
     name: row.name,
@@ -33,6 +34,9 @@ export function clusterMessage(
       host: instance.hostId,
       hostName: facts.hostNames.get(instance.hostId) ?? "",
       dataDirectory: instance.dataDirectory,
+      hasPassword: instance.passwordSecretId !== null,
+      ...(instance.reachable === null ? {} : { reachable: instance.reachable }),
+      ...times({ reachableTime: instance.reachableTime }),
     })),
     incarnations: incarnations.map((incarnation) => ({
       systemIdentifier: incarnation.systemIdentifier,
@@ -47,9 +51,9 @@ export function clusterMessage(
     })),
     ...(last === undefined ? {} : { lastGoodDump: lastGood(last) }),
     ...(physical === undefined ? {} : { lastGoodPhysical: lastGood(physical) }),
-    ...(row.reachable === null ? {} : { reachable: row.reachable }),
+    ...(main === undefined || main.reachable === null ? {} : { reachable: main.reachable }),
     hasPassword: instances.some(({ passwordSecretId }) => passwordSecretId !== null),
-    ...times({ createTime: row.createTime, updateTime: row.updateTime, reachableTime: row.reachableTime }),
+    ...times({ createTime: row.createTime, updateTime: row.updateTime, reachableTime: main?.reachableTime ?? null }),
   });
 }
 

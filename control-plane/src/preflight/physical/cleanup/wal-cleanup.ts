@@ -15,7 +15,7 @@ import { listExtents, listHistories } from "../../../catalog/physical/wal-knowle
 import { requireCluster } from "../../../inventory/require.ts";
 import { chooseWorker } from "../../choose-worker.ts";
 import type { Prepared } from "../../prepared.ts";
-import { primaryHost } from "../../primary-instance.ts";
+import { primaryHost } from "../../server/primary-instance.ts";
 import { chooseArchive } from "../choose-archive.ts";
 import { physicalBackup } from "../../../catalog/physical/recovery-backup.ts";
 import { toExtent } from "../../../catalog/physical/wal-extent.ts";

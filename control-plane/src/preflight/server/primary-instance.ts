@@ -1,10 +1,10 @@
 import { fail } from "@coppice/proto/kit/failure";
-import type { Database } from "../catalog/catalog.ts";
-import { type ClusterInstanceRow, type ClusterRecord, findCluster } from "../catalog/cluster.ts";
+import type { Database } from "../../catalog/catalog.ts";
+import { type ClusterInstanceRow, type ClusterRecord, findCluster, mainInstance } from "../../catalog/cluster.ts";
 
-/** The server that work on a cluster is done on: its primary, or the first where no check has told yet. */
+/** The server that work on a cluster is done on. Errors: CLUSTER_WITHOUT_SERVER. */
 export function primaryInstance({ row, instances }: ClusterRecord): ClusterInstanceRow {
-  const instance = instances.find(({ role }) => role === "PRIMARY") ?? instances[0];
+  const instance = mainInstance(instances);
   if (instance !== undefined) return instance;
   return fail(
     "CLUSTER_WITHOUT_SERVER",
@@ -17,6 +17,5 @@ export function primaryInstance({ row, instances }: ClusterRecord): ClusterInsta
 
 /** Id of the host of that server; undefined for a cluster that is not in the catalog. */
 export async function primaryHost(db: Database, clusterId: string): Promise<string | undefined> {
-  const cluster = await findCluster(db, clusterId);
-  return cluster?.instances.find(({ role }) => role === "PRIMARY")?.hostId ?? cluster?.instances[0]?.hostId;
+  return mainInstance((await findCluster(db, clusterId))?.instances ?? [])?.hostId;
 }

@@ -1,0 +1,72 @@
+import type { KeyObject } from "node:crypto";
+import { fromJson } from "@bufbuild/protobuf";
+import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
+import type { AddInstanceRequest, RemoveInstanceRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { fail } from "@coppice/proto/kit/failure";
+import { hasActiveOperations } from "../catalog/active-operations.ts";
+import type { Database } from "../catalog/catalog.ts";
+import { type ClusterRecord, deleteInstance, insertInstance, updateCluster } from "../catalog/cluster.ts";
+import { findWalArchive } from "../catalog/physical/wal-archive.ts";
+import { deleteSecret } from "../catalog/secret.ts";
+import { requireInstance } from "./find-instance.ts";
+import { findServer } from "./protect-cluster.ts";
+
+/**
+ * Names one more server of a cluster; nothing is sent to it. Errors: CLUSTER_WITHOUT_SERVER, HOST_NOT_FOUND,
+ * CLUSTER_AMBIGUOUS, INSTANCE_EXISTS, INVALID_FIELD.
+ */
+export async function addInstance(
+  tx: Database,
+  masterKey: KeyObject,
+  { row, instances }: ClusterRecord,
+  request: AddInstanceRequest,
+): Promise<void> {
+  if (instances.length === 0) {
+    fail("CLUSTER_WITHOUT_SERVER", `cluster ${row.name} is known from its backups only`, {
+      hint: `name its first server: coppice cluster add ${row.name} --host ${request.host}`,
+    });
+  }
+  const server = await findServer(tx, masterKey, { ...request, name: row.name });
+  const text = placeOf(server.endpoint);
+  if (instances.some(({ hostId, endpoint }) => hostId === server.hostId && placeOf(endpoint) === text)) {
+    fail("INSTANCE_EXISTS", `cluster ${row.name} has that server by the agent of ${request.host} already`);
+  }
+  await insertInstance(tx, { ...server, clusterId: row.id });
+  await updateCluster(tx, row.id);
+}
+
+/** Where it listens, whoever logs in. */
+function placeOf(endpoint: Parameters<typeof fromJson>[1]): string {
+  const { address, port, service } = fromJson(EndpointSchema, endpoint);
+  return JSON.stringify([address, port || 5432, service]);
+}
+
+/** Forgets a server of a cluster. Errors: INSTANCE_NOT_FOUND, CLUSTER_IN_USE. */
+export async function removeInstance(
+  tx: Database,
+  cluster: ClusterRecord,
+  { instance: reference }: RemoveInstanceRequest,
+): Promise<void> {
+  const { row, instances } = cluster;
+  const instance = await requireInstance(tx, cluster, reference);
+  if (instances.length === 1) {
+    fail("CLUSTER_IN_USE", `it is the only server of cluster ${row.name}`, {
+      hint: `forget the cluster: coppice cluster remove ${row.name}; or let it be another one: coppice cluster update ${row.name} --host HOST --endpoint ENDPOINT`,
+    });
+  }
+  const archive = await findWalArchive(tx, row.id);
+  const isLeft = instances.some(({ id, hostId }) => id !== instance.id && hostId === instance.hostId);
+  if (!isLeft && (archive?.hostId === instance.hostId || archive?.nextHostId === instance.hostId)) {
+    fail("CLUSTER_IN_USE", `the agent of that host archives WAL of cluster ${row.name}`, {
+      hint: `let that of the primary do it: coppice cluster check ${row.name}, then coppice wal setup ${row.name}`,
+    });
+  }
+  if (await hasActiveOperations(tx, { clusterId: row.id })) {
+    fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${row.name}`, {
+      hint: "see them with `coppice operation list`",
+    });
+  }
+  await deleteInstance(tx, instance.id);
+  if (instance.passwordSecretId !== null) await deleteSecret(tx, instance.passwordSecretId);
+  await updateCluster(tx, row.id);
+}
