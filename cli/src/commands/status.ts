@@ -85,17 +85,22 @@ async function readOverview(api: Api): Promise<Overview> {
 async function readCluster(api: Api, name: string): Promise<Overview> {
   const cluster = await api.clusters.getCluster({ cluster: name });
   const { hosts, findings } = await readOverview(api);
-  const hostIds = new Set(cluster.instances.map(({ host }) => host));
+  const subjects = subjectsOf(cluster);
   return {
     clusters: [cluster],
-    hosts: hosts.filter(({ id }) => hostIds.has(id)),
-    findings: findings.filter(({ subject }) => subject === cluster.id || hostIds.has(subject)),
+    hosts: hosts.filter(({ id }) => subjects.has(id)),
+    findings: findings.filter(({ subject }) => subjects.has(subject)),
   };
 }
 
-/** The worst finding about a cluster or a host of it. */
+/** What findings about a cluster are about: itself, its servers and their hosts. */
+function subjectsOf({ id, instances }: Cluster): ReadonlySet<string> {
+  return new Set([id, ...instances.flatMap((instance) => [instance.id, instance.host])]);
+}
+
+/** The worst finding about a cluster. */
 function worstOf(cluster: Cluster, findings: readonly Finding[]): Finding | undefined {
-  const subjects = new Set([cluster.id, ...cluster.instances.map(({ host }) => host)]);
+  const subjects = subjectsOf(cluster);
   return findings
     .filter(({ subject }) => subjects.has(subject))
     .reduce<Finding | undefined>((worst, each) => (worst && worst.severity >= each.severity ? worst : each), undefined);
@@ -115,7 +120,7 @@ function formatOverview({ clusters, hosts, findings }: Overview, { terminal, now
         cluster.name,
         worst ? enumLabel(SeveritySchema, worst.severity) : "ok",
         formatRelative(timeOf(cluster.lastGoodDump?.time), time),
-        cluster.lastGoodDump?.verifyTime ? formatRelative(timeOf(cluster.lastGoodDump.verifyTime), time) : "never",
+        describeVerified(cluster, time),
         ...(hasPhysical ? [formatRelative(timeOf(cluster.lastGoodPhysical?.time), time)] : []),
         cluster.instances.map(({ hostName }) => hostName).join(","),
         agents.map((host) => (host ? agentState(host, time) : "-")).join(","),
@@ -141,6 +146,13 @@ function formatOverview({ clusters, hosts, findings }: Overview, { terminal, now
   if (findings.length > 0) return `${shown}\n${formatFindings(findings, terminal.paint, time)}`;
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
   return `${shown}${success(`${count(clusters.length, "cluster")}, ${count(hosts.length, "host")}, nothing is wrong`)}`;
+}
+
+/** When its last good dump, or its last good physical backup, was last read again and matched. */
+function describeVerified({ lastGoodDump, lastGoodPhysical }: Cluster, now: Date): string {
+  const times = [lastGoodDump, lastGoodPhysical].flatMap((backup) => timeOf(backup?.verifyTime) ?? []);
+  if (times.length === 0) return "never";
+  return formatRelative(new Date(Math.max(...times.map((time) => time.getTime()))), now);
 }
 
 function formatOne({ clusters, hosts, findings }: Overview, { terminal, now }: Session): string {
