@@ -19,6 +19,7 @@ import { openServer } from "./rpc/server.ts";
 import { openReceive } from "./reports/receive.ts";
 import { runDesired } from "./operations/desired/run-desired.ts";
 import { runDispatcher } from "./operations/dispatcher.ts";
+import { runEndSegments } from "./operations/end-segments.ts";
 import { reconcile } from "./operations/reconcile.ts";
 import { openFleet } from "./fleet/fleet.ts";
 import { validationInterceptor } from "./rpc/validation-interceptor.ts";
@@ -73,7 +74,11 @@ export async function openApp(
       callbacks: {
         onHello: (session, hello) => reconcile(operations, session, hello.inFlight),
         serve: async (session) => {
-          await Promise.all([runDispatcher(operations, session), runDesired(operations, session)]);
+          await Promise.all([
+            runDispatcher(operations, session),
+            runDesired(operations, session),
+            runEndSegments(operations, session),
+          ]);
         },
         onReport: openReceive({
           catalog,

@@ -30,8 +30,11 @@ let authority: TestAuthority;
 let service: ServedAgentService;
 let folder: string;
 let stack: AsyncDisposableStack;
+/** Positions up to which a segment was asked to be ended. */
+let asked: string[];
 
 beforeEach(async () => {
+  asked = [];
   stack = new AsyncDisposableStack();
   folder = await mkdtemp(join(tmpdir(), "coppice-link-"));
   stack.defer(() => rm(folder, { recursive: true }));
@@ -94,7 +97,14 @@ async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
       bootId: "boot",
       capabilities: ["deleteBackup"],
       runner,
-      kept: { revision: 0n, take: () => {}, acknowledge: () => {}, reports: () => [], repeat: () => {} },
+      kept: {
+        revision: 0n,
+        take: () => {},
+        acknowledge: () => {},
+        endSegment: ({ lsn }) => void asked.push(lsn),
+        reports: () => [],
+        repeat: () => {},
+      },
       discover: async () => [create(FoundClusterSchema, { port: 5432, running: true })],
       onOutbox: (opened) => (outbox = opened),
       log,
@@ -185,6 +195,13 @@ describe("a session", () => {
     expect(first.received.map((request) => request.sequence)).toEqual(
       first.received.map((_, index) => BigInt(index + 1)),
     );
+  });
+
+  test("passes on which segment of WAL is waited for", async () => {
+    await startAgent(deleteOne);
+    const first = await session(0);
+    first.send({ case: "endSegment", value: { clusterId: "cls_1", timeline: 1, lsn: "0/2000120" } });
+    await expect.poll(() => asked, patient).toEqual(["0/2000120"]);
   });
 
   test("is given up after two missed heartbeats and made anew", async () => {

@@ -1,9 +1,10 @@
+// One thing: what a host is asked to keep up, from the pages that tell it to what runs and is withdrawn.
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { type DesiredState, DesiredStateSchema } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
-import { WalReportAckSchema, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { EndSegmentSchema, WalReportAckSchema, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { openLog } from "@coppice/proto/kit/log";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { slotOf } from "../wal/receive/slot-name.ts";
@@ -14,6 +15,7 @@ let folder: string;
 let running: StartedArchive[];
 let acknowledged: bigint[];
 let withdrawn: string[];
+let askedOf: string[];
 let isServerDown: boolean;
 
 beforeEach(async () => {
@@ -21,6 +23,7 @@ beforeEach(async () => {
   running = [];
   acknowledged = [];
   withdrawn = [];
+  askedOf = [];
   isServerDown = false;
 });
 afterEach(() => rm(folder, { recursive: true }));
@@ -40,6 +43,7 @@ const open = () =>
         report: () => create(WalReportSchema, { clusterId: started.archive.clusterId }),
         acknowledge: (number) => void acknowledged.push(number),
         repeat: () => {},
+        endSegment: ({ lsn }) => void askedOf.push(`${started.archive.clusterId} ${lsn}`),
         ended: ended.promise,
       };
     },
@@ -106,6 +110,14 @@ test("what is desired runs once its last page has come, and again after a restar
   expect(running[0]?.secret("sec_1")).toBe("secret word");
   expect(running[0]?.secret("")).toBeUndefined();
   expect(() => running[0]?.secret("sec_2")).toThrow("sec_2");
+});
+
+test("a segment is ended for the cluster that it is asked for, where that is archived here", async () => {
+  await using desired = await open();
+  desired.take(page(1n, ["cls_1", "cls_2"]));
+  await expect.poll(ids).toEqual(["cls_1", "cls_2"]);
+  for (const clusterId of ["cls_2", "cls_3"]) desired.endSegment(create(EndSegmentSchema, { clusterId, lsn: "0/1" }));
+  expect(askedOf).toEqual(["cls_2 0/1"]);
 });
 
 test("secrets lie in a file of their own that nobody else can read", async () => {

@@ -8,7 +8,12 @@ import {
   type DesiredState,
   DesiredStateSchema,
 } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
-import { WalArchiveSchema, type WalReport, type WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import {
+  type EndSegment,
+  WalArchiveSchema,
+  type WalReport,
+  type WalReportAck,
+} from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { fail } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
@@ -43,6 +48,8 @@ export interface Desired extends AsyncDisposable {
   /** Takes a page; with the last one the revision is stored and carried out. */
   take(page: DesiredState): void;
   acknowledge(ack: WalReportAck): void;
+  /** Has the server of a cluster that is archived here end a segment. */
+  endSegment(asked: EndSegment): void;
   reports(): WalReport[];
   repeat(): void;
 }
@@ -193,6 +200,9 @@ export async function openDesired({ folder, archive, withdraw, log }: DesiredOpt
     },
     acknowledge({ clusterId, number }) {
       for (const one of running.values()) if (one.clusterId === clusterId) one.archive.acknowledge(number);
+    },
+    endSegment(asked) {
+      for (const one of running.values()) if (one.clusterId === asked.clusterId) one.archive.endSegment?.(asked);
     },
     reports: () => [...[...running.values()].flatMap((one) => one.archive.report() ?? []), ...leaving.reports()],
     repeat() {

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import type { FoundCluster } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
 import type { DesiredState } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { HelloSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
-import type { WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import type { EndSegment, WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { toFailure } from "@coppice/proto/kit/failure";
 import { linkSignals } from "@coppice/proto/kit/race";
@@ -22,6 +22,8 @@ export interface KeptState {
   readonly revision: bigint;
   take(page: DesiredState): void;
   acknowledge(ack: WalReportAck): void;
+  /** Ends a segment of WAL that is archived here, which somebody waits for. */
+  endSegment(asked: EndSegment): void;
   /** What is to be told of WAL archives and was not told yet. */
   reports(): readonly WalReport[];
   /** Has everything that is not acknowledged told again. */
@@ -134,5 +136,7 @@ function dispatch(
       return kept.take(message.value);
     case "walReportAck":
       return kept.acknowledge(message.value);
+    case "endSegment":
+      return kept.endSegment(message.value);
   }
 }

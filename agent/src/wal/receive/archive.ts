@@ -3,7 +3,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { durationMs } from "@bufbuild/protobuf/wkt";
-import type { WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import type { EndSegment, WalArchive, WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { backoffMs } from "@coppice/proto/kit/backoff";
 import { Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
@@ -68,6 +68,8 @@ export interface RunningArchive {
   heldFrom?(): bigint | undefined;
   /** Whether the server needs no slot: its archive_command hands over what is stored, alone. */
   pushes?(): boolean;
+  /** Has the server end a segment that somebody waits for, where it is in that one. */
+  endSegment?(asked: EndSegment): void;
   /** Settles when it has ended after an abort. */
   readonly ended: Promise<void>;
 }
