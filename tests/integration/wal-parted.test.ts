@@ -1,4 +1,5 @@
 // One thing: a copy of a server that wrote on for itself, and whose WAL would go on from the original's by its positions.
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
@@ -122,6 +123,28 @@ test("a copy that is received, and has removed what would be compared, is refuse
   const late = await writeSegments(copy, 1);
   await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("WAL_CONFLICT");
   expect(await isArchived(lab, late)).toBe(false);
+});
+
+test.each([
+  ["pushed from", WalMode.PUSH, { archive_mode: "on" }],
+  ["received", WalMode.STREAM, {}],
+] as const)("a copy that is promoted and then %s is refused", async (_, mode, over) => {
+  await using parted = await openParted(mode, over);
+  const { lab, copy, ofCopy } = parted;
+  await writeFile(join(copy.dataDir, "standby.signal"), "");
+  await copy.start();
+  await copy.sql("postgres", "select pg_promote(true, 60)");
+  await using archiving = await archiveBy(ofCopy, mode);
+  await writeSegments(copy, 2);
+  await expect
+    .poll(() => archiving.telling()?.trouble, patient)
+    .toMatchObject({
+      reason: "WAL_CONFLICT",
+      message: expect.stringContaining("does not begin as the archived") as string,
+    });
+  const stored: string[] = [];
+  for await (const { key } of lab.storage.list("", AbortSignal.timeout(30_000))) stored.push(key);
+  expect(stored.filter((key) => /\/00000002[0-9A-F]{16}/.test(key))).toEqual([]);
 });
 
 test("a copy that goes on in a segment of which a part is archived is refused, also where that is encrypted", async () => {

@@ -55,8 +55,8 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
   let waiting: string[] = [];
   let newest = "";
   let isListing = false;
-  // Until one is stored the server may be another one.
-  let isStuck = true;
+  // Until one is stored the server may be another one, and a timeline that of a copy.
+  let provenTimeline: string | undefined;
 
   function begin(name: string): Promise<StoredFile> {
     const storing = store(name);
@@ -88,7 +88,7 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
     const ready = new Set(names);
     // What waits no more was given to somebody else.
     for (const name of begun.keys()) if (!ready.has(name)) begun.delete(name);
-    waiting = names.filter((name) => name > newest && !begun.has(name));
+    waiting = names.filter((name) => name > newest && name.slice(0, 8) === provenTimeline && !begun.has(name));
   }
   async function isUnchanged({ name, identity }: StoredFile): Promise<boolean> {
     return (await identityAt(pathOf(name))) === identity;
@@ -96,19 +96,22 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
 
   return {
     async take(name) {
-      if (/^[0-9A-F]{24}$/.test(name)) newest = name;
+      const isSegment = /^[0-9A-F]{24}$/.test(name);
+      if (isSegment) newest = name;
       const ahead = begun.get(name);
       begun.delete(name);
       // What comes next is stored beside this one; not behind one of which somebody has stored other bytes.
-      if (!isStuck) void list().then(advance);
+      if (provenTimeline !== undefined) void list().then(advance);
       const early = await ahead?.catch(() => undefined);
       try {
         const stored = early && (await isUnchanged(early)) ? early : await begin(name);
-        isStuck = false;
+        if (isSegment) provenTimeline = name.slice(0, 8);
         return stored;
       } catch (error) {
-        isStuck = isFailure(error, "WAL_CONFLICT");
-        if (isStuck) waiting = [];
+        if (isFailure(error, "WAL_CONFLICT")) {
+          provenTimeline = undefined;
+          waiting = [];
+        }
         throw error;
       }
     },

@@ -4,6 +4,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { Failure, fail } from "@coppice/proto/kit/failure";
 import { type CommitRun, readCommits, type SegmentPlace } from "../content/commit-times.ts";
+import { digestPart } from "../content/part-digest.ts";
 import { openLinkReader, type RecordLinks } from "../content/record-links.ts";
 import type { Press } from "../press/press.ts";
 import { segmentHeaderBytes } from "../store/segment-header.ts";
@@ -23,8 +24,8 @@ export interface OfferedFile extends AsyncDisposable {
   readonly commits: readonly CommitRun[];
   /** Of a segment, what ties it to those beside it. */
   readonly links: RecordLinks;
-  /** SHA-256 of so many first bytes, with zeros behind them up to its size: as that of a part that was stored of it. */
-  readonly partSha256: (bytes: number) => Promise<string>;
+  /** The digest of so many first bytes, as digestPart gives it. */
+  readonly partSha256: (bytes: number) => Promise<string | undefined>;
   /** Its bytes, compressed by zstd; called once. */
   readonly compressed: (level: number) => Promise<Readable>;
 }
@@ -64,7 +65,7 @@ export async function openOffered(
       identity: identityOf(found),
       commits,
       links,
-      partSha256: (bytes) => digestPart(file, bytes, sizeBytes),
+      partSha256: (bytes) => digestPart(chunksOf(file), { bytes, sizeBytes }),
       compressed,
       async [Symbol.asyncDispose]() {
         await release();
@@ -121,17 +122,6 @@ async function pass(file: FileHandle, segment: SegmentPlace | undefined): Promis
     compressed: async (level) => compressWal(read(), level),
     release: async () => {},
   };
-}
-
-async function digestPart(file: FileHandle, bytes: number, sizeBytes: number): Promise<string> {
-  const hash = createHash("sha256");
-  let left = bytes;
-  for await (const chunk of chunksOf(file)) {
-    hash.update(chunk.subarray(0, left));
-    left -= Math.min(left, chunk.length);
-    if (left === 0) break;
-  }
-  return hash.update(Buffer.alloc(sizeBytes - bytes)).digest("hex");
 }
 
 /** The identity of what lies at a path now. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE. */

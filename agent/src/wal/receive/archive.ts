@@ -14,6 +14,7 @@ import type { ByteBudget } from "../../budget.ts";
 import { type ClientFiles, resolveEndpoint } from "../../postgres/endpoint.ts";
 import { openReplication } from "../../postgres/replication/open-replication.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { digestPart } from "../content/part-digest.ts";
 import { type AnchorShelf, openAnchorShelf } from "../anchors/anchor-shelf.ts";
 import { type ArchiveIndex, openArchiveIndex } from "../store/archive-index.ts";
 import { requireNotBehind } from "../set-back/require-not-behind.ts";
@@ -361,7 +362,8 @@ async function storeUntilDone(
         known: (name: string) => index.digestOf(name),
         signal,
       };
-      await follow.storing(wal, () => storeWal(storage, given));
+      const partSha256 = (bytes: number) => digestPart(wal.read(), { bytes, sizeBytes: Number(segmentBytes) });
+      await follow.storing({ ...wal, partSha256 }, () => storeWal(storage, given));
       await index.add({ ...wal, links: isPart ? undefined : wal.links });
       conflicts.delete(startLsn);
       turn.ledger.addRun(wal.run);

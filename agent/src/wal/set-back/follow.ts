@@ -9,14 +9,15 @@ import type { ArchiveIndex } from "../store/archive-index.ts";
 import { isWithin, type WalExtent } from "../store/extent.ts";
 import { storedDigest } from "../store/stored-digest.ts";
 import { decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
+import { openForks } from "./fork.ts";
 import { endRefusal, noteRefusal, readRefusal, refusalFailure } from "./refusal.ts";
 
 /** WAL that is to be stored: a segment, or a part of one. */
 export interface FollowingWal {
   readonly run: WalExtent;
   readonly links: RecordLinks;
-  /** The digest of so many first bytes of it, as of a part that was stored; undefined where those were compared before. */
-  readonly partSha256?: (bytes: number) => Promise<string>;
+  /** The digest of so many first bytes of it, as digestPart gives it. */
+  readonly partSha256: (bytes: number) => Promise<string | undefined>;
 }
 
 /** What WAL has to follow, and how that is found out. */
@@ -56,6 +57,7 @@ export function openFollow(options: FollowOptions): Follow {
   const { folder, index, beyond, storage, place, segmentBytes, hasArchived, signal } = options;
   const read = new Map<string, RecordLinks | "missing" | "unreadable">();
   const archived = () => [...index.extents, ...beyond];
+  const forks = openForks({ storage, place, segmentBytes, signal });
   const nameOf = ({ timeline, startLsn }: WalExtent) => segmentName(timeline, startLsn, segmentBytes);
 
   async function linksOf(segment: WalExtent): Promise<RecordLinks | "missing" | "unreadable"> {
@@ -111,7 +113,7 @@ export function openFollow(options: FollowOptions): Follow {
     const part = archived().findLast(
       (one) => one.timeline === timeline && startLsn < one.endLsn && one.endLsn < endLsn,
     );
-    if (!part || part.startLsn > startLsn || !partSha256) return;
+    if (!part || part.startLsn > startLsn) return;
     const name = partialName(timeline, part.endLsn, segmentBytes);
     const sha256 = index.digestOf(name) ?? (await digestOfPart(name));
     if (sha256 === undefined || sha256 === (await partSha256(Number(part.endLsn - startLsn)))) return;
@@ -127,6 +129,25 @@ export function openFollow(options: FollowOptions): Follow {
     }
   }
 
+  /** Of the segment in which a timeline begins: what it grew out of. Whether it is tied to that. */
+  async function requireGrown(
+    { run, partSha256 }: FollowingWal,
+    before: WalExtent,
+    isBefore: (found: RecordLinks) => boolean,
+  ): Promise<boolean> {
+    const timeline = await forks.timelineBefore(run);
+    if (timeline === undefined) return false;
+    const beginning = await forks.beginningOf(run, archived());
+    if (beginning && run.endLsn >= run.startLsn + BigInt(beginning.bytes)) {
+      if ((await partSha256(beginning.bytes)) === beginning.sha256) return true;
+      throw conflict(
+        `the server's ${nameOf(run)} does not begin as the archived ${beginning.name} does, which it grew out of`,
+      );
+    }
+    const grown = { ...before, timeline };
+    return isWithin(archived(), grown) && (await requireLink(run, grown, isBefore));
+  }
+
   const hasTimeline = (timeline: number) => archived().some((one) => one.timeline === timeline);
 
   /** Whether it is tied to anything. */
@@ -140,8 +161,10 @@ export function openFollow(options: FollowOptions): Follow {
     const after = { timeline, startLsn: endLsn, endLsn: endLsn + segmentBytes };
     const { beforeLsn, lastLsn } = links;
     const isWhole = endLsn === startLsn + segmentBytes;
-    const isTied =
-      isWithin(archived(), before) && (await requireLink(run, before, (found) => isSame(beforeLsn, found.lastLsn)));
+    const isBefore = (found: RecordLinks) => isSame(beforeLsn, found.lastLsn);
+    const isTied = isWithin(archived(), before)
+      ? await requireLink(run, before, isBefore)
+      : await requireGrown(wal, before, isBefore);
     if (isWhole && isWithin(archived(), after))
       await requireLink(run, after, (found) => isSame(lastLsn, found.beforeLsn));
     return isTied;
