@@ -12,11 +12,32 @@ export async function syncFolder(folder: string): Promise<void> {
  * resolved. The file belongs to its folder's owner: enrolment is often done as root for an agent that is not; or, by that
  * option, to who writes it.
  */
-export async function replaceFile(
-  path: string,
-  content: string,
-  { isWritersOwn = false }: { readonly isWritersOwn?: boolean } = {},
-): Promise<void> {
+export function replaceFile(path: string, content: string, options: ReplaceOptions = {}): Promise<void> {
+  return inTurn(path, () => replaceNow(path, content, options));
+}
+
+interface ReplaceOptions {
+  readonly isWritersOwn?: boolean;
+}
+
+const turns = new Map<string, Promise<unknown>>();
+
+/** Does one thing after the other that is about one file, as far as this process does it. Fails as the work. */
+export function inTurn<T>(file: string, work: () => Promise<T>): Promise<T> {
+  const before = turns.get(file) ?? Promise.resolve();
+  const turn = before.then(work, work);
+  const ended = turn.then(
+    () => {},
+    () => {},
+  );
+  turns.set(file, ended);
+  void ended.then(() => {
+    if (turns.get(file) === ended) turns.delete(file);
+  });
+  return turn;
+}
+
+async function replaceNow(path: string, content: string, { isWritersOwn = false }: ReplaceOptions): Promise<void> {
   const temporary = `${path}.new`;
   try {
     {

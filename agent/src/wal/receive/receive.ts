@@ -280,14 +280,17 @@ function openStoring(options: ReceiveOptions, onStored: (lsn: bigint) => void): 
   const entries: { readonly endLsn: bigint; isStored: boolean }[] = [];
   const waiting: (() => void)[] = [];
   let running = 0;
+  // Until one is stored the server may be another one, and what follows has nothing before it to be compared with.
+  let isProven = false;
   let changed = Promise.withResolvers<void>();
   const pump = () => {
-    for (; running < storedAtOnce && waiting.length > 0; running++) waiting.shift()?.();
+    for (; running < (isProven ? storedAtOnce : 1) && waiting.length > 0; running++) waiting.shift()?.();
   };
   async function run(wal: ReceivedWal, entry: { isStored: boolean }, release: () => PromiseLike<void>): Promise<void> {
     try {
       await options.store(wal);
       entry.isStored = true;
+      isProven = true;
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {

@@ -57,6 +57,8 @@ export function openFollow(options: FollowOptions): Follow {
   const { folder, index, beyond, storage, place, segmentBytes, hasArchived, signal } = options;
   const read = new Map<string, RecordLinks | "missing" | "unreadable">();
   const archived = () => [...index.extents, ...beyond];
+  /** The part that was stored last by this very check: what its server sends next goes on from it. */
+  let ownPart: WalExtent | undefined;
   const forks = openForks({ storage, place, segmentBytes, signal });
   const nameOf = ({ timeline, startLsn }: WalExtent) => segmentName(timeline, startLsn, segmentBytes);
 
@@ -107,17 +109,22 @@ export function openFollow(options: FollowOptions): Follow {
     );
   }
 
-  /** Of a part of this very segment that is archived: what comes has to begin with it. */
+  /** Of a part of this very segment that is archived: what comes has to begin with it, or it with what comes. */
   async function requirePart({ run, partSha256 }: FollowingWal): Promise<void> {
     const { timeline, startLsn, endLsn } = run;
     const part = archived().findLast(
-      (one) => one.timeline === timeline && startLsn < one.endLsn && one.endLsn < endLsn,
+      (one) => one.timeline === timeline && one.startLsn <= startLsn && startLsn < one.endLsn,
     );
-    if (!part || part.startLsn > startLsn) return;
+    if (!part || part.endLsn === endLsn || part.endLsn >= startLsn + segmentBytes) return;
+    if (ownPart?.timeline === timeline && ownPart.endLsn === part.endLsn) return;
     const name = partialName(timeline, part.endLsn, segmentBytes);
-    const sha256 = index.digestOf(name) ?? (await digestOfPart(name));
-    if (sha256 === undefined || sha256 === (await partSha256(Number(part.endLsn - startLsn)))) return;
-    throw conflict(`the server gives other bytes of ${nameOf(run)} before ${formatLsn(part.endLsn)} than are archived`);
+    const isLonger = part.endLsn > endLsn;
+    const commonLsn = isLonger ? endLsn : part.endLsn;
+    const bytes = Number(commonLsn - startLsn);
+    const sha256 = isLonger ? await forks.digestOf(name, bytes) : (index.digestOf(name) ?? (await digestOfPart(name)));
+    if (!isLonger && sha256 === undefined) return;
+    if (sha256 === (await partSha256(bytes))) return;
+    throw conflict(`the server gives other bytes of ${nameOf(run)} before ${formatLsn(commonLsn)} than are archived`);
   }
   async function digestOfPart(name: string): Promise<string | undefined> {
     try {
@@ -154,13 +161,13 @@ export function openFollow(options: FollowOptions): Follow {
   async function requireTied(wal: FollowingWal): Promise<boolean> {
     const { run, links } = wal;
     const { timeline, startLsn, endLsn } = run;
+    const isWhole = endLsn === startLsn + segmentBytes;
     // What is there already is compared as it is stored once more.
-    if (isWithin(archived(), run)) return true;
+    if (isWhole && isWithin(archived(), run)) return true;
     await requirePart(wal);
     const before = { timeline, startLsn: startLsn - segmentBytes, endLsn: startLsn };
     const after = { timeline, startLsn: endLsn, endLsn: endLsn + segmentBytes };
     const { beforeLsn, lastLsn } = links;
-    const isWhole = endLsn === startLsn + segmentBytes;
     const isBefore = (found: RecordLinks) => isSame(beforeLsn, found.lastLsn);
     const isTied = isWithin(archived(), before)
       ? await requireLink(run, before, isBefore)
@@ -178,6 +185,7 @@ export function openFollow(options: FollowOptions): Follow {
         const isTied = await requireTied(wal);
         if (standing && !isTied) throw refusalFailure(standing);
         await store();
+        if (lsn < wal.run.startLsn + segmentBytes) ownPart = wal.run;
         if (isTied) await endRefusal(folder, { timeline, lsn });
       } catch (error) {
         // Of two that claim the first name at once nobody is refused yet: both try again.

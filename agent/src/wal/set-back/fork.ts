@@ -29,6 +29,8 @@ export interface Forks {
   timelineBefore(segment: WalExtent): Promise<number | undefined>;
   /** What older timelines have archived of its beginning; undefined where they have nothing that can be read here. */
   beginningOf(segment: WalExtent, archived: readonly WalExtent[]): Promise<ArchivedBeginning | undefined>;
+  /** The digest of so many first bytes of an archived file, as digestPart gives it; undefined where that cannot be read here. */
+  digestOf(name: string, bytes: number): Promise<string | undefined>;
 }
 
 /** Opens it; a history is read once. */
@@ -71,6 +73,9 @@ export function openForks({ storage, place, segmentBytes, signal }: ForkOptions)
     }
   }
 
+  const digestOf = (name: string, bytes: number) =>
+    readPlain(name, (plain) => digestPart(plain, { bytes, sizeBytes: Number(segmentBytes) }));
+
   return {
     async timelineBefore({ timeline, startLsn }) {
       const ancestors = await ancestorsOf(timeline);
@@ -92,12 +97,13 @@ export function openForks({ storage, place, segmentBytes, signal }: ForkOptions)
         const name = isWhole
           ? segmentName(of.timeline, startLsn, segmentBytes)
           : partialName(of.timeline, storedLsn, segmentBytes);
-        const size = { bytes: Number(commonLsn - startLsn), sizeBytes: Number(segmentBytes) };
-        if (compared?.name === name && compared.bytes === size.bytes) return compared;
-        const sha256 = await readPlain(name, (plain) => digestPart(plain, size));
-        if (sha256 !== undefined) return (compared = { name, bytes: size.bytes, sha256 });
+        const bytes = Number(commonLsn - startLsn);
+        if (compared?.name === name && compared.bytes === bytes) return compared;
+        const sha256 = await digestOf(name, bytes);
+        if (sha256 !== undefined) return (compared = { name, bytes, sha256 });
       }
       return undefined;
     },
+    digestOf,
   };
 }
