@@ -139,6 +139,11 @@ test("a server of another cluster is refused, and servers are named where there 
   });
   const { incarnations } = await installation.json<{ incarnations: readonly object[] }>(["cluster", "get", "shop"]);
   expect(incarnations).toHaveLength(1);
+  expect(await findings()).toEqual(["instance-unreachable"]);
+  const { operations } = await installation
+    .coppice(["cluster", "check", "shop", "-o", "json"])
+    .then(({ stdout }) => JSON.parse(stdout) as { operations: readonly object[] });
+  expect(operations).toHaveLength(3);
   expect(await refused(["cluster", "update", "shop", "--port", "5433"])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining("cluster shop has 3 servers: say which one") as string,
@@ -146,7 +151,7 @@ test("a server of another cluster is refused, and servers are named where there 
   await installation.must(["cluster", "remove-instance", "shop", added]);
   expect(await refused(["cluster", "remove-instance", "shop", "db7"])).toMatchObject({
     code: 4,
-    stderr: expect.stringContaining("the agent of that host archives WAL of cluster shop") as string,
+    stderr: expect.stringContaining("its WAL is archived for cluster shop") as string,
   });
 });
 
@@ -187,4 +192,12 @@ test("where the standby is away or promoted, what was asked for is done or refus
   await standby.sql("orders", "insert into items values (2, 'newer')");
   const taken = await create("--kind", "full", "--instance", "primary", "--wal", "archive");
   expect(taken).toMatchObject({ code: 0, stdout: expect.stringMatching(/, in the archive, /) as string });
+
+  // The old primary comes back, and still takes itself for one.
+  await primary.start();
+  expect(await refused(["cluster", "check", "shop"])).toMatchObject({ code: 0 });
+  expect(await findings()).toContain("two-primaries");
+  expect((await create("--kind", "full", "--instance", "primary", "--dry-run")).stdout).toContain(
+    "by the agent of db9",
+  );
 });

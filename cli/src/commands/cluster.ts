@@ -317,7 +317,8 @@ async function update(session: Session, options: UpdateOptions, name: string): P
   const archive = isMoved || endpoint ? await api.clusters.getWalArchive({ cluster: cluster.id }) : undefined;
   const isMoving = isMoved && archive?.ownership?.nextHost;
   const wal = isMoving ? `; WAL follows once the agent of ${archive.hostName} has stopped` : "";
-  const left = archive && endpoint && !isMoved ? describeLeftSlot(archive) : "";
+  const isArchived = archive && changed?.host === archive.host;
+  const left = isArchived && endpoint && !isMoved ? describeLeftSlot(archive) : "";
   await session.answer({
     json: () => protoJson(ClusterSchema, cluster),
     table: () =>

@@ -2,6 +2,7 @@ import { asc, eq, gt, inArray, sql } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { isReferredBy } from "./reference.ts";
 import { cluster, clusterDatabase, clusterIncarnation, clusterInstance } from "./schema/cluster.ts";
+import { walArchive } from "./schema/wal.ts";
 
 export type ClusterRow = typeof cluster.$inferSelect;
 export type ClusterInstanceRow = typeof clusterInstance.$inferSelect;
@@ -11,6 +12,8 @@ export interface ClusterRecord {
   readonly row: ClusterRow;
   /** In order of their ids; none for one that is only known from a repository. */
   readonly instances: readonly ClusterInstanceRow[];
+  /** Host whose agent archives its WAL, if one does. */
+  readonly archivingHostId: string | undefined;
   /** Oldest first. */
   readonly incarnations: readonly (typeof clusterIncarnation.$inferSelect)[];
   readonly databases: readonly (typeof clusterDatabase.$inferSelect)[];
@@ -99,14 +102,20 @@ export async function deleteInstance(db: Database, id: string): Promise<void> {
   await db.delete(clusterInstance).where(eq(clusterInstance.id, id));
 }
 
+/** What is known of the servers of a cluster. */
+export type ClusterServers = Pick<ClusterRecord, "instances" | "archivingHostId">;
+
 /**
  * The server that work on a cluster is done on: its primary, or the first that may be it, as far as looks have told. Of two
- * that say so, one may be a copy: the later one counts only once the first is not reached any more.
+ * that say so, one is a copy or was left behind: the one whose WAL is archived counts, else the first, and the other one
+ * only once that is not reached any more.
  */
-export function mainInstance(instances: readonly ClusterInstanceRow[]): ClusterInstanceRow | undefined {
+export function mainInstance({ instances, archivingHostId }: ClusterServers): ClusterInstanceRow | undefined {
   const primaries = instances.filter(({ role }) => role === "PRIMARY");
+  const reached = primaries.filter(({ reachable }) => reachable !== false);
   return (
-    primaries.find(({ reachable }) => reachable !== false) ??
+    reached.find(({ hostId }) => hostId === archivingHostId) ??
+    reached[0] ??
     primaries[0] ??
     instances.find(({ role }) => role !== "STANDBY") ??
     instances[0]
@@ -114,9 +123,9 @@ export function mainInstance(instances: readonly ClusterInstanceRow[]): ClusterI
 }
 
 /** The server that the agent of a host works on, where it is not said which one: the main one, if that is there. */
-export function instanceOn(instances: readonly ClusterInstanceRow[], hostId: string): ClusterInstanceRow | undefined {
-  const main = mainInstance(instances);
-  return main?.hostId === hostId ? main : instances.find((one) => one.hostId === hostId);
+export function instanceOn(servers: ClusterServers, hostId: string): ClusterInstanceRow | undefined {
+  const main = mainInstance(servers);
+  return main?.hostId === hostId ? main : servers.instances.find((one) => one.hostId === hostId);
 }
 
 /** Forgets a cluster. Fails with CLUSTER_IN_USE while it has backups, when in a catalog transaction. */
@@ -143,9 +152,14 @@ async function complete(db: Database, rows: readonly ClusterRow[]): Promise<Clus
     .from(clusterDatabase)
     .where(inArray(clusterDatabase.clusterId, ids))
     .orderBy(asc(clusterDatabase.name));
+  const archives = await db
+    .select({ clusterId: walArchive.clusterId, hostId: walArchive.hostId })
+    .from(walArchive)
+    .where(inArray(walArchive.clusterId, ids));
   return rows.map((row) => ({
     row,
     instances: instances.filter(({ clusterId }) => clusterId === row.id),
+    archivingHostId: archives.find(({ clusterId }) => clusterId === row.id)?.hostId,
     incarnations: incarnations.filter(({ clusterId }) => clusterId === row.id),
     databases: databases.filter(({ clusterId }) => clusterId === row.id),
   }));

@@ -46,13 +46,13 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
       stateTime,
       clusters: clusters.filter(({ instances }) => instances.some(({ hostId }) => hostId === id)).length,
     })),
-    clusters: clusters.map(({ row, instances }) => ({
+    clusters: clusters.map(({ row, ...known }) => ({
       ...row,
       hasGoodBackup: dumps.has(row.id) || physicals.has(row.id),
-      servers: instances.map(({ id, hostId, role, reachableTime, unreachableSince, problem }) => ({
+      servers: known.instances.map(({ id, hostId, role, reachableTime, unreachableSince, problem }) => ({
         id,
         hostName: hostNames.get(hostId) ?? hostId,
-        isMain: mainInstance(instances)?.id === id,
+        isMain: mainInstance(known)?.id === id,
         isPrimary: role === "PRIMARY",
         seenTime: reachableTime,
         unreachableSince,

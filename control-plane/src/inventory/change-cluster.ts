@@ -45,7 +45,7 @@ export async function changeCluster(
   if (mask.has("endpoint")) {
     // Where the data lies there is for the next check to say.
     const endpoint = toJson(EndpointSchema, requireAddress(request.endpoint));
-    await updateInstance(tx, instance.id, { endpoint, dataDirectory: "" });
+    await updateInstance(tx, instance.id, { endpoint, role: "UNSPECIFIED", dataDirectory: "" });
   }
   if (mask.has("password")) {
     const passwordSecretId = await sealPassword(tx, masterKey, row.name, request.password);

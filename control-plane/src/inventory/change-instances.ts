@@ -5,7 +5,7 @@ import type { AddInstanceRequest, RemoveInstanceRequest } from "@coppice/proto/g
 import { fail } from "@coppice/proto/kit/failure";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
 import type { Database } from "../catalog/catalog.ts";
-import { type ClusterRecord, deleteInstance, insertInstance, updateCluster } from "../catalog/cluster.ts";
+import { type ClusterRecord, deleteInstance, insertInstance, instanceOn, updateCluster } from "../catalog/cluster.ts";
 import { findWalArchive } from "../catalog/physical/wal-archive.ts";
 import { deleteSecret } from "../catalog/secret.ts";
 import { requireInstance } from "./find-instance.ts";
@@ -55,9 +55,11 @@ export async function removeInstance(
     });
   }
   const archive = await findWalArchive(tx, row.id);
-  const isLeft = instances.some(({ id, hostId }) => id !== instance.id && hostId === instance.hostId);
-  if (!isLeft && (archive?.hostId === instance.hostId || archive?.nextHostId === instance.hostId)) {
-    fail("CLUSTER_IN_USE", `the agent of that host archives WAL of cluster ${row.name}`, {
+  const isArchived = [archive?.hostId, archive?.nextHostId].some(
+    (hostId) => hostId === instance.hostId && instanceOn(cluster, hostId)?.id === instance.id,
+  );
+  if (isArchived) {
+    fail("CLUSTER_IN_USE", `its WAL is archived for cluster ${row.name}`, {
       hint: `let that of the primary do it: coppice cluster check ${row.name}, then coppice wal setup ${row.name}`,
     });
   }

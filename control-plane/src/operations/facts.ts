@@ -74,13 +74,13 @@ async function clusterFact(
   { clusterId, instanceId, standby }: ServerNeeds,
 ): Promise<ClusterFact> {
   const record = await findCluster(db, clusterId);
-  const main = mainInstance(record?.instances ?? []);
+  const main = record && mainInstance(record);
   if (record === undefined || main === undefined) {
     return fail("CLUSTER_NOT_FOUND", `the cluster ${clusterId} was removed meanwhile`);
   }
   const { instances } = record;
   const instance =
-    instanceId === undefined ? (instanceOn(instances, hostId) ?? main) : instances.find(({ id }) => id === instanceId);
+    instanceId === undefined ? (instanceOn(record, hostId) ?? main) : instances.find(({ id }) => id === instanceId);
   if (instance === undefined || (instanceId !== undefined && instance.hostId !== hostId)) {
     return fail(
       "INSTANCE_NOT_FOUND",
@@ -95,7 +95,7 @@ async function clusterFact(
       passwordSecret: instance.passwordSecretId ?? "",
       ...(standby === undefined ? {} : { standby }),
     }),
-    isMain: instance.id === main.id,
+    isAlone: instances.length === 1,
     systemIdentifier: present?.systemIdentifier ?? "",
   };
 }

@@ -120,7 +120,7 @@ export async function moveWalArchive(tx: Database, clusterId: string): Promise<v
 /** Errors: HOST_NOT_FOUND, WAL_OWNER_NOT_AWAITED. */
 async function declareDead(
   tx: Database,
-  { row: { id: clusterId, name } }: ClusterRecord,
+  { row: { id: clusterId, name }, instances }: ClusterRecord,
   reference: string,
 ): Promise<void> {
   const host = await requireHost(tx, reference);
@@ -133,7 +133,14 @@ async function declareDead(
     isOwner
       ? `the agent of ${host.name} archives WAL of ${name}, and it does not move to another host`
       : `the agent of ${host.name} does not own WAL of ${name}`,
-    isOwner ? { hint: `name the host that goes on: coppice cluster update ${name} --host HOST` } : {},
+    isOwner
+      ? {
+          hint:
+            instances.length > 1
+              ? `let that of the new primary go on: coppice cluster check ${name}, then coppice wal setup ${name}`
+              : `name the host that goes on: coppice cluster update ${name} --host HOST`,
+        }
+      : {},
   );
 }
 

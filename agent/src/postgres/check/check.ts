@@ -131,16 +131,17 @@ export async function checkCluster(request: {
     const endpoint = await resolveEndpoint(request.connection?.endpoint, request.password, request.files);
     await using connection = await openConnection(endpoint, { signal });
     const facts = await readFacts(connection);
-    result.facts = facts;
     const { expectedSystemIdentifier: expected = "" } = request;
     if (expected !== "" && expected !== facts.systemIdentifier)
       fail(
         "CLUSTER_CHANGED",
         `the server at ${formatAddress(endpoint)} belongs to another cluster: its system identifier is ${facts.systemIdentifier} instead of ${expected}`,
         {
-          hint: "forget it with `coppice cluster remove-instance`, or give the right endpoint with `coppice cluster update`",
+          hint: "forget it with `coppice cluster remove-instance`, or give the right endpoint with `coppice cluster update`; of a cluster that was made anew forget the other servers first",
         },
       );
+    // Nothing of another cluster is believed.
+    result.facts = facts;
     requireSupported(facts.serverVersionNum);
     let items = await look(connection, facts, signal);
     if (confirmed.length > 0) {

@@ -1,5 +1,11 @@
 import { Option } from "commander";
-import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { create } from "@bufbuild/protobuf";
+import type { Instance } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import {
+  ListOperationsResponseSchema,
+  type Operation,
+  OperationState,
+} from "@coppice/proto/gen/coppice/control/v1/operation";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Api } from "../../client/api.ts";
 import { exitCodes } from "../../exit-code.ts";
@@ -9,8 +15,9 @@ import { operationOptions, yesOption } from "../../input/options.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
 import { liveStatements } from "../../operation/checks.ts";
 import { followOperation } from "../../operation/follow.ts";
-import { formatOutcome } from "../../operation/outcome.ts";
+import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
 import { printable } from "../../output/printable.ts";
+import { protoJson } from "../../output/proto-json.ts";
 import type { Session } from "../../session.ts";
 import { instanceOption } from "./instance.ts";
 
@@ -41,13 +48,37 @@ export async function checkCluster(session: Session, options: CheckOptions, name
   if (options.instance !== undefined || instances.length < 2) {
     return await checkServer(session, api, options, { cluster, instance: options.instance ?? "" });
   }
+  if (session.format !== "table") return await checkTogether(session, api, options, { cluster, instances });
   let worst: number = exitCodes.done;
   for (const { id: instance, hostName, endpoint } of instances) {
-    if (session.format === "table") session.terminal.err(`${formatEndpoint(endpoint)}, by the agent of ${hostName}:\n`);
+    session.terminal.err(`${formatEndpoint(endpoint)}, by the agent of ${hostName}:\n`);
     const exitCode = await checkServer(session, api, options, { cluster, instance });
     if (worst === exitCodes.done) worst = exitCode;
   }
   return worst;
+}
+
+/** The same for programs: one answer with the operations of all of them. */
+async function checkTogether(
+  session: Session,
+  api: Api,
+  { fix, wait = true }: CheckOptions,
+  { cluster, instances }: { readonly cluster: string; readonly instances: readonly Instance[] },
+): Promise<number> {
+  if (fix) fail("INVALID_FIELD", "--fix asks at each server", { hint: "name one: --instance; or leave --output out" });
+  const operations: Operation[] = [];
+  for (const { id: instance } of instances) {
+    const started = await api.clusters.checkCluster({ cluster, instance, requestId: session.newRequestId() });
+    operations.push(wait ? await followOperation(session, api, started.id) : started);
+  }
+  await session.answer({
+    json: () => protoJson(ListOperationsResponseSchema, create(ListOperationsResponseSchema, { operations })),
+    table: () => "",
+    names: () => operations.map(({ id }) => id),
+  });
+  if (!wait) return exitCodes.done;
+  const isWell = (one: Operation) => one.state === OperationState.SUCCEEDED && !sawTrouble(one);
+  return operations.every(isWell) ? exitCodes.done : exitCodes.failed;
 }
 
 async function checkServer(

@@ -1,6 +1,6 @@
 import { eq, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
-import { type ClusterInstanceRow, lockCluster, mainInstance } from "../cluster.ts";
+import { type ClusterInstanceRow, type ClusterServers, lockCluster, mainInstance } from "../cluster.ts";
 import {
   cluster,
   clusterDatabase,
@@ -29,8 +29,8 @@ export interface SeenCluster {
 }
 
 /**
- * Notes what a server said of itself. One that was removed meanwhile is left alone, and nothing is believed of one that is
- * not the main one and belongs to another cluster.
+ * Notes what a server said of itself. One that was removed meanwhile is left alone, and nothing is believed of one of
+ * several that belongs to another cluster: only what is alone says what the cluster is.
  */
 export async function noteClusterSeen(tx: Database, server: Server, seen: SeenCluster): Promise<void> {
   const { clusterId } = server;
@@ -38,11 +38,11 @@ export async function noteClusterSeen(tx: Database, server: Server, seen: SeenCl
   const record = await lockCluster(tx, clusterId);
   if (record === undefined) return;
   const { instances, incarnations } = record;
-  const instance = instanceOf(instances, server);
+  const instance = instanceOf(record, server);
   if (instance === undefined) return;
-  const isMain = mainInstance(instances)?.id === instance.id;
+  const isMain = mainInstance(record)?.id === instance.id;
   const present = incarnations.toSorted((a, b) => b.lastSeenTime.getTime() - a.lastSeenTime.getTime())[0];
-  if (!isMain && present && present.systemIdentifier !== systemIdentifier) return;
+  if (instances.length > 1 && present && present.systemIdentifier !== systemIdentifier) return;
   await tx.update(clusterInstance).set({ role, dataDirectory }).where(eq(clusterInstance.id, instance.id));
   // Another one is behind the primary, and may have another minor version.
   if (!isMain && present) return;
@@ -61,12 +61,12 @@ export async function noteClusterSeen(tx: Database, server: Server, seen: SeenCl
 /** Notes what a server was found to be, also where nothing else was learned of it. */
 export async function noteRole(tx: Database, server: Server, role: "PRIMARY" | "STANDBY"): Promise<void> {
   const record = await lockCluster(tx, server.clusterId);
-  const instance = instanceOf(record?.instances ?? [], server);
+  const instance = record && instanceOf(record, server);
   if (instance) await tx.update(clusterInstance).set({ role }).where(eq(clusterInstance.id, instance.id));
 }
 
-function instanceOf(instances: readonly ClusterInstanceRow[], { instanceId }: Server): ClusterInstanceRow | undefined {
-  return instanceId === undefined ? mainInstance(instances) : instances.find(({ id }) => id === instanceId);
+function instanceOf(servers: ClusterServers, { instanceId }: Server): ClusterInstanceRow | undefined {
+  return instanceId === undefined ? mainInstance(servers) : servers.instances.find(({ id }) => id === instanceId);
 }
 
 /** What a repository says of a cluster. */

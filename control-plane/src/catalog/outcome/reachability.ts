@@ -1,6 +1,6 @@
 import { and, eq, lt, sql } from "drizzle-orm";
 import type { Database } from "../catalog.ts";
-import { findCluster, instanceOn, mainInstance } from "../cluster.ts";
+import { findCluster, instanceOn, lockCluster, mainInstance } from "../cluster.ts";
 import { clusterInstance } from "../schema/cluster.ts";
 import { repository } from "../schema/repository.ts";
 
@@ -11,7 +11,9 @@ export async function noteClusterTried(
   /** What was in the way. */
   problem: string | undefined,
 ): Promise<void> {
-  const id = instanceId ?? mainInstance((await findCluster(tx, clusterId))?.instances ?? [])?.id;
+  // The cluster first, as whoever changes it does.
+  const record = await lockCluster(tx, clusterId);
+  const id = instanceId ?? (record && mainInstance(record)?.id);
   if (id === undefined) return;
   await tx.update(clusterInstance).set(tried(clusterInstance, problem)).where(eq(clusterInstance.id, id));
 }
@@ -25,7 +27,8 @@ export async function noteClusterAnswered(
   { clusterId, hostId }: { readonly clusterId: string; readonly hostId: string },
   after: Date,
 ): Promise<void> {
-  const answered = instanceOn((await findCluster(db, clusterId))?.instances ?? [], hostId);
+  const record = await findCluster(db, clusterId);
+  const answered = record && instanceOn(record, hostId);
   if (answered === undefined) return;
   const { id, reachable, reachableTime } = clusterInstance;
   await db

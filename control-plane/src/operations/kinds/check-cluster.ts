@@ -21,8 +21,8 @@ export const checkCluster = defineKind({
     create(CheckClusterCommandSchema, {
       connection: required(facts.cluster).connection,
       fixStatements,
-      // The main one says what the cluster is, the others have to belong to it.
-      ...(facts.cluster?.isMain ? {} : { expectedSystemIdentifier: required(facts.cluster).systemIdentifier }),
+      // One that is alone says what the cluster is, each of several has to belong to it.
+      ...(facts.cluster?.isAlone ? {} : { expectedSystemIdentifier: required(facts.cluster).systemIdentifier }),
     }),
   apply({ cluster: clusterId, instance }, { result, failure }) {
     const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };

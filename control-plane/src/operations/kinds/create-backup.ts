@@ -71,12 +71,18 @@ function databasesOf({ content }: BackupManifest) {
   return content.case === "dump" ? content.value.databases : [];
 }
 
-function findProblem(spec: CreateBackupSpec, { manifest, manifestSha256 }: BackupDumpResult): string | undefined {
+function findProblem(
+  spec: CreateBackupSpec,
+  { manifest, manifestSha256, facts }: BackupDumpResult,
+): string | undefined {
   if (manifest === undefined) return "it has no manifest";
   const foreign = foreignProblem(spec, manifest);
   if (foreign !== undefined) return foreign;
   if (manifest.kind !== BackupKind.DUMP || manifest.content.case !== "dump")
     return "its manifest is not that of a dump";
+  if (spec.standby !== undefined && facts && facts.inRecovery !== spec.standby) {
+    return `it was taken of a ${facts.inRecovery ? "standby" : "primary"}`;
+  }
   if (!manifest.startTime || !manifest.endTime) return "its manifest lacks its times";
   const lacks = manifest.content.value.missing.find(({ reason }) => isLack(reason));
   if (manifest.complete && lacks)

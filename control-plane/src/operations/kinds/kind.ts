@@ -94,8 +94,8 @@ export interface ClusterFact {
   readonly connection: Connection;
   /** The newest system identifier that was seen; empty before the first check. */
   readonly systemIdentifier: string;
-  /** Whether it is reached by its main server. */
-  readonly isMain: boolean;
+  /** Whether it has no other server. */
+  readonly isAlone: boolean;
 }
 
 /** A copy of a backup. */

@@ -25,7 +25,7 @@ const answer = (value: object) => create(ResultSchema, { result: { case: "recove
 const connectionOf = (secret: string) => ({
   name: "shop",
   systemIdentifier: "1",
-  isMain: true,
+  isAlone: true,
   connection: create(ConnectionSchema, { passwordSecret: secret }),
 });
 const chain = [{ address: create(BackupAddressSchema, { backupId: "bkp_a" }), keys: [] }];

@@ -69,8 +69,11 @@ export function failedBackupChanges(
 ): CatalogChange[] {
   const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
   const role = standby ? "PRIMARY" : "STANDBY";
+  // What is there is another cluster: nothing is to be had of it until somebody has looked.
+  const isOther = instance !== "" && failure?.reason === "CLUSTER_CHANGED";
   return [
     ...reachability({ ...server, repositoryId }, failure),
+    ...(isOther ? [{ is: "clusterTried", ...server, problem: failure.message } as const] : []),
     ...(failure?.reason === "INSTANCE_ROLE_CHANGED" ? [{ is: "roleSeen", ...server, role } as const] : []),
   ];
 }

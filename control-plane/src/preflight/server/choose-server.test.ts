@@ -24,6 +24,7 @@ function cluster(...servers: readonly (Role | `${Role}?`)[]): ClusterRecord {
       unreachableSince: server.endsWith("?") ? time : null,
       problem: "",
     })),
+    archivingHostId: undefined,
     incarnations: [],
     databases: [],
   };
@@ -43,6 +44,10 @@ test("without a choice it is the primary, else the first that may be it", () => 
   // Of two that say so the first, as long as it is reached.
   expect(choose(cluster("PRIMARY", "PRIMARY"), UNSPECIFIED)).toEqual(["ins_1"]);
   expect(choose(cluster("PRIMARY?", "PRIMARY"), UNSPECIFIED)).toEqual(["ins_2"]);
+  // An old primary that came back is not the one whose WAL is archived.
+  expect(choose({ ...cluster("PRIMARY", "PRIMARY"), archivingHostId: "hst_2" }, UNSPECIFIED)).toEqual(["ins_2"]);
+  expect(choose({ ...cluster("PRIMARY", "PRIMARY?"), archivingHostId: "hst_2" }, UNSPECIFIED)).toEqual(["ins_1"]);
+  expect(choose({ ...cluster("PRIMARY", "STANDBY"), archivingHostId: "hst_2" }, UNSPECIFIED)).toEqual(["ins_1"]);
 });
 
 test("what has to be a primary or a standby is that, or nothing is known of it", () => {
@@ -58,7 +63,11 @@ test("what has to be a primary or a standby is that, or nothing is known of it",
 });
 
 test("a standby is preferred while it lives, and the primary does where none can", () => {
-  expect(choose(cluster("PRIMARY", "STANDBY", "STANDBY"), PREFER_STANDBY)).toEqual(["ins_2", "ins_3", "ins_1"]);
+  expect(choose(cluster("PRIMARY", "STANDBY", "STANDBY"), PREFER_STANDBY)).toEqual([
+    "ins_2 standby",
+    "ins_3 standby",
+    "ins_1",
+  ]);
   expect(choose(cluster("PRIMARY", "STANDBY?"), PREFER_STANDBY)).toEqual(["ins_1"]);
   expect(choose(cluster("PRIMARY", "STANDBY"), PREFER_STANDBY, ["hst_2"])).toEqual(["ins_1"]);
   expect(choose(cluster("PRIMARY", "UNSPECIFIED"), PREFER_STANDBY)).toEqual(["ins_1"]);

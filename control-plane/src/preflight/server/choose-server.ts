@@ -48,7 +48,7 @@ export function chooseServers(
     case InstanceChoice.PREFER_STANDBY: {
       const [first, ...others] = instances
         .filter((one) => one.role === "STANDBY" && lives(one) && one.id !== main.instance.id)
-        .map((instance) => ({ instance }));
+        .map((instance) => ({ instance, standby: true }));
       return first ? [first, ...others, main] : [main];
     }
   }

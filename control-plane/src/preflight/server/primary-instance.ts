@@ -3,8 +3,9 @@ import type { Database } from "../../catalog/catalog.ts";
 import { type ClusterInstanceRow, type ClusterRecord, findCluster, mainInstance } from "../../catalog/cluster.ts";
 
 /** The server that work on a cluster is done on. Errors: CLUSTER_WITHOUT_SERVER. */
-export function primaryInstance({ row, instances }: ClusterRecord): ClusterInstanceRow {
-  const instance = mainInstance(instances);
+export function primaryInstance(cluster: ClusterRecord): ClusterInstanceRow {
+  const { row } = cluster;
+  const instance = mainInstance(cluster);
   if (instance !== undefined) return instance;
   return fail(
     "CLUSTER_WITHOUT_SERVER",
@@ -17,5 +18,6 @@ export function primaryInstance({ row, instances }: ClusterRecord): ClusterInsta
 
 /** Id of the host of that server; undefined for a cluster that is not in the catalog. */
 export async function primaryHost(db: Database, clusterId: string): Promise<string | undefined> {
-  return mainInstance((await findCluster(db, clusterId))?.instances ?? [])?.hostId;
+  const cluster = await findCluster(db, clusterId);
+  return cluster && mainInstance(cluster)?.hostId;
 }

@@ -15,13 +15,11 @@ export interface ClusterFacts {
   readonly lastGoodPhysicals: ReadonlyMap<string, LastGoodDump>;
 }
 
-export function clusterMessage(
-  { row, instances, incarnations, databases }: ClusterRecord,
-  facts: ClusterFacts,
-): Cluster {
+export function clusterMessage(record: ClusterRecord, facts: ClusterFacts): Cluster {
+  const { row, instances, incarnations, databases } = record;
   const last = facts.lastGoodDumps.get(row.id);
   const physical = facts.lastGoodPhysicals.get(row.id);
-  const main = mainInstance(instances);
+  const main = mainInstance(record);
   return create(ClusterSchema, {
     id: row.id,
     name: row.name,
