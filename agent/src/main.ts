@@ -6,5 +6,8 @@ if (process.argv[2] === "--version") {
   // Each call into a file system that hangs keeps a thread, and with the usual four everything else would soon wait too.
   process.env["UV_THREADPOOL_SIZE"] ??= "32";
   const { runCommandLine } = await import("./command-line.ts");
+  // A reader that goes away, as `| head` does, ends a command quietly; a service goes on.
+  if (process.argv[2] !== "run")
+    process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => process.exit(code === "EPIPE" ? undefined : 1));
   process.exitCode = await runCommandLine(process.argv.slice(2));
 }

@@ -16,7 +16,10 @@ let standby: PostgresServer;
 const stack = new AsyncDisposableStack();
 
 beforeAll(async () => {
-  [installation, primary] = await Promise.all([openInstallation(), openPostgresServer({ major: 18, settings })]);
+  [installation, primary] = await Promise.all([
+    openInstallation({ heartbeat: "1s" }),
+    openPostgresServer({ major: 18, settings }),
+  ]);
   stack.use(installation);
   stack.use(primary);
   await primary.sql("postgres", "create database orders");
@@ -129,7 +132,7 @@ test("a server of another cluster is refused, and servers are named where there 
   });
   expect(await refused(["cluster", "check", "shop", "--instance", "db9"])).toMatchObject({
     code: 3,
-    stderr: expect.stringMatching(/several servers by the agent of db9: ins_\w+, ins_/) as string,
+    stderr: expect.stringMatching(/several servers by the agent of db9: ins_\w+ at 127\.0\.0\.1:\d+, ins_/) as string,
   });
   const { stderr } = await refused(["cluster", "remove-instance", "shop", "db9"]);
   const [, added = ""] = /, (ins_\w+)/.exec(stderr) ?? [];
@@ -195,9 +198,27 @@ test("where the standby is away or promoted, what was asked for is done or refus
 
   // The old primary comes back, and still takes itself for one.
   await primary.start();
-  expect(await refused(["cluster", "check", "shop"])).toMatchObject({ code: 0 });
+  expect(await refused(["cluster", "check", "shop"])).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/backups are taken of that of db9[^]*remove-instance shop ins_/) as string,
+  });
   expect(await findings()).toContain("two-primaries");
   expect((await create("--kind", "full", "--instance", "primary", "--dry-run")).stdout).toContain(
     "by the agent of db9",
   );
+
+  // Asked once more, the archive stays where it is; nobody waits for an agent that is lost.
+  await installation.must(["wal", "setup", "shop"]);
+  expect(await installation.json(["wal", "status", "shop"])).toMatchObject({
+    hostName: "db9",
+    settings: { maxAge: "2s" },
+    ownership: { firstTimeline: 1 },
+  });
+  await installation.agent("db7").end("SIGKILL");
+  await waitFor("its agent is lost", async () => (await findings())?.includes("agent-lost"));
+  expect(await refused(["cluster", "check", "shop"])).toMatchObject({
+    code: 6,
+    stderr: expect.stringMatching(/is not looked at: the agent of db7 is away \(lost /) as string,
+  });
+  expect(await findings()).not.toContain("two-primaries");
 });

@@ -29,7 +29,9 @@ export async function requireSharedMark(
     });
   }
   if (text === formatMark(repositoryId)) return;
-  fail("REPOSITORY_UNREACHABLE", `${storage.name} on this host is the shared folder of another repository`, { hint });
+  fail("REPOSITORY_UNREACHABLE", `${storage.name} on this host is the shared folder of another repository`, {
+    hint: `mount the right one on this host; or, where the control plane that declared it shared is no more, remove ${sharedMarkKey} in it on its home host, and run: coppice repository check ${name}`,
+  });
 }
 
 /** Puts the mark where there is none yet. */

@@ -151,7 +151,7 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
     cluster,
     disable,
     repository: options.to ?? "",
-    ...(disable ? {} : { settings: settingsOf(options) }),
+    ...(disable || !saysHow(options) ? {} : { settings: settingsOf(options) }),
   };
   if (disable && !dryRun) {
     const what = `WAL of ${cluster} is archived no more: from then on nothing newer than what is stored can be reached`;
@@ -197,6 +197,11 @@ async function declareOwnerDead(
   });
 }
 
+/** Whether anything is said of how; else it stays as it is. */
+function saysHow({ mode, maxAge, slot, level }: SetupOptions): boolean {
+  return [mode, maxAge, slot, level].some((one) => one !== undefined);
+}
+
 function settingsOf({ mode, maxAge, slot, level }: SetupOptions): MessageInitShape<typeof WalSettingsSchema> {
   return {
     mode: mode === undefined ? WalMode.UNSPECIFIED : modes[mode],
@@ -211,6 +216,7 @@ function describeSetup(
   { disable, dryRun }: { readonly disable: boolean; readonly dryRun: boolean },
 ): Parameters<Session["success"]> {
   const be = dryRun ? "would be" : "is";
+  const toBe = dryRun ? "would be" : "is to be";
   const end = dryRun ? "; nothing was done" : "";
   if (disable) return [`WAL of ${clusterName} ${be} archived no more; what is stored stays${end}`];
   if (ownership?.nextHost)
@@ -219,7 +225,7 @@ function describeSetup(
       { next: `coppice wal status ${clusterName}` },
     ];
   return [
-    `WAL of ${clusterName} ${be} received by the agent of ${hostName}, and stored in ${repositoryName}${end}`,
+    `WAL of ${clusterName} ${toBe} received by the agent of ${hostName}, and stored in ${repositoryName}${end}`,
     { next: dryRun ? undefined : `coppice wal status ${clusterName}` },
   ];
 }

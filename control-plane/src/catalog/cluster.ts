@@ -1,7 +1,8 @@
-import { asc, eq, gt, inArray, sql } from "drizzle-orm";
+import { and, asc, eq, gt, inArray, ne, sql } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
 import { isReferredBy } from "./reference.ts";
 import { cluster, clusterDatabase, clusterIncarnation, clusterInstance } from "./schema/cluster.ts";
+import { host } from "./schema/host.ts";
 import { walArchive } from "./schema/wal.ts";
 
 export type ClusterRow = typeof cluster.$inferSelect;
@@ -14,6 +15,8 @@ export interface ClusterRecord {
   readonly instances: readonly ClusterInstanceRow[];
   /** Host whose agent archives its WAL, if one does. */
   readonly archivingHostId: string | undefined;
+  /** Hosts of its servers whose agents are not connected now. */
+  readonly awayHostIds: ReadonlySet<string>;
   /** Oldest first. */
   readonly incarnations: readonly (typeof clusterIncarnation.$inferSelect)[];
   readonly databases: readonly (typeof clusterDatabase.$inferSelect)[];
@@ -103,16 +106,17 @@ export async function deleteInstance(db: Database, id: string): Promise<void> {
 }
 
 /** What is known of the servers of a cluster. */
-export type ClusterServers = Pick<ClusterRecord, "instances" | "archivingHostId">;
+export type ClusterServers = Pick<ClusterRecord, "instances" | "archivingHostId" | "awayHostIds">;
 
 /**
  * The server that work on a cluster is done on: its primary, or the first that may be it, as far as looks have told. Of two
  * that say so, one is a copy or was left behind: the one whose WAL is archived counts, else the first, and the other one
  * only once that is not reached any more.
  */
-export function mainInstance({ instances, archivingHostId }: ClusterServers): ClusterInstanceRow | undefined {
+export function mainInstance(servers: ClusterServers): ClusterInstanceRow | undefined {
+  const { instances, archivingHostId, awayHostIds } = servers;
   const primaries = instances.filter(({ role }) => role === "PRIMARY");
-  const reached = primaries.filter(({ reachable }) => reachable !== false);
+  const reached = primaries.filter(({ hostId, reachable }) => reachable !== false && !awayHostIds.has(hostId));
   return (
     reached.find(({ hostId }) => hostId === archivingHostId) ??
     reached[0] ??
@@ -156,8 +160,15 @@ async function complete(db: Database, rows: readonly ClusterRow[]): Promise<Clus
     .select({ clusterId: walArchive.clusterId, hostId: walArchive.hostId })
     .from(walArchive)
     .where(inArray(walArchive.clusterId, ids));
+  const hostIds = [...new Set(instances.map(({ hostId }) => hostId))];
+  const away = await db
+    .select({ id: host.id })
+    .from(host)
+    .where(and(inArray(host.id, hostIds), ne(host.state, "CONNECTED")));
+  const awayHostIds = new Set(away.map(({ id }) => id));
   return rows.map((row) => ({
     row,
+    awayHostIds,
     instances: instances.filter(({ clusterId }) => clusterId === row.id),
     archivingHostId: archives.find(({ clusterId }) => clusterId === row.id)?.hostId,
     incarnations: incarnations.filter(({ clusterId }) => clusterId === row.id),

@@ -53,7 +53,7 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
         id,
         hostName: hostNames.get(hostId) ?? hostId,
         isMain: mainInstance(known)?.id === id,
-        isPrimary: role === "PRIMARY",
+        isPrimary: role === "PRIMARY" && !known.awayHostIds.has(hostId),
         seenTime: reachableTime,
         unreachableSince,
         problem,

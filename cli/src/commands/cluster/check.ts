@@ -1,6 +1,7 @@
-import { Option } from "commander";
 import { create } from "@bufbuild/protobuf";
-import type { Instance } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { Option } from "commander";
+import type { Cluster, Instance } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { HostState } from "@coppice/proto/gen/coppice/control/v1/host";
 import {
   ListOperationsResponseSchema,
   type Operation,
@@ -8,24 +9,23 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { fail } from "@coppice/proto/kit/failure";
 import type { Api } from "../../client/api.ts";
+import { collectPages } from "../../client/pages.ts";
 import { exitCodes } from "../../exit-code.ts";
-import { confirm } from "../../input/confirm.ts";
 import { formatEndpoint } from "../../input/endpoint.ts";
 import { operationOptions, yesOption } from "../../input/options.ts";
-import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
-import { liveStatements } from "../../operation/checks.ts";
 import { followOperation } from "../../operation/follow.ts";
-import { formatOutcome, sawTrouble } from "../../operation/outcome.ts";
+import { sawTrouble } from "../../operation/outcome.ts";
+import { formatFindings } from "../../output/findings.ts";
 import { printable } from "../../output/printable.ts";
 import { protoJson } from "../../output/proto-json.ts";
 import type { Session } from "../../session.ts";
+import { agentState } from "../host.ts";
+import { checkServer, type CheckServerOptions } from "./check-server.ts";
 import { instanceOption } from "./instance.ts";
 
 /** Flags of `coppice cluster check`. */
-export interface CheckOptions extends OperationOptions {
+export interface CheckOptions extends CheckServerOptions {
   readonly instance?: string;
-  readonly fix?: boolean;
-  readonly yes?: boolean;
 }
 
 /** Its options. */
@@ -44,14 +44,51 @@ export async function checkCluster(session: Session, options: CheckOptions, name
   if (options.fix && options.wait === false)
     fail("INVALID_FIELD", "--fix has to wait for what the check finds", { hint: "leave --no-wait out" });
   const api = await session.api();
-  const { id: cluster, instances } = await api.clusters.getCluster({ cluster: name });
-  if (options.instance !== undefined || instances.length < 2) {
-    return await checkServer(session, api, options, { cluster, instance: options.instance ?? "" });
+  const cluster = await api.clusters.getCluster({ cluster: name });
+  if (options.instance !== undefined || cluster.instances.length < 2) {
+    return await checkServer(session, api, options, { cluster: cluster.id, instance: options.instance ?? "" });
   }
-  if (session.format !== "table") return await checkTogether(session, api, options, { cluster, instances });
+  const present = await presentOf(session, api, cluster);
+  const isTable = session.format === "table";
+  const seen = await (isTable ? checkEach : checkTogether)(session, api, options, { ...cluster, instances: present });
+  const rivals = await tellRivals(session, api, cluster.id);
+  if (seen !== exitCodes.done) return seen;
+  if (present.length < cluster.instances.length) return exitCodes.unreachable;
+  return rivals ? exitCodes.failed : exitCodes.done;
+}
+
+/** The servers whose agents are connected: nobody would answer for the others, which are named. */
+async function presentOf(session: Session, api: Api, { instances }: Cluster): Promise<Instance[]> {
+  const { items: hosts } = await collectPages(
+    (page) => api.hosts.listHosts({ page }),
+    ({ hosts }) => hosts,
+  );
+  return instances.filter(({ host, hostName, endpoint }) => {
+    const found = hosts.find(({ id }) => id === host);
+    if (found === undefined || found.state === HostState.CONNECTED) return true;
+    const why = `the agent of ${hostName} is away (${agentState(found, session.now())})`;
+    session.terminal.err(`✗ ${printable(formatEndpoint(endpoint))} is not looked at: ${printable(why)}\n`);
+    return false;
+  });
+}
+
+/** Whether several servers of it say that they are the primary, as they were seen just now; they are named. */
+async function tellRivals(session: Session, api: Api, cluster: string): Promise<boolean> {
+  const { findings } = await api.findings.listFindings({});
+  const rivals = findings.filter(({ rule, subject }) => rule === "two-primaries" && subject === cluster);
+  session.terminal.err(formatFindings(rivals, session.terminal.paintErr, session.now()));
+  return rivals.length > 0;
+}
+
+async function checkEach(
+  session: Session,
+  api: Api,
+  options: CheckOptions,
+  { id: cluster, instances }: Pick<Cluster, "id" | "instances">,
+): Promise<number> {
   let worst: number = exitCodes.done;
   for (const { id: instance, hostName, endpoint } of instances) {
-    session.terminal.err(`${formatEndpoint(endpoint)}, by the agent of ${hostName}:\n`);
+    session.terminal.err(`${printable(formatEndpoint(endpoint))}, by the agent of ${printable(hostName)}:\n`);
     const exitCode = await checkServer(session, api, options, { cluster, instance });
     if (worst === exitCodes.done) worst = exitCode;
   }
@@ -63,7 +100,7 @@ async function checkTogether(
   session: Session,
   api: Api,
   { fix, wait = true }: CheckOptions,
-  { cluster, instances }: { readonly cluster: string; readonly instances: readonly Instance[] },
+  { id: cluster, instances }: Pick<Cluster, "id" | "instances">,
 ): Promise<number> {
   if (fix) fail("INVALID_FIELD", "--fix asks at each server", { hint: "name one: --instance; or leave --output out" });
   const operations: Operation[] = [];
@@ -79,29 +116,4 @@ async function checkTogether(
   if (!wait) return exitCodes.done;
   const isWell = (one: Operation) => one.state === OperationState.SUCCEEDED && !sawTrouble(one);
   return operations.every(isWell) ? exitCodes.done : exitCodes.failed;
-}
-
-async function checkServer(
-  session: Session,
-  api: Api,
-  options: CheckOptions,
-  server: { readonly cluster: string; readonly instance: string },
-): Promise<number> {
-  const { fix = false, yes } = options;
-  const started = await api.clusters.checkCluster({ ...server, requestId: session.newRequestId() });
-  if (!fix) return await seeThrough(session, api, started, options);
-  const seen = await followOperation(session, api, started.id);
-  const { result, spec, state } = seen;
-  if (state !== OperationState.SUCCEEDED || result.case !== "checkedCluster" || spec.case !== "checkCluster")
-    return await conclude(session, api, seen);
-  const statements = liveStatements(result.value.items);
-  if (statements.length === 0) return await conclude(session, api, seen);
-  const { terminal } = session;
-  terminal.err(formatOutcome(seen, { paint: terminal.paintErr, now: session.now() }));
-  terminal.err(`${statements.map((each) => `  ${printable(each)}`).join("\n")}\n`);
-  const { clusterName: name } = spec.value;
-  const count = statements.length === 1 ? "this statement is" : `these ${statements.length} statements are`;
-  await confirm(session, { yes, what: `${count} run in cluster ${name}, as the role it is protected with`, name });
-  const request = { ...server, statements, requestId: session.newRequestId() };
-  return await seeThrough(session, api, await api.clusters.fixCluster(request), options);
 }

@@ -67,15 +67,15 @@ export function formatInstances(instances: readonly Instance[], now: Date): stri
       { title: "SERVER", cut: true },
       { title: "ENDPOINT", cut: true },
       { title: "ROLE" },
-      { title: "USER", cut: true },
-      { title: "REACHABLE" },
+      { title: "REACHABLE", cut: true },
+      { title: "ID" },
     ],
     instances.map((one) => [
       one.hostName,
       formatEndpoint(one.endpoint),
       one.role ? enumLabel(InstanceRoleSchema, one.role) : "not known",
-      one.endpoint?.user || "postgres",
       reached(one),
+      one.id,
     ]),
   );
 }

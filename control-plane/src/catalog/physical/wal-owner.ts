@@ -61,7 +61,9 @@ export async function putWalArchive(tx: Database, wanted: WantedWalArchive, now:
   }
   const isSame = isSameServer && present.repositoryId === repositoryId;
   const place = { hostId, repositoryId, systemIdentifier, settings };
-  const grant = { grantNumber: after.number, grantTimeline: 0, ...(isSameServer ? {} : ofNobody(now)) };
+  // Who asks once more does not say that a server which was left behind is the right one after all.
+  const grantTimeline = isSameServer ? present.grantTimeline : 0;
+  const grant = { grantNumber: after.number, grantTimeline, ...(isSameServer ? {} : ofNobody(now)) };
   // What the server says of its archiving is an answer to what was asked for last.
   const set = { ...place, ...grant, ...held, ...(isSame ? { archiver: null } : nothingTold) };
   await tx

@@ -124,7 +124,7 @@ export interface ServerFact extends Reachability {
   readonly hostName: string;
   /** Whether it is the one that work on the cluster is done on. */
   readonly isMain: boolean;
-  /** Whether it said that it is a primary when it was last looked at. */
+  /** Whether it said that it is a primary when it was last looked at, and its agent is connected. */
   readonly isPrimary: boolean;
   /** When it was last looked at; null before the first time. */
   readonly seenTime: Date | null;

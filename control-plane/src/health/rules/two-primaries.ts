@@ -6,6 +6,7 @@ export const twoPrimaries: Rule = ({ clusters }, now) =>
   clusters.flatMap(({ id, name, servers }) => {
     const primaries = servers.filter((one) => one.isPrimary && one.unreachableSince === null);
     if (primaries.length < 2) return [];
+    const other = primaries.find(({ isMain }) => !isMain);
     const hosts = primaries.map(({ hostName }) => hostName).join(" and ");
     const main = primaries.find(({ isMain }) => isMain)?.hostName ?? "";
     return {
@@ -15,6 +16,6 @@ export const twoPrimaries: Rule = ({ clusters }, now) =>
       severity: Severity.CRITICAL,
       since: new Date(Math.max(...primaries.map(({ seenTime }) => (seenTime ?? now).getTime()))),
       message: `several servers of cluster ${name} accept writes, by the agents of ${hosts}: backups are taken of that of ${main}`,
-      fix: `coppice cluster check ${name}`,
+      fix: `stop the one that was left behind; or forget it: coppice cluster remove-instance ${name} ${other?.id ?? "SERVER"}`,
     };
   });

@@ -41,7 +41,11 @@ export async function resolveWalArchive(
   if (host.agentVersion !== "" && !host.capabilities.includes(capability)) {
     fail("CAPABILITY_MISSING", `the agent of ${host.name}, version ${host.agentVersion}, does not archive WAL`);
   }
-  const isPush = request.settings?.mode === WalMode.PUSH;
+  const present = await findWalArchive(db, id);
+  const before = present && fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true });
+  // Who says nothing of how changes nothing of it.
+  const settings = clone(WalSettingsSchema, request.settings ?? before ?? create(WalSettingsSchema));
+  const isPush = settings.mode === WalMode.PUSH;
   if (isPush && host.agentVersion !== "" && !host.capabilities.includes(pushCapability)) {
     const message = `the agent of ${host.name}, version ${host.agentVersion}, takes no WAL from archive_command`;
     fail("CAPABILITY_MISSING", message, {
@@ -49,12 +53,10 @@ export async function resolveWalArchive(
     });
   }
   const repository = await repositoryFor(db, request.repository, { clusterId: id, host });
-  const settings = clone(WalSettingsSchema, request.settings ?? create(WalSettingsSchema));
   settings.mode = isPush ? WalMode.PUSH : WalMode.STREAM;
   // The slot of the stream that was before is dropped by its name.
-  const present = await findWalArchive(db, id);
-  if (isPush && present !== undefined) {
-    const { slot } = fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true });
+  if (isPush && before !== undefined) {
+    const { slot } = before;
     if (settings.slot === "") settings.slot = slot;
     if (slotName(settings.slot, id) !== slotName(slot, id))
       fail("INVALID_FIELD", `in mode push there is no slot but that of the stream before, ${slotName(slot, id)}`, {

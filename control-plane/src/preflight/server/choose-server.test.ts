@@ -25,6 +25,7 @@ function cluster(...servers: readonly (Role | `${Role}?`)[]): ClusterRecord {
       problem: "",
     })),
     archivingHostId: undefined,
+    awayHostIds: new Set(),
     incarnations: [],
     databases: [],
   };
@@ -44,6 +45,7 @@ test("without a choice it is the primary, else the first that may be it", () => 
   // Of two that say so the first, as long as it is reached.
   expect(choose(cluster("PRIMARY", "PRIMARY"), UNSPECIFIED)).toEqual(["ins_1"]);
   expect(choose(cluster("PRIMARY?", "PRIMARY"), UNSPECIFIED)).toEqual(["ins_2"]);
+  expect(choose({ ...cluster("PRIMARY", "PRIMARY"), awayHostIds: new Set(["hst_1"]) }, UNSPECIFIED)).toEqual(["ins_2"]);
   // An old primary that came back is not the one whose WAL is archived.
   expect(choose({ ...cluster("PRIMARY", "PRIMARY"), archivingHostId: "hst_2" }, UNSPECIFIED)).toEqual(["ins_2"]);
   expect(choose({ ...cluster("PRIMARY", "PRIMARY?"), archivingHostId: "hst_2" }, UNSPECIFIED)).toEqual(["ins_1"]);

@@ -42,7 +42,7 @@ export function chooseServers(
       const instance = find("STANDBY");
       if (instance) return [{ instance, standby: true }];
       return fail("INSTANCE_NOT_FOUND", `no server of cluster ${row.name} is known to be a standby`, {
-        hint: `name one: coppice cluster add-instance ${row.name} --host HOST; or let the primary do where there is none: --instance prefer-standby`,
+        hint: `look at its servers again: coppice cluster check ${row.name}; or name one: coppice cluster add-instance ${row.name} --host HOST; or let the primary do where there is none: --instance prefer-standby`,
       });
     }
     case InstanceChoice.PREFER_STANDBY: {
