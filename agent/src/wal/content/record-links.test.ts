@@ -17,12 +17,18 @@ interface Page {
 }
 
 function pages(...made: readonly Page[]): Buffer {
+  return pagesOf(pageBytes, made);
+}
+
+/** Of a server that says that its pages are that large. */
+function pagesOf(blockBytes: number, made: readonly Page[]): Buffer {
   return Buffer.concat(
     made.map(({ flags = 0, restBytes = 0, records = [] }, index) => {
       const bytes = Buffer.alloc(pageBytes + 64);
       bytes.writeUInt16LE(flags | (index === 0 ? 2 : 0), 2);
       bytes.writeBigUInt64LE(startLsn + BigInt(index * pageBytes), 8);
       bytes.writeUInt32LE(restBytes, 16);
+      if (index === 0) bytes.writeUInt32LE(blockBytes, 36);
       for (const { at, bytes: length, prev, info = 0 } of records) {
         bytes.writeUInt32LE(length, at);
         bytes.writeBigUInt64LE(prev, at + 8);
@@ -77,4 +83,10 @@ test("a first record whose header goes on in the next page says it there, and on
 test("one that takes the place of a record whose end was lost in a crash follows that one", () => {
   const records = [{ at: 40, bytes: 42, prev: 42n, info: 0xd0 }];
   expect(linksOf(pages({ flags: 8, records }))).toEqual({ beforeLsn: 7777n, last: 40 });
+});
+
+test("WAL of a server with pages of another size ties nothing", () => {
+  const made = [{ records: [{ at: 40, bytes: 50, prev: 42n }] }];
+  expect(linksOf(pagesOf(pageBytes, made))).toEqual({ beforeLsn: 42n, last: 40 });
+  expect(linksOf(pagesOf(2 * pageBytes, made))).toEqual({ beforeLsn: undefined, last: undefined });
 });

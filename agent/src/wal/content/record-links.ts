@@ -20,6 +20,8 @@ const pageBytes = 8192;
 /** xlp_magic, xlp_info, xlp_tli, xlp_pageaddr, xlp_rem_len; a segment's first page has more. */
 const shortHeaderBytes = 24;
 const longHeaderBytes = 40;
+/** Behind system identifier and segment size. */
+const blockSizeAt = 36;
 const pageFlags = { isContinuation: 1, isLongHeader: 2, isOverwritten: 8 };
 /** xl_tot_len, xl_xid, xl_prev, xl_info, xl_rmid, two of nothing, xl_crc. */
 const recordHeaderBytes = 24;
@@ -35,12 +37,15 @@ export function openLinkReader(startLsn: bigint): LinkReader {
   let pageLsn = startLsn;
   let beforeLsn: bigint | undefined;
   let isFirstFound = false;
+  /** A server built with pages of another size has records where nothing is looked for. */
+  let isOtherSize = false;
   /** The page in which a record began last, and where the first one in it begins. */
   let last: { readonly page: Buffer; readonly lsn: bigint; readonly at: number } | undefined;
 
   function readPage(page: Buffer): void {
     if (page.length < longHeaderBytes || page.readBigUInt64LE(8) !== pageLsn) return;
     const flags = page.readUInt16LE(2);
+    if (flags & pageFlags.isLongHeader) isOtherSize ||= page.readUInt32LE(blockSizeAt) !== pageBytes;
     let at = flags & pageFlags.isLongHeader ? longHeaderBytes : shortHeaderBytes;
     // The first record's header began on the page before, up to there.
     if (isFirstFound && beforeLsn === undefined) beforeLsn = page.readBigUInt64LE(at);
@@ -67,6 +72,7 @@ export function openLinkReader(startLsn: bigint): LinkReader {
     },
     links() {
       readPage(held);
+      if (isOtherSize) return { beforeLsn: undefined, lastLsn: undefined };
       return { beforeLsn, lastLsn: last && last.lsn + BigInt(lastAt(last.page, last.at)) };
     },
   };
