@@ -245,12 +245,13 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     },
   );
 
-  test("a table that was dropped goes back into the present database, in one transaction", async () => {
-    const selection = { tables: [{ schema: "", name: "days" }] };
+  test("a table that was dropped goes back into the present database, at once or not at all, and once", async () => {
+    const selection = { tables: [{ schema: "public", name: "days" }] };
     const load = { targetDatabase: "orders", mode: RestoreMode.INTO };
-    const result = await parts.recover(parts.command([full], { selection, load, tablespaces }));
-    expect(result.loaded).toMatchObject({ database: "orders", rows: 20n });
+    const recover = () => parts.recover(parts.command([full], { selection, load, tablespaces }));
+    expect((await recover()).loaded).toMatchObject({ database: "orders", rows: 20n });
     expect(await server.sql("orders", "select count(*) from days")).toBe("20");
+    await expect(recover()).rejects.toThrow(/has already "public.days"$/);
     await server.sql("orders", "drop table days");
     await expectGone();
   });

@@ -6,6 +6,7 @@ import type { RestoreToPlan } from "../logical/plan.ts";
 import type { PhysicalRestore, RestoreGround } from "../physical/restore/inspect.ts";
 import type { ClientFiles } from "../postgres/endpoint.ts";
 import { seeFile } from "./part-file.ts";
+import { seeInto } from "./see-into.ts";
 import { type ScratchPlaces, seeScratch } from "./scratch-folder.ts";
 
 /** A part that is brought back, and what that is looked at with. */
@@ -36,13 +37,14 @@ export function loadOf(
 }
 
 /** What is looked at before anything is done, besides the restore of the cluster itself: where it all happens, and ends. */
-export async function lookAtPart(
-  { command: { load, file }, places, restore: { signal }, targetPassword: password, files }: Part,
-  { chain: { major } }: RestoreGround,
-): Promise<Item[]> {
+export async function lookAtPart(part: Part, { chain: { major } }: RestoreGround): Promise<Item[]> {
+  const { command, places, restore, targetPassword: password, files } = part;
+  const { load, file } = command;
+  const { signal } = restore;
   return [
     await look("scratch", signal, () => seeScratch(places, signal)),
     ...(file ? [await look("file", signal, () => seeFile(file.path))] : []),
     ...(load ? await lookAtTarget({ command: load, password, files, sourceMajor: major, signal }) : []),
+    ...(await seeInto(part)),
   ];
 }
