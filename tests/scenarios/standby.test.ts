@@ -192,7 +192,8 @@ test("where the standby is away or promoted, what was asked for is done or refus
   expect(await create("--kind", "full", "--instance", "prefer-standby")).toMatchObject({ code: 0 });
   expect(await create("--kind", "full", "--instance", "standby")).toMatchObject({ code: 6 });
   await standby.start();
-  expect(await create("--kind", "dump", "--instance", "standby")).toMatchObject({ code: 0 });
+  const dump = await create("--kind", "dump", "--instance", "standby");
+  expect(await installation.must(["backup", "get", dump.stdout.slice(2, 32)])).toMatch(/^taken of: +a standby$/m);
   expect(await findings()).toEqual([]);
 
   await primary.stop("immediate");
