@@ -173,6 +173,7 @@ export const reasons = {
   SLOT_MISSING: { code: "not_found", retryable: false, hint: "make it with pg_create_physical_replication_slot; WAL that is gone by then is a gap", doc: "The server has no such replication slot." },
   SPACE_MISSING: { code: "resource_exhausted", retryable: true, hint: "make room on that host and try again", doc: "There is too little room on the host." },
   STALE_FENCE: { code: "aborted", retryable: false, hint: "nothing to do: a newer attempt has taken over", doc: "The report belongs to an attempt that is no longer the current one." },
+  STANDBY_LACKS_ROWS: { code: "failed_precondition", retryable: false, hint: "dump the primary with `--instance primary`, or leave the rows of unlogged tables out with `--exclude-table-data`", doc: "Unlogged tables and sequences are empty on a standby, and were to be dumped of one." },
   STORAGE_CREDENTIAL_REFUSED: { code: "failed_precondition", retryable: false, hint: "let the key in on the server, or seal another one for the repository", doc: "The repository's server does not accept the credential." },
   STORAGE_CREDENTIAL_UNUSABLE: { code: "failed_precondition", retryable: false, hint: "seal a key for the repository, or give the agent's user one without a passphrase", doc: "The credential of the repository cannot be read or used by the agent." },
   TABLESPACE_FOLDER_MISSING: { code: "failed_precondition", retryable: false, hint: "make the folders, empty and owned by the server's user, or leave tablespaces out", doc: "Folders that tablespaces need are not on the server's host." },

@@ -125,6 +125,41 @@ test(
   },
 );
 
+test("of a standby that was behind nothing is promised that it had not replayed", { timeout: 180_000 }, async () => {
+  await primary.sql("orders", "checkpoint");
+  const end = (await primary.sql("orders", "select pg_current_wal_lsn()")).trimEnd();
+  const hasReplayed = `select pg_last_wal_replay_lsn() >= '${end}'`;
+  await waitFor("the standby has it", async () => (await standby.sql("orders", hasReplayed)) === "t");
+  await standby.sql("orders", "checkpoint; select pg_wal_replay_pause()");
+  await primary.sql("orders", "insert into items values (-1, 'not replayed')");
+  const missed = Date.parse(await primary.sql("orders", "select to_json(now())#>>'{}'"));
+  const ofPrimary = (await create("--kind", "full", "--instance", "primary", "--wal", "embedded")).stdout.slice(2, 32);
+  const id = (await create("--kind", "full", "--instance", "standby", "--wal", "embedded")).stdout.slice(2, 32);
+  const parent = join(installation.folder, "behind");
+  await mkdir(parent);
+  await chown(parent, primary.owner.uid, primary.owner.gid);
+  const directory = join(parent, "data");
+  const to = ["--immediate", "--to", `db9:${directory}`];
+  const planOf = async (...flags: string[]) =>
+    (
+      await installation.json<{
+        physicalPlan: { chain: string[]; endTime: string; items: { name: string }[] };
+      }>(["restore", "plan", "shop", ...flags, ...to])
+    ).physicalPlan;
+  expect(await planOf()).toMatchObject({ chain: [ofPrimary] });
+  const { endTime, items } = await planOf("--backup", id);
+  expect(Date.parse(endTime)).toBeLessThan(missed);
+  expect(items.map(({ name }) => name)).not.toContain("clock-set-back");
+  const port = await freePort();
+  await installation.must(["restore", "create", "shop", "--backup", id, ...to, "--start", "--port", String(port)]);
+  try {
+    expect(await ask(primary, port, "orders", "select count(*) from items where id = -1")).toBe("0");
+  } finally {
+    await asServer(primary, "pg_ctl", ["-D", directory, "-m", "immediate", "-w", "stop"]);
+  }
+  await standby.sql("orders", "select pg_wal_replay_resume()");
+});
+
 test("a server of another cluster is refused, and servers are named where there are several", async () => {
   const other = stack.use(await openPostgresServer({ major: 18 }));
   await installation.must(["cluster", "add-instance", "shop", "--host", "db9", ...place(other)], {
@@ -165,7 +200,8 @@ test("where the standby is away or promoted, what was asked for is done or refus
   expect(await create("--kind", "full", "--instance", "prefer-standby")).toMatchObject({ code: 0 });
   expect(await create("--kind", "full", "--instance", "standby")).toMatchObject({ code: 6 });
   await standby.start();
-  expect(await create("--kind", "dump", "--instance", "standby")).toMatchObject({ code: 0 });
+  const dump = await create("--kind", "dump", "--instance", "standby");
+  expect(await installation.must(["backup", "get", dump.stdout.slice(2, 32)])).toMatch(/^taken of: +a standby$/m);
   expect(await findings()).toEqual([]);
 
   await primary.stop("immediate");

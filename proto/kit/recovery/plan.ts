@@ -4,7 +4,7 @@ import { recordEnd } from "../wal/record-end.ts";
 import { segmentNumber } from "../wal/segment.ts";
 import { nearestPoints } from "./nearest-points.ts";
 import { coverage, knownTimelines, type Reach, reaches } from "./reach.ts";
-import type { RecoveryInput } from "./recovery-input.ts";
+import type { PhysicalBackup, RecoveryInput } from "./recovery-input.ts";
 import type { PlanWarning, RecoveryPlan, Unreachable } from "./recovery-plan.ts";
 import { type Attempt, type ResolvedTarget, resolveTarget } from "./resolve-target.ts";
 import type { Target } from "./target.ts";
@@ -41,11 +41,14 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
   const all = reaches(input);
   const found = all.filter((reach) => timeline === undefined || reach.timeline === timeline);
   const stray = new Set(found.filter((reach) => strays(input, reach, asked)));
+  const outgrown = outgrownBy(input, found);
+  const isLast = ({ reach, base }: Attempt) =>
+    Number(asked.kind === "immediate" ? outgrown(base.backup) : stray.has(reach));
   const attempts = found
     .flatMap((reach) =>
       reach.bases.map((base) => ({ reach, base, target: asked, segmentBytes: input.segmentBytes, restorePoints })),
     )
-    .sort((one, other) => Number(stray.has(one.reach)) - Number(stray.has(other.reach)) || compareAttempts(one, other));
+    .sort((one, other) => isLast(one) - isLast(other) || compareAttempts(one, other));
   for (const attempt of attempts) {
     const result = resolveTarget(attempt);
     if (result !== undefined) return makePlan(input, attempt, result);
@@ -61,6 +64,20 @@ function incrementEnd(input: RecoveryInput, target: Target): Target {
   const timeline = target.timeline ?? increment.timeline;
   if (restorePoint !== undefined) return { kind: "name", name: restorePoint, timeline };
   return { kind: "lsn", lsn: stopLsn, exclusive: true, timeline };
+}
+
+/**
+ * Whether another of the backups holds all that one does and more: a clock does not tell, for what a standby has may be
+ * as of long before.
+ */
+function outgrownBy({ histories }: RecoveryInput, found: readonly Reach[]): (backup: PhysicalBackup) => boolean {
+  const backups = found.flatMap(({ bases }) => bases.map(({ backup }) => backup));
+  const newest = [...new Set(backups.map(({ timeline }) => timeline))].map((timeline) => ({
+    path: timelinePath(histories, timeline),
+    lsn: greatest(backups.filter((backup) => backup.timeline === timeline).map(({ stopLsn }) => stopLsn)) ?? 0n,
+  }));
+  return ({ timeline, stopLsn }) =>
+    newest.some(({ path, lsn }) => lsn > stopLsn && leadsThrough(path, timeline, stopLsn));
 }
 
 // Best first.
@@ -191,7 +208,9 @@ function lastWritten(input: RecoveryInput, isOf: (timeline: number, lsn: bigint)
   const see = (timeline: number, lsn: bigint, timeUs: bigint) => {
     if ((latest === undefined || timeUs > latest) && isOf(timeline, lsn)) latest = timeUs;
   };
-  for (const { timeline, stopLsn, stopTimeUs } of own) see(timeline, stopLsn, stopTimeUs);
+  // One of a standby was written when the standby got it, or before.
+  for (const { timeline, stopLsn, stopTimeUs, fromStandby } of own)
+    if (fromStandby !== true) see(timeline, stopLsn, stopTimeUs);
   for (const { timeline, lsn, timeUs } of anchors) see(timeline, recordEnd(lsn, segmentBytes), timeUs);
   for (const { timeline, endLsn, times } of commits) if (times) see(timeline, endLsn, times.latestUs);
   return latest;

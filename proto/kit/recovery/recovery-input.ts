@@ -37,13 +37,16 @@ export interface PhysicalBackup {
   readonly startLsn: bigint;
   /** Where it is consistent; of a WAL increment, the end of its restore point. */
   readonly stopLsn: bigint;
-  /** When it began: whatever was committed before is in it. */
+  /** When it began: whatever was committed before is in it, unless it is of a standby. */
   readonly startTimeUs: bigint;
   /** A time at which `stopLsn` had been reached. */
   readonly stopTimeUs: bigint;
   /** The WAL up to `stopLsn` is inside. */
   readonly walEmbedded: boolean;
-  /** Of a standby there may be no record after the end, at which a server could see that it is there. */
+  /**
+   * Of a standby there may be no record after the end, at which a server could see that it is there; and it holds what
+   * the standby had replayed, which may be as of long before.
+   */
   readonly fromStandby?: boolean;
   /** Name of the restore point at the end of a WAL increment. */
   readonly restorePoint?: string;

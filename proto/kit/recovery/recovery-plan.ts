@@ -46,6 +46,7 @@ export interface PlanWarning {
     | "timeline-not-followed"
     | "wal-out-of-reach"
     | "time-of-other-timeline"
+    | "time-unknown"
     | "timeline-of-time";
   readonly message: string;
 }

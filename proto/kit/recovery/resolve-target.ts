@@ -25,10 +25,12 @@ export interface Attempt {
 }
 
 const unknownPosition = "nobody knows where";
+const unknownTime = "nobody knows until when";
+const unknownLater = "no commit after that time is known of:";
 
 /** Whether what a plan warned of is settled once a server has come to its target. */
 export function isSettledByRecovery(warning: string): boolean {
-  return warning.startsWith(`${unknownPosition} `);
+  return [unknownPosition, unknownTime, unknownLater].some((beginning) => warning.startsWith(`${beginning} `));
 }
 
 /** How the target is reached; undefined when it is not, from this base through this WAL. */
@@ -115,7 +117,7 @@ function resolveTime(attempt: Attempt, timeUs: bigint, exclusive: boolean): Reso
   const warnings: PlanWarning[] = [
     {
       code: "later-commit-unknown",
-      message: `no commit after that time is known of: if there is none, the server says that recovery ended before its target, and starts nothing; then all that timeline ${reach.timeline} holds was committed before it: --timeline ${reach.timeline} --latest`,
+      message: `${unknownLater} if there is none, the server says that recovery ended before its target, and starts nothing; then all that timeline ${reach.timeline} holds was committed before it: --timeline ${reach.timeline} --latest`,
     },
   ];
   const leastLsn = least([...laters.map(({ startLsn }) => startLsn), lastBefore?.lsn ?? stopLsn]) ?? stopLsn;
@@ -191,10 +193,13 @@ function resolved(
     },
 ): ResolvedTarget {
   const { facts } = reach;
-  const { startLsn, stopLsn, startTimeUs } = base.backup;
+  const { startLsn, stopLsn } = base.backup;
   const { serverTarget, endLsn, leastLsn = endLsn, mostLsn = endLsn, walEndLsn, lastUs, warnings = [] } = result;
-  const known = facts.anchors.findLast(({ lsn }) => lsn >= startLsn && lsn <= endLsn)?.timeUs ?? startTimeUs;
-  const meantUs = lastUs ?? known;
+  const meantUs = lastUs ?? knownUntil(reach, base, endLsn);
+  if (meantUs === undefined) {
+    const unknown = [...warnings, timeUnknown(base.backup.id)];
+    return { serverTarget, endLsn, leastLsn, mostLsn, completeUntilUs: undefined, walEndLsn, warnings: unknown };
+  }
   const beyond = earliestBeyond(facts, endLsn);
   const completeUntilUs = beyond !== undefined && beyond <= meantUs ? beyond - 1n : meantUs;
   // From the base on nothing later comes before the end, or another base would have been taken.
@@ -209,6 +214,20 @@ function resolved(
     walEndLsn,
     warnings: isAmbiguous ? [...warnings, clockSetBack(formatLsn(endLsn))] : warnings,
   };
+}
+
+/** A time until which everything that was committed lies before that position; undefined where none is known. */
+function knownUntil({ facts }: Reach, { backup }: Base, endLsn: bigint): bigint | undefined {
+  const { fromStandby, startLsn, startTimeUs } = backup;
+  const anchor = facts.anchors.findLast(({ lsn }) => lsn <= endLsn);
+  // A standby may be far behind: when its backup began says nothing of what it had.
+  if (fromStandby === true) return anchor?.timeUs;
+  return anchor !== undefined && anchor.lsn >= startLsn ? anchor.timeUs : startTimeUs;
+}
+
+function timeUnknown(backup: string): PlanWarning {
+  const message = `${unknownTime} what was committed will be there: ${backup} is of a standby, which may have been behind`;
+  return { code: "time-unknown", message };
 }
 
 function clockSetBack(end: string): PlanWarning {

@@ -182,6 +182,7 @@ async function takeDump(prepared: PreparedDump): Promise<Dumped> {
         missing,
         ...(whole.stream ? { clusterDump: whole.stream } : {}),
         options: options.given,
+        fromStandby: facts.inRecovery,
       },
     },
   });

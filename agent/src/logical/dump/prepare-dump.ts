@@ -21,6 +21,7 @@ import { unseenWarning } from "../../storage/look-if-allowed.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { chooseDatabases, type ChosenDatabases, requireDumpableWhole } from "./choose-databases.ts";
 import { type ClusterDatabase, listDatabases } from "../databases.ts";
+import { refuseUnlogged } from "./refuse-unlogged.ts";
 import type { RecipeFacts } from "./recipe.ts";
 import { type ResolvedDumpOptions, resolveDumpOptions } from "./dump-options.ts";
 
@@ -71,12 +72,13 @@ function connectTimeout({ connectTimeoutMs }: ResolvedDumpOptions): { connectTim
   return connectTimeoutMs === undefined ? {} : { connectTimeoutMs };
 }
 
-/** Opens a connection to the maintenance database with the time-out of the options. */
+/** Opens a connection, to the maintenance database unless another one is named, with the time-out of the options. */
 export function connectForDump(
   { endpoint, options }: Pick<PreparedDump, "endpoint" | "options">,
   signal: AbortSignal,
+  database = endpoint.maintenanceDatabase,
 ): Promise<PostgresConnection> {
-  return openConnection(endpoint, { signal, ...connectTimeout(options) });
+  return openConnection(endpoint, { database, signal, ...connectTimeout(options) });
 }
 
 async function lookForRecipe(connection: PostgresConnection): Promise<PreparedDump["seen"]> {
@@ -98,7 +100,8 @@ async function checkRoom({ storage, signal, log }: DumpRequest, databases: reado
 
 /**
  * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections, tools
- * and the storage do, with CLUSTER_CHANGED, INSTANCE_ROLE_CHANGED, SERVER_UNSUPPORTED, DATABASE_NOT_FOUND or REPOSITORY_FULL.
+ * and the storage do, with CLUSTER_CHANGED, INSTANCE_ROLE_CHANGED, SERVER_UNSUPPORTED, DATABASE_NOT_FOUND, STANDBY_LACKS_ROWS
+ * or REPOSITORY_FULL.
  */
 export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
   const { command, signal, storage, log } = request;
@@ -127,10 +130,13 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
   };
   const codecTools = await readCodecTools(encoding, signal);
   const databases = await listDatabases(connection);
-  const chosen = chooseDatabases(databases, options.given);
-  if (options.given.clusterDump) requireDumpableWhole(chosen.chosen);
+  const wanted = chooseDatabases(databases, options.given);
+  if (options.given.clusterDump) requireDumpableWhole(wanted.chosen);
   if (options.given.serializableDeferrable && facts.inRecovery)
     fail("CLUSTER_READ_ONLY", "a standby has no serializable snapshot, which the dump was asked to wait for");
+  const connect = (database: string) => connectForDump({ endpoint, options }, signal, database);
+  const asked = { options, clusterName: command.clusterName, connect, signal };
+  const chosen = facts.inRecovery ? await refuseUnlogged(wanted, asked) : wanted;
   await checkRoom(request, chosen.chosen);
   const roles = await digestRoles(connection);
   const seen = await lookForRecipe(connection);

@@ -81,6 +81,7 @@ export function formatBackup(backup: Backup, now: Date): string {
     ],
     ["format", [backup.format, backup.codec === "none" ? "not compressed" : backup.codec].filter(Boolean).join(", ")],
     ["left out", backup.dump && [...leftOutOfCluster(backup.dump), ...leftOutOfDatabases(backup.dump)].join(", ")],
+    ["taken of", backup.fromStandby ? "a standby" : ""],
     ...describePhysical(backup.physical),
     ["encrypted", backup.recipients.length === 0 ? "no" : `by age, to ${backup.recipients.join(", ")}`],
     ["operation", backup.operation],
@@ -113,12 +114,10 @@ export function formatBackup(backup: Backup, now: Date): string {
 
 function describePhysical(physical: PhysicalBackup | undefined): [name: string, value: string][] {
   if (!physical) return [];
-  const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, fromStandby } =
+  const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, restorePoint } =
     physical;
-  const { restorePoint } = physical;
   return [
     ["system", `identifier ${systemIdentifier}, timeline ${timeline}`],
-    ["taken of", fromStandby ? "a standby" : ""],
     ["WAL", `${startLsn} to ${stopLsn}, ${walEmbedded ? "in the backup" : "in the archive"}`],
     ["ends at", restorePoint && `the restore point ${restorePoint}, by replay`],
     ["checksums", corruptPages ? "pages failed them, and it was accepted: restore and check it" : ""],

@@ -52,6 +52,7 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
     format: dump?.databases[0]?.format ?? "",
     codec: (dump?.globals ?? physical?.base ?? physical?.archivedWal[0])?.codec || "none",
     recipients: manifest.recipients,
+    fromStandby: (dump ?? physical)?.fromStandby ?? false,
     ...(physical ? { physical: physicalBackup(manifest, physical) } : {}),
     ...times({ createTime: row.createTime, startTime: row.startTime, endTime: row.endTime }),
   });
