@@ -1,5 +1,5 @@
 // What a server keeps for an archive that has ended, by the agent's desired state on a real server.
-import { chmod, mkdir, readFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { clone, create } from "@bufbuild/protobuf";
@@ -12,6 +12,7 @@ import { openBudget } from "../../agent/src/budget.ts";
 import { openDesired } from "../../agent/src/desired/desired.ts";
 import { walGrantKey } from "../../agent/src/repository/layout.ts";
 import { runWalArchive } from "../../agent/src/wal/push/run-archive.ts";
+import { listExtents } from "../../agent/src/wal/store/list-extents.ts";
 import { withdrawArchive } from "../../agent/src/wal/withdraw/withdraw-archive.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
@@ -51,6 +52,11 @@ async function openAgent({ archive, folder: parent }: ArchiveLab, server: Postgr
         "select coalesce(string_agg(slot_name || ' ' || active, ' ' order by 1), '') from pg_replication_slots",
       ),
   };
+}
+
+async function countHoles({ archive, storage }: ArchiveLab): Promise<number> {
+  const listed = { place: archive, segmentBytes: 16n << 20n, signal: AbortSignal.timeout(30_000) };
+  return (await listExtents(storage, listed)).length - 1;
 }
 
 test("no slot is left on a server: not of another name, and not when it was away as its archive was given up", async () => {
@@ -124,6 +130,65 @@ test("a slot of another name goes once archive_command hands over what is stored
   await writeSegments(server, 1);
   await expect.poll(slots, patient).toBe("");
   await expect.poll(() => readFile(join(folder, "withdrawals.json"), "utf8"), patient).toBe("[]\n");
+});
+
+test("a slot that alone keeps what is not stored is kept, and stores it when WAL is received by it again", async () => {
+  const settings = { archive_mode: "on", archive_command: "true" };
+  await using server = await openPostgresServer({ major: 18, settings });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  const { open, archived, slots } = await openAgent(lab, server);
+  await using desired = await open();
+  const take = (revision: bigint, ...entry: Parameters<typeof archived>) =>
+    desired.take(create(DesiredStateSchema, { revision, last: true, entries: [archived(...entry)] }));
+  const holes = () => countHoles(lab);
+  take(1n, "mine");
+  await expect.poll(slots, patient).toBe("mine true");
+  await writeSegments(server, 1);
+  await expect.poll(holes, patient).toBe(0);
+  const repository = join(lab.folder, "repository");
+  await rename(repository, `${repository}-away`);
+  take(2n, "other");
+  await expect.poll(slots, patient).toBe("mine false");
+  // The command that was in force takes them.
+  await writeSegments(server, 3);
+  const done = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'";
+  await expect.poll(() => server.sql("postgres", done), patient).toBe("0");
+  take(3n, "other", WalMode.PUSH);
+  await expect.poll(() => server.sql("postgres", "show archive_command"), patient).toContain("push");
+  await rename(`${repository}-away`, repository);
+  await writeSegments(server, 1);
+  await expect.poll(holes, patient).toBe(1);
+  const left = () => desired.reports().flatMap(({ leftover }) => leftover?.trouble?.message ?? []);
+  await expect.poll(left, patient).toEqual([expect.stringContaining("the slot mine alone keeps WAL from ")]);
+  expect(await slots()).toBe("mine false");
+  take(4n, "mine");
+  await expect.poll(holes, patient).toBe(0);
+  take(5n, "mine", WalMode.PUSH);
+  await expect.poll(slots, patient).toBe("");
+  expect(await holes()).toBe(0);
+});
+
+test("a slot of another name is kept while another agent that archives the server has not stored what it keeps", async () => {
+  await using server = await openPostgresServer({ major: 18 });
+  await using lab = await openArchiveLab(server, { maxAgeSeconds: 1 });
+  const { id, open, archived, slots } = await openAgent(lab, server);
+  await using desired = await open();
+  desired.take(create(DesiredStateSchema, { revision: 1n, last: true, entries: [archived("mine")] }));
+  await expect.poll(slots, patient).toBe("mine true");
+  const { systemIdentifier } = lab.archive;
+  const value = { clusterId: id, systemIdentifier, number: 1n };
+  const entries = [{ id, desired: { case: "walEnd" as const, value } }];
+  desired.take(create(DesiredStateSchema, { revision: 2n, last: true, entries }));
+  await expect.poll(slots, patient).toBe("mine false");
+  await writeSegments(server, 2);
+  const ended = [{ id, revision: 3n, successor: { systemIdentifier, slot: "archive" } }];
+  desired.take(create(DesiredStateSchema, { revision: 3n, last: true, ended }));
+  const left = () => desired.reports().flatMap(({ leftover }) => leftover?.trouble?.reason ?? []);
+  await expect.poll(left, patient).toEqual(["WAL_NOT_READY"]);
+  expect(await slots()).toBe("mine false");
+  await using _other = await archiveBy(lab, WalMode.STREAM, join(lab.folder, "other"));
+  await expect.poll(slots, patient).toBe("archive true");
+  expect(await countHoles(lab)).toBe(0);
 });
 
 test.each([15, 18])(

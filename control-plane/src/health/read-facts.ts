@@ -106,7 +106,12 @@ async function readLeftovers(db: Database, now: Date): Promise<LeftoverFact[]> {
   return (await listLeftovers(db, now))
     .map((left) => ({ ...left, archive: archives.get(left.clusterId) }))
     .filter(({ archive, ...left }) => !archive || !usesSlot(archive, left))
-    .map(({ archive, ...left }) => ({ ...left, isArchived: archive !== undefined }));
+    .map(({ archive, ...left }) => ({ ...left, present: presentOf(archive, left) }));
+}
+
+function presentOf(archive: WalArchiveRow | undefined, left: Leftover): LeftoverFact["present"] {
+  if (archive === undefined) return "none";
+  return archive.systemIdentifier === left.systemIdentifier ? "same server" : "other server";
 }
 
 /** What an agent could not take away before it went, and another one archives by since. */

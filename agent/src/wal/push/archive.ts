@@ -36,7 +36,7 @@ import type { ArchiverState } from "./archiver-state.ts";
 import { archiverMessage, type Refusal } from "./archiver-message.ts";
 import { type SeenServer, seeServer } from "./check-offered.ts";
 import { openMaxAge } from "./max-age.ts";
-import { dropIdleSlot, isHandedOver, waitForHandOver } from "./hand-over.ts";
+import { dropIdleSlot, handedFrom, isHandedOver, waitForHandOver } from "./hand-over.ts";
 import { holdStorage } from "./held-storage.ts";
 import { inOrder, type LookAhead, openLookAhead } from "./look-ahead.ts";
 import { type Offer, openPushSocket, pushSocketPath } from "./push-socket.ts";
@@ -144,7 +144,8 @@ export function runPush(options: PushOptions): RunningArchive {
     hearing.count(state.failedCount);
     server = await seeServer(state, connection.endpoint.user);
     slotLsn = heldLsn;
-    if (isSet && insertLsn !== undefined) commandSince ??= { insertLsn, segmentBytes };
+    if (!isSet) commandSince = undefined;
+    else if (insertLsn !== undefined) commandSince ??= { insertLsn, segmentBytes };
     if (hasSlot && isFirst) stream = startStream();
     if (hasSlot && taking && (heldLsn === undefined || isHandedOver(handOver))) await dropIdleSlot(connection, slot);
     seen.resolve(server);
@@ -390,7 +391,7 @@ export function runPush(options: PushOptions): RunningArchive {
     },
     acknowledge: (number) => (stream ?? ledger).acknowledge(number),
     repeat: () => (stream ?? ledger).repeat(),
-    heldFrom: () => stream?.heldFrom?.(),
+    heldFrom: () => (stream ? stream.heldFrom?.() : handedFrom(handOver)),
     pushes: () => taking !== undefined && isCommandSet && hasStored && storeTrouble === undefined,
     ended: Promise.all([keepArchiving(), superviseServer()]).then(() => stream?.ended),
   };

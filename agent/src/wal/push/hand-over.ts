@@ -26,9 +26,15 @@ export async function waitForHandOver({ signal, ...handOver }: HandOver): Promis
 
 /** Whether nothing that the slot keeps is needed any more. */
 export function isHandedOver({ since, slotLsn }: Omit<HandOver, "signal">): boolean {
-  const begin = since();
+  const begin = handedFrom({ since });
   const reached = slotLsn();
-  return begin !== undefined && reached !== undefined && reached >= segmentStart(begin.insertLsn, begin.segmentBytes);
+  return begin !== undefined && reached !== undefined && reached >= begin;
+}
+
+/** From where on the server hands over everything; undefined while it does not. */
+export function handedFrom({ since }: Pick<HandOver, "since">): bigint | undefined {
+  const begin = since();
+  return begin && segmentStart(begin.insertLsn, begin.segmentBytes);
 }
 
 /**

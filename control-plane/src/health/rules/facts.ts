@@ -68,8 +68,8 @@ export interface LeftoverFact {
   readonly isCommanded: boolean;
   readonly problem: string;
   readonly since: Date;
-  /** Whether WAL of the cluster is archived, by another slot. */
-  readonly isArchived: boolean;
+  /** Of which server WAL of the cluster is archived now, by another slot. */
+  readonly present: "none" | "same server" | "other server";
 }
 
 /** WAL of a cluster that is to be archived. */

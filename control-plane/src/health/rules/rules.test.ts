@@ -294,7 +294,7 @@ test("a restored database that waits is found with both commands that end it", (
 
 test("what keeps WAL on a server for an archive that has ended is found, with the statements that take it away", () => {
   const left = { clusterId: "cls_9", clusterName: "crm", hostName: "db7", slot: "mine", since: ago(1) } as const;
-  const about = { ...left, isCommanded: false, problem: "connection refused", isArchived: false };
+  const about = { ...left, isCommanded: false, problem: "connection refused", present: "none" as const };
   const fixes = (over: object) =>
     findWhatIsWrong({ ...healthy, leftovers: [{ ...about, ...over }] }, now).map(({ fix, message }) => [message, fix]);
   expect(fixes({})).toEqual([
@@ -303,7 +303,11 @@ test("what keeps WAL on a server for an archive that has ended is found, with th
       "on the server: SELECT pg_drop_replication_slot('mine');    # where the server is gone: coppice wal setup cls_9 --disable",
     ],
   ]);
-  expect(fixes({ isArchived: true })[0]?.[1]).toBe("on the server: SELECT pg_drop_replication_slot('mine');");
+  const drop = "on the server: SELECT pg_drop_replication_slot('mine');";
+  expect(fixes({ present: "other server" })[0]?.[1]).toBe(drop);
+  expect(fixes({ present: "same server" })[0]?.[1]).toBe(
+    `coppice wal setup cls_9 --mode stream --slot mine    # stores what it keeps; where that is not needed, ${drop}`,
+  );
   expect(fixes({ isCommanded: true })[0]?.[1]).toContain(
     "where its archive_command names coppice-wal: ALTER SYSTEM RESET archive_command",
   );

@@ -17,10 +17,13 @@ export const walLeftover: Rule = ({ leftovers }) =>
     };
   });
 
-function fixOf({ clusterId, slot, isCommanded, isArchived }: LeftoverFact): string {
+function fixOf({ clusterId, slot, isCommanded, present }: LeftoverFact): string {
   const command = isCommanded
     ? "where its archive_command names coppice-wal: ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf(); and then: "
     : "";
   const drop = `on the server: ${command}SELECT pg_drop_replication_slot('${slot}');`;
-  return isArchived ? drop : `${drop}    # where the server is gone: coppice wal setup ${clusterId} --disable`;
+  if (present === "none") return `${drop}    # where the server is gone: coppice wal setup ${clusterId} --disable`;
+  if (present === "other server") return drop;
+  // It may be all that keeps what is not stored.
+  return `coppice wal setup ${clusterId} --mode stream --slot ${slot}    # stores what it keeps; where that is not needed, ${drop}`;
 }
