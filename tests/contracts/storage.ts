@@ -88,15 +88,18 @@ export function describeStorage(
       expect(await text("basic/b")).toBe("xy");
     });
 
-    test("a digest that a put gives is given back where the storage keeps it", async () => {
-      const contentSha256 = createHash("sha256").update("plain").digest("hex");
+    test("a digest and a note that a put gives are given back where the storage keeps them", async () => {
+      const given = {
+        contentSha256: createHash("sha256").update("plain").digest("hex"),
+        contentNote: "0/40000A8 1F/4FFFFC8",
+      };
       const piece = Buffer.alloc(9_000_000, "x");
       for (const [key, chunk] of [
         ["digest/small", Buffer.from("coded")],
         ["digest/large", piece],
       ] as const) {
-        await storage.put(key, body(chunk), { signal, ifAbsent: true, contentSha256 });
-        const kept = storage.capabilities.keepsDigests ? { contentSha256 } : {};
+        await storage.put(key, body(chunk), { signal, ifAbsent: true, ...given });
+        const kept = storage.capabilities.keepsDigests ? given : {};
         expect(await storage.stat(key, signal)).toEqual({ sizeBytes: chunk.length, ...kept });
       }
     });

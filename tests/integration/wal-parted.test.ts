@@ -1,14 +1,18 @@
 // One thing: a copy of a server that wrote on for itself, and whose WAL would go on from the original's by its positions.
-import { cp, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { FilesystemLocationSchema } from "@coppice/proto/gen/coppice/common/v1/location";
 import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
 import { expect, test } from "vitest";
 import { walKey } from "../../agent/src/repository/layout.ts";
+import { openCephLab } from "../support/ceph/lab.ts";
+import { credentialOf, newBucket } from "../support/ceph/s3-place.ts";
 import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
-import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
+import { type ArchiveLab, type ArchiveLabOptions, openArchiveLab } from "../support/wal/archive-lab.ts";
 import { archiveOf, openCopy } from "../support/wal/copied-server.ts";
 import { archiveBy, expectSame, patient, whenHanded, whenStored, writeSegments } from "../support/wal/push-lab.ts";
 import { receives } from "../support/wal/running-archive.ts";
@@ -43,11 +47,11 @@ async function archiveSegment(lab: ArchiveLab, mode: WalMode, server: PostgresSe
 }
 
 /** An archive of a server that has a copy, and of what the server wrote since; both are stopped. */
-async function openParted(mode: WalMode, over: Readonly<Record<string, string>>) {
+async function openParted(mode: WalMode, over: Readonly<Record<string, string>>, into: ArchiveLabOptions = {}) {
   const settings = { autovacuum: "off", ...over };
   await using stack = new AsyncDisposableStack();
   const server = stack.use(await openPostgresServer({ major: 18, settings }));
-  const lab = stack.use(await openArchiveLab(server));
+  const lab = stack.use(await openArchiveLab(server, into));
   await archiveSegment(lab, mode, server);
   // It would switch to another segment as it ends, and they would no longer be at the same position.
   await server.stop("immediate");
@@ -124,6 +128,74 @@ test("a copy that is received, and has removed what would be compared, is refuse
   const late = await writeSegments(copy, 1);
   await expect.poll(() => archiving.telling()?.trouble?.reason, patient).toBe("WAL_CONFLICT");
   expect(await isArchived(lab, late)).toBe(false);
+});
+
+/** Neither the server nor an agent has anything any more of what is archived. */
+async function forget(lab: ArchiveLab, server: PostgresServer): Promise<void> {
+  await server.sql("postgres", "select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+  for (const _ of [1, 2]) await server.sql("postgres", "insert into load values (0, ''); checkpoint");
+  await rm(join(lab.folder, "state"), { recursive: true, force: true });
+}
+
+/** A bucket of its own. */
+async function bucket(): Promise<ArchiveLabOptions["place"]> {
+  const ceph = await openCephLab();
+  return { location: { case: "s3", value: await newBucket(ceph) }, credential: credentialOf(ceph.owner) };
+}
+
+test.each([
+  ["a folder, pushed", WalMode.PUSH, { archive_mode: "on" }, async () => ({})],
+  ["a folder, received by a new slot", WalMode.STREAM, {}, async () => ({})],
+  ["a bucket, pushed", WalMode.PUSH, { archive_mode: "on" }, async () => ({ place: await bucket() })],
+] as const)(
+  "an agent that has lost its folder tells server and copy apart in an encrypted archive in %s",
+  async (_, mode, over, place) => {
+    const { recipient } = await makeAgeKey();
+    const into = { ...(await place()), recipients: [recipient] };
+    await using parted = await openParted(mode, { wal_keep_size: "0", ...over }, into);
+    const { server, lab, copy, ofCopy } = parted;
+    await copy.start();
+    await writeSegments(copy, 1);
+    await drain(copy);
+    await forget(lab, copy);
+    {
+      await using archiving = await archiveBy(ofCopy, mode);
+      await (mode === WalMode.PUSH ? whenHanded(archiving) : receives(copy));
+      const late = await writeSegments(copy, 1);
+      const message = expect.stringContaining("are not of one history") as string;
+      await expect.poll(() => archiving.telling()?.trouble, patient).toMatchObject({ reason: "WAL_CONFLICT", message });
+      expect(await isArchived(lab, late)).toBe(false);
+      await copy.stop("immediate");
+    }
+    await server.start();
+    await forget(lab, server);
+    expect(await isArchived(lab, await archiveSegment(lab, mode, server))).toBe(true);
+  },
+);
+
+test("where nothing tells, because no links were kept, it is refused, and goes on in another repository", async () => {
+  const settings = { autovacuum: "off", archive_mode: "on" };
+  await using server = await openPostgresServer({ major: 18, settings });
+  const { recipient } = await makeAgeKey();
+  await using lab = await openArchiveLab(server, { recipients: [recipient] });
+  await archiveSegment(lab, WalMode.PUSH, server);
+  const repository = join(lab.folder, "repository");
+  const claims = (await readdir(repository, { recursive: true })).filter((path) => path.includes(".sha256-"));
+  expect(claims).not.toEqual([]);
+  for (const claim of claims) await writeFile(join(repository, claim), "");
+  await forget(lab, server);
+  {
+    await using archiving = await archiveBy(lab, WalMode.PUSH);
+    await whenHanded(archiving);
+    await writeSegments(server, 1);
+    const told = { reason: "WAL_CONFLICT", hint: expect.stringContaining("--to REPOSITORY") as string };
+    await expect.poll(() => archiving.telling()?.trouble, patient).toMatchObject(told);
+  }
+  // An archive of another repository has a folder of its own.
+  await rm(join(lab.folder, "state"), { recursive: true });
+  const value = create(FilesystemLocationSchema, { path: await mkdtemp(join(lab.folder, "other-")) });
+  Object.assign(lab.archive.repository?.location ?? {}, { kind: { case: "filesystem", value } });
+  await archiveSegment(lab, WalMode.PUSH, server);
 });
 
 test.each([

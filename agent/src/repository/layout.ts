@@ -133,8 +133,8 @@ export function parseWalAnchor(key: string): WalAnchor | undefined {
 }
 
 /**
- * Key prefix of the claims on a name of a WAL archive: objects without content that are named for the digest of the plain
- * bytes which are, or are to be, stored under it. Fails with OBJECT_KEY_REFUSED.
+ * Key prefix of the claims on a name of a WAL archive: objects that are named for the digest of the plain bytes which are,
+ * or are to be, stored under it, and hold nothing but the links of a segment. Fails with OBJECT_KEY_REFUSED.
  */
 export function walClaimPrefix(place: WalPlace, name: string): string {
   return `${walPrefix(place)}digests/${walKey(place, name).slice(walPrefix(place).length)}.sha256-`;

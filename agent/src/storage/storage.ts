@@ -6,6 +6,11 @@ export interface ListedObject {
   readonly sizeBytes: number;
 }
 
+/** An object as a look at it shows it. */
+export interface StoredObject extends Pick<PutOptions, "contentSha256" | "contentNote"> {
+  readonly sizeBytes: number;
+}
+
 /** What a put that never came to its end has left in the storage. */
 export interface Unfinished {
   /** Names it within the storage; it is no key of an object. */
@@ -30,7 +35,7 @@ export interface Capabilities {
   readonly freeBytes: boolean;
   /** Whether a delete is told if there was an object; without it every named key counts as deleted. */
   readonly countsDeleted: boolean;
-  /** Whether `contentSha256` of a put is kept beside the object, for `stat` to give. */
+  /** Whether `contentSha256` and `contentNote` of a put are kept beside the object, for `stat` to give. */
   readonly keepsDigests: boolean;
   /**
    * Whether a put comes with digests of its bytes that the storage compares before it answers, so that a put that has
@@ -60,6 +65,8 @@ export interface PutOptions {
   readonly ownsChunks?: boolean;
   /** SHA-256 of what the body means to its writer, lower-case hexadecimal; kept where `keepsDigests` says so. */
   readonly contentSha256?: string;
+  /** What its writer says of the body for who cannot read that: some dozens of letters; kept where `keepsDigests` says so. */
+  readonly contentNote?: string;
 }
 
 /** Part of an object, in bytes; `length` beyond its end gives what is there. */
@@ -108,8 +115,8 @@ export interface Storage extends AsyncDisposable {
    */
   getFile?(key: string, signal: AbortSignal): Promise<{ readonly fd: number; readonly bytes: Readable }>;
 
-  /** Size of an object, and the digest that its put kept with it; undefined when there is no object. */
-  stat(key: string, signal: AbortSignal): Promise<{ sizeBytes: number; contentSha256?: string } | undefined>;
+  /** Size of an object, and what its put kept with it; undefined when there is no object. */
+  stat(key: string, signal: AbortSignal): Promise<StoredObject | undefined>;
 
   /**
    * The objects whose keys begin with `prefix` ("" is all), in no promised order and without holding them all in

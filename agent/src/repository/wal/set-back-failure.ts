@@ -3,7 +3,7 @@ import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 
 /** What to do about a server that is not the one whose WAL is archived, or was set back. */
 export const setBackHint =
-  "it is a copy of the server that was archived, or was set back: archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote(); nothing was overwritten";
+  "it is a copy of the server that was archived, or was set back: archive that server; or this one into another repository, coppice wal setup CLUSTER --to REPOSITORY, and take a full backup there; nothing was overwritten";
 
 /** That a server's WAL ends before what is archived of it. */
 export function setBackFailure(timeline: number, { lsn, archivedLsn }: { lsn: bigint; archivedLsn: bigint }): Failure {

@@ -67,8 +67,12 @@ export async function openS3(
     async stat(key, by) {
       const found = await statObject(bucket, key, by);
       if (found === undefined) return undefined;
-      const { sizeBytes, contentSha256 } = found;
-      return { sizeBytes, ...(contentSha256 === undefined ? {} : { contentSha256 }) };
+      const { sizeBytes, contentSha256, contentNote } = found;
+      return {
+        sizeBytes,
+        ...(contentSha256 === undefined ? {} : { contentSha256 }),
+        ...(contentNote === undefined ? {} : { contentNote }),
+      };
     },
     list: (prefix, by) => listObjects(bucket, prefix, by),
     deleteMany: (keys, by) => deleteObjects(bucket, keys, by),

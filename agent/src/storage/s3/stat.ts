@@ -2,7 +2,7 @@ import { GetObjectCommand, HeadObjectCommand } from "@aws-sdk/client-s3";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { parseObjectKey } from "../object-key.ts";
 import type { Bucket } from "./bucket.ts";
-import { contentName, tokenName } from "./put/new-object.ts";
+import { contentName, noteName, tokenName } from "./put/new-object.ts";
 import { type RequestKind, send, sendOnce } from "./request.ts";
 
 /** What a look at an object shows. */
@@ -11,8 +11,9 @@ export interface Seen {
   readonly etag: string;
   /** Of the put that stored it, if it was one of ours. */
   readonly token: string | undefined;
-  /** As its put gave it. */
+  /** As its put gave them. */
   readonly contentSha256: string | undefined;
+  readonly contentNote: string | undefined;
 }
 
 /** Size of an object, or undefined when there is none; see Storage.stat. */
@@ -27,8 +28,8 @@ export async function statObject(bucket: Bucket, key: string, signal: AbortSigna
     signal,
     async (client, options) => {
       const { ContentLength = 0, ETag = "", Metadata } = await client.send(new HeadObjectCommand(target), options);
-      const [token, contentSha256] = [Metadata?.[tokenName], Metadata?.[contentName]];
-      return { sizeBytes: ContentLength, etag: ETag, token, contentSha256 };
+      const { [tokenName]: token, [contentName]: contentSha256, [noteName]: contentNote } = Metadata ?? {};
+      return { sizeBytes: ContentLength, etag: ETag, token, contentSha256, contentNote };
     },
     async ({ status, code }) => {
       if (status === 404) return "missing";

@@ -68,7 +68,8 @@ export async function storeOffered(
     const known = (one: string) => index.digestOf(one);
     const compressed = () => file.compressed(level);
     const plainBytes = file.sizeBytes;
-    const wal = { place, name, plainBytes, compressed, sha256: file.sha256, recipients, known, signal };
+    const tied = { links: segment && links, sha256: file.sha256 };
+    const wal = { place, name, plainBytes, compressed, ...tied, recipients, known, signal };
     const store = () => storeWal(opened, wal);
     await (segment ? follow.storing({ run, links, partSha256: file.partSha256 }, store) : store());
     return digest;

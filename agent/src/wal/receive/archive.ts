@@ -358,6 +358,7 @@ async function storeUntilDone(
         plainBytes: Number(segmentBytes),
         compressed: () => compressWal(wal.read(), level),
         sha256: async () => wal.sha256,
+        links: isPart ? undefined : wal.links,
         recipients,
         known: (name: string) => index.digestOf(name),
         signal,

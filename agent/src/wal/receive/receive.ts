@@ -258,7 +258,7 @@ function changed({ name, endLsn }: SegmentFile): Failure {
     "WAL_CONFLICT",
     `the server gives other bytes of ${name} before ${formatLsn(endLsn)} than are archived: it is a copy of the server that was archived, or was set back`,
     {
-      hint: "archive that server, or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote(); nothing was overwritten",
+      hint: "archive that server; or this one into another repository, coppice wal setup CLUSTER --to REPOSITORY, and take a full backup there; nothing was overwritten",
       metadata: { segment: name },
     },
   );

@@ -8,6 +8,7 @@ import { openLinkReader, type RecordLinks } from "../content/record-links.ts";
 import type { ArchiveIndex } from "../store/archive-index.ts";
 import { isWithin, type WalExtent } from "../store/extent.ts";
 import { storedDigest } from "../store/stored-digest.ts";
+import { storedLinks } from "../store/stored-links.ts";
 import { decodeWal, toDecodeFailure } from "../store/wal-codec.ts";
 import { openForks } from "./fork.ts";
 import { endRefusal, noteRefusal, readRefusal, refusalFailure } from "./refusal.ts";
@@ -67,7 +68,8 @@ export function openFollow(options: FollowOptions): Follow {
     if (noted) return noted;
     const name = nameOf(segment);
     const known = read.get(name) ?? (await storage.use((opened) => readLinks(opened, segment, name)));
-    read.set(name, known);
+    // What this host may read can change.
+    if (known !== "unreadable") read.set(name, known);
     const [oldest] = read.keys();
     if (oldest !== undefined && read.size > mostRead) read.delete(oldest);
     return known;
@@ -84,7 +86,9 @@ export function openFollow(options: FollowOptions): Follow {
       const failure = toDecodeFailure(error, key);
       // What is gone or damaged is a gap anyway.
       if (isFailure(failure, "OBJECT_MISSING") || isFailure(failure, "CONTENT_UNREADABLE")) return "missing";
-      if (isFailure(failure, "IDENTITY_MISSING") || isFailure(failure, "REPOSITORY_NOT_READABLE")) return "unreadable";
+      if (isFailure(failure, "IDENTITY_MISSING"))
+        return (await storedLinks(opened, { place, name, signal })) ?? "unreadable";
+      if (isFailure(failure, "REPOSITORY_NOT_READABLE")) return "unreadable";
       throw failure;
     }
   }
@@ -101,6 +105,8 @@ export function openFollow(options: FollowOptions): Follow {
       if (await hasArchived(nameOf(neighbour), neighbour)) return true;
       throw conflict(
         `whether ${nameOf(segment)} belongs to ${nameOf(neighbour)}, which is archived, cannot be told: that cannot be read here, and the server does not have it any more`,
+        undefined,
+        untoldHint,
       );
     }
     if (isLinked(found)) return true;
@@ -203,6 +209,10 @@ function isSame(one: bigint | undefined, two: bigint | undefined): boolean {
   return one === undefined || two === undefined || one === two;
 }
 
-function conflict(what: string, cause?: unknown): Failure {
-  return new Failure("WAL_CONFLICT", what, { hint: setBackHint, cause });
+/** A timeline of its own is no way on there: what was refused comes first. */
+const untoldHint =
+  "if it is the server that was archived, let this host read in the repository where that is refused to it, else archive into another one, `coppice wal setup CLUSTER --to REPOSITORY`, and take a full backup into that; nothing was overwritten";
+
+function conflict(what: string, cause?: unknown, hint = setBackHint): Failure {
+  return new Failure("WAL_CONFLICT", what, { hint, cause });
 }

@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { type AppendFile, openAppendFile } from "../../journal/append-file.ts";
 import { syncFolder } from "../../journal/durable-file.ts";
+import { formatLinks, parseLinks } from "../content/links-text.ts";
 import type { RecordLinks } from "../content/record-links.ts";
 import { addExtent, type WalExtent } from "./extent.ts";
 
@@ -50,7 +51,7 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
   let { file } = opened;
   let count = opened.lines.length;
   for (const line of opened.lines) {
-    const [, timeline, start = "", end = "", name, sha256, before = "", last = ""] = form.exec(line) ?? [];
+    const [, timeline, start = "", end = "", name, sha256, linked = ""] = form.exec(line) ?? [];
     if (timeline === undefined) {
       extents = [];
       digests = new Map();
@@ -59,7 +60,8 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
     }
     const run = { timeline: Number(timeline), startLsn: parseLsn(start), endLsn: parseLsn(end) };
     extents = addExtent(extents, run);
-    if (before !== "") keepLinks(run, { beforeLsn: parseLink(before), lastLsn: parseLink(last) });
+    const found = parseLinks(linked);
+    if (found) keepLinks(run, found);
     if (name !== undefined && sha256 !== undefined) digests.set(name, sha256);
   }
   const format = ({ timeline, startLsn, endLsn }: WalExtent, rest = "") =>
@@ -89,9 +91,7 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
   }
   async function write(lines: readonly Line[]): Promise<void> {
     await file.append(
-      lines
-        .map((line) => format(line.run, `${formatDigest(line.digest)}${line.links ? formatLinks(line.links) : ""}`))
-        .join(""),
+      lines.map((line) => format(line.run, `${formatDigest(line.digest)}${formatFound(line.links)}`)).join(""),
     );
     for (const { run, digest, links: found } of lines) {
       extents = addExtent(extents, run);
@@ -109,7 +109,7 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
     const known = first
       ? [...digests].map(([name, sha256]) => format(empty(first), ` ${name} ${sha256}`)).join("")
       : "";
-    const linked = [...links.values()].map((found) => format(empty(found.run), formatLinks(found))).join("");
+    const linked = [...links.values()].map((found) => format(empty(found.run), formatFound(found))).join("");
     count = digests.size + extents.length + links.size;
     const fresh = await makeBeside(whole + known + linked);
     if (fresh === undefined) return;
@@ -153,11 +153,9 @@ export async function openArchiveIndex(path: string): Promise<ArchiveIndex> {
 
 /** Timeline, beginning, end; of a file its name and digest, of a segment its links. */
 const form =
-  /^(\d+) ([0-9A-F/]+) ([0-9A-F/]+)(?: ([0-9A-Za-z.]+) ([0-9a-f]{64}))?(?: links ([0-9A-F/]+|-) ([0-9A-F/]+|-))?$/;
+  /^(\d+) ([0-9A-F/]+) ([0-9A-F/]+)(?: ([0-9A-Za-z.]+) ([0-9a-f]{64}))?(?: links ([0-9A-F/-]+ [0-9A-F/-]+))?$/;
 const keyOf = ({ timeline, startLsn }: Pick<WalExtent, "timeline" | "startLsn">) => `${timeline} ${startLsn}`;
-const parseLink = (text: string) => (text === "-" ? undefined : parseLsn(text));
-const formatLink = (lsn: bigint | undefined) => (lsn === undefined ? "-" : formatLsn(lsn));
-const formatLinks = ({ beforeLsn, lastLsn }: RecordLinks) => ` links ${formatLink(beforeLsn)} ${formatLink(lastLsn)}`;
+const formatFound = (links: RecordLinks | undefined) => (links ? ` links ${formatLinks(links)}` : "");
 const formatDigest = (digest: Line["digest"]) => (digest ? ` ${digest.name} ${digest.sha256}` : "");
 
 /** A run that adds nothing, for a line that is only about a digest. */

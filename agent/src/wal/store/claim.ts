@@ -2,6 +2,8 @@ import { Readable } from "node:stream";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { walClaimPrefix, walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { formatLinks } from "../content/links-text.ts";
+import type { RecordLinks } from "../content/record-links.ts";
 
 /** A name of an archive, for the plain bytes of one digest. */
 export interface WalClaim {
@@ -9,6 +11,8 @@ export interface WalClaim {
   readonly name: string;
   /** SHA-256 of the plain bytes. */
   readonly sha256: string;
+  /** Of a whole segment: it is kept in the claim. */
+  readonly links?: RecordLinks | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -16,11 +20,11 @@ export interface WalClaim {
  * Claims a name of an archive for the bytes of one digest, before they are stored under it. Each writer puts a claim that
  * is named for its digest and then looks for others: of two with other bytes at least one sees the other, so that at most
  * one of them goes on, also where a storage keeps no condition of a put. It tells later, too, what a file holds that
- * nobody here can decrypt; therefore nothing is claimed that is stored already. Who may not read claims nothing. Fails
- * with OBJECT_EXISTS, WAL_CONFLICT, and as the storage does.
+ * nobody here can decrypt, and by the links in it what that goes on from; therefore nothing is claimed that is stored
+ * already. Who may not read claims nothing. Fails with OBJECT_EXISTS, WAL_CONFLICT, and as the storage does.
  */
 export async function claimWal(storage: Storage, claim: WalClaim): Promise<void> {
-  const { place, name, sha256, signal } = claim;
+  const { place, name, sha256, links, signal } = claim;
   try {
     const before = await claimedDigests(storage, claim);
     refuseOthers(storage, claim, before);
@@ -32,8 +36,9 @@ export async function claimWal(storage: Storage, claim: WalClaim): Promise<void>
     throw error;
   }
   const key = walClaimPrefix(place, name) + sha256;
+  const content = links ? [Buffer.from(formatLinks(links))] : [];
   try {
-    await storage.put(key, Readable.from([]), { signal, ifAbsent: true });
+    await storage.put(key, Readable.from(content), { signal, ifAbsent: true });
   } catch (error) {
     if (!isFailure(error, "OBJECT_EXISTS")) throw error;
   }
@@ -49,7 +54,7 @@ export async function claimWal(storage: Storage, claim: WalClaim): Promise<void>
 /** The digests that a name is claimed for. Fails as the storage does. */
 export async function claimedDigests(
   storage: Storage,
-  { place, name, signal }: Omit<WalClaim, "sha256">,
+  { place, name, signal }: Pick<WalClaim, "place" | "name" | "signal">,
 ): Promise<string[]> {
   const prefix = walClaimPrefix(place, name);
   const digests: string[] = [];

@@ -2,6 +2,8 @@ import type { Readable } from "node:stream";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { formatLinks } from "../content/links-text.ts";
+import type { RecordLinks } from "../content/record-links.ts";
 import { claimWal } from "./claim.ts";
 import { storedDigest } from "./stored-digest.ts";
 import { encryptWal, madeOf } from "./wal-codec.ts";
@@ -17,6 +19,8 @@ export interface WalToStore {
   readonly compressed: () => Readable | Promise<Readable>;
   /** Gives the SHA-256 of its plain bytes, lower-case hexadecimal; called where what is stored has to be told apart by it. */
   readonly sha256: () => Promise<string>;
+  /** Of a whole segment: what ties it to those beside it. */
+  readonly links?: RecordLinks | undefined;
   /** age recipients; empty means not encrypted. */
   readonly recipients: readonly string[];
   /** The digest of the plain bytes that this agent knows to have stored under the name. */
@@ -25,9 +29,9 @@ export interface WalToStore {
 }
 
 /**
- * Stores a file of WAL, and the digest of its plain bytes with it where the storage keeps digests; it is durable when this
- * resolves. One of the name that is there is never overwritten: with the same plain bytes it is a success, else, or where
- * that cannot be told, it fails with WAL_CONFLICT. Other failures are the storage's.
+ * Stores a file of WAL, and the digest of its plain bytes and its links with it where the storage keeps digests, or it is
+ * encrypted; it is durable when this resolves. One of the name that is there is never overwritten: with the same plain
+ * bytes it is a success, else, or where that cannot be told, it fails with WAL_CONFLICT. Other failures are the storage's.
  */
 export async function storeWal(storage: Storage, wal: WalToStore): Promise<void> {
   const { recipients, signal } = wal;
@@ -41,6 +45,7 @@ export async function storeWal(storage: Storage, wal: WalToStore): Promise<void>
   claimed.catch(() => {});
   try {
     const contentSha256 = keepsDigests ? { contentSha256: await wal.sha256() } : {};
+    const contentNote = keepsDigests && wal.links ? { contentNote: formatLinks(wal.links) } : {};
     const body = await encryptWal(await wal.compressed(), recipients, signal);
     // It is there when its body has ended: not before the claim is durable.
     await storage.put(key, isClaimed ? endAfter(body, claimed) : body, {
@@ -50,6 +55,7 @@ export async function storeWal(storage: Storage, wal: WalToStore): Promise<void>
       // What was compressed or encrypted here is nobody else's.
       ownsChunks: true,
       ...contentSha256,
+      ...contentNote,
     });
   } catch (error) {
     if (!isFailure(error, "OBJECT_EXISTS")) throw error;
@@ -62,8 +68,8 @@ function storedAtMost(plainBytes: number): number {
   return plainBytes + Math.ceil(plainBytes / 64) + (1 << 16);
 }
 
-async function claim(storage: Storage, { place, name, sha256, signal }: WalToStore): Promise<void> {
-  await claimWal(storage, { place, name, sha256: await sha256(), signal });
+async function claim(storage: Storage, { place, name, sha256, links, signal }: WalToStore): Promise<void> {
+  await claimWal(storage, { place, name, sha256: await sha256(), links, signal });
 }
 
 function endAfter(body: Readable, claimed: Promise<void>): Readable {

@@ -7,13 +7,14 @@ import type { Bucket } from "../bucket.ts";
 export const tokenName = "coppice-put";
 const operationName = "coppice-operation";
 export const contentName = "coppice-content-sha256";
+export const noteName = "coppice-content-note";
 
 interface New {
   readonly bucket: Bucket;
   readonly key: string;
   readonly token: string;
   readonly operationId: string;
-  readonly options: Pick<PutOptions, "contentSha256">;
+  readonly options: Pick<PutOptions, "contentSha256" | "contentNote">;
 }
 
 /** What every new object is made with, by one request or by an upload in parts. */
@@ -27,6 +28,7 @@ export function newObject({ bucket: { location, prefix }, key, token, operationI
       [tokenName]: token,
       [operationName]: operationId,
       ...(options.contentSha256 === undefined ? {} : { [contentName]: options.contentSha256 }),
+      ...(options.contentNote === undefined ? {} : { [noteName]: options.contentNote }),
     },
     // The location's rules are these enumerations or wider; the server has the last word.
     ...(storageClass === "" ? {} : { StorageClass: storageClass as StorageClass }),
