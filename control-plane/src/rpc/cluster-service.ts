@@ -61,8 +61,7 @@ export function clusterService(options: {
     },
     async updateCluster(request, context) {
       const id = await catalog.transaction(async (tx) => {
-        const record = await lockCluster(tx, request.cluster);
-        if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
+        const record = await requireLocked(tx, request.cluster);
         requireEtag(request.etag, record.row);
         const { isMoved } = await changeCluster(tx, masterKey, record, request);
         if (isMoved) await moveWalArchive(tx, record.row.id);
@@ -73,8 +72,7 @@ export function clusterService(options: {
     },
     async addInstance(request, context) {
       const id = await catalog.transaction(async (tx) => {
-        const record = await lockCluster(tx, request.cluster);
-        if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
+        const record = await requireLocked(tx, request.cluster);
         const earlier = await claimCreate(tx, context, { request, resourceId: record.row.id });
         if (earlier !== undefined) return earlier;
         await addInstance(tx, masterKey, record, request);
@@ -85,8 +83,7 @@ export function clusterService(options: {
     },
     async removeInstance(request, context) {
       const id = await catalog.transaction(async (tx) => {
-        const record = await lockCluster(tx, request.cluster);
-        if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${request.cluster}`);
+        const record = await requireLocked(tx, request.cluster);
         requireEtag(request.etag, record.row);
         await removeInstance(tx, record, request);
         await writeAudit(tx, auditedCall(context, request), record.row);
@@ -130,10 +127,14 @@ async function discover(db: Database, reference: string) {
   }));
 }
 
+/** The cluster, locked until the transaction ends. Errors: CLUSTER_NOT_FOUND. */
+async function requireLocked(tx: Database, reference: string): Promise<ClusterRecord> {
+  return (await lockCluster(tx, reference)) ?? fail("CLUSTER_NOT_FOUND", `there is no cluster ${reference}`);
+}
+
 async function forget(tx: Database, request: DeleteClusterRequest, context: HandlerContext): Promise<void> {
   const { cluster: reference, etag } = request;
-  const record = await lockCluster(tx, reference);
-  if (record === undefined) return fail("CLUSTER_NOT_FOUND", `there is no cluster ${reference}`);
+  const record = await requireLocked(tx, reference);
   requireEtag(etag, record.row);
   if (await hasActiveOperations(tx, { clusterId: record.row.id })) {
     fail("CLUSTER_IN_USE", `operations that have not ended use cluster ${record.row.name}`);
