@@ -23,6 +23,8 @@ import { type StoredArchives, storeArchives } from "./archives.ts";
 import { awaitWal } from "./wal/await-wal.ts";
 import { commitBackup } from "./commit-backup.ts";
 import { openEmbeddedWal } from "./wal/embedded-wal.ts";
+import type { EndProof } from "./wal/end-proof.ts";
+import { standbyDigest } from "./wal/served-digest.ts";
 import { takeIncrement } from "./increment/take-increment.ts";
 import { openKeeping } from "./parent/kept-manifest.ts";
 import { type BackupRequest, prepareBackup, type PreparedBackup } from "./prepare-backup.ts";
@@ -114,6 +116,12 @@ async function storeWithoutWal(prepared: PreparedBackup): Promise<Pick<StoredBac
 
 const endTimeOf = ({ clock, endpoint, request }: PreparedBackup) => timeAfter(clock, endpoint, request.signal);
 
+/** A standby writes no record at the end: its WAL is known by its bytes, which it surely has still when it has just ended. */
+async function endOf(prepared: PreparedBackup, { start, result: { stopLsn } }: StoredArchives): Promise<EndProof> {
+  if (!prepared.facts.inRecovery) return { is: "backupEnd", startLsn: start.lsn };
+  return { is: "bytes", sha256: await standbyDigest(prepared, { timeline: start.timeline, endLsn: stopLsn }) };
+}
+
 /** The archives, and when the server has ended its part, the proof that their WAL is in the repository's archive. */
 async function storeAndAwaitWal(prepared: PreparedBackup): Promise<StoredBackup> {
   const { prepared: taken, archives } = await storeWithoutWal(prepared);
@@ -124,8 +132,7 @@ async function storeAndAwaitWal(prepared: PreparedBackup): Promise<StoredBackup>
     startLsn: start.lsn,
     stopLsn: result.stopLsn,
     doneBytes,
-    // A standby writes none.
-    endRecord: taken.facts.inRecovery ? undefined : { is: "backupEnd", startLsn: start.lsn },
+    end: await endOf(taken, archives),
   });
   return { prepared: taken, archives, archivedWal, endTime };
 }

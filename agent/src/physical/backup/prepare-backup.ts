@@ -26,6 +26,7 @@ import { type ConfigFile, readConfigFiles } from "./config-files.ts";
 import { type ResolvedBackupOptions, resolveBackupOptions } from "./options.ts";
 import { requireSystem } from "./require-same-server.ts";
 import { readServerFacts, type ServerFacts } from "./server-facts.ts";
+import { requireArchivedBefore } from "./wal/require-archived-before.ts";
 
 /** What a physical backup is taken with. */
 export interface BackupRequest {
@@ -90,7 +91,8 @@ async function checkRoom({ storage, signal, log }: BackupRequest, { databases }:
 
 /**
  * Tries the very handshake that the backup needs, while nothing is written yet. WAL that is left to the archive has to be
- * the server's own: an archive that ends behind it is of another life of it.
+ * the server's own: an archive that ends behind a primary is of another life of it, one that differs from what a standby has
+ * received is of another server than it follows.
  */
 async function requireReplication(
   endpoint: ResolvedEndpoint,
@@ -104,9 +106,15 @@ async function requireReplication(
   await using replication = await openReplication(endpoint, { signal });
   const seen = await replication.identify();
   requireSystem(endpoint, seen, systemIdentifier);
-  // A standby may be behind what its primary has archived.
-  if (options.given.walEmbedded || inRecovery) return seen;
+  if (options.given.walEmbedded) return seen;
   const place = { clusterId: command.backup?.clusterId ?? "", systemIdentifier };
+  if (inRecovery) {
+    // It may be behind what its primary has archived.
+    const { clusterName } = command;
+    const waitMs = options.walWaitMs;
+    await requireArchivedBefore(storage, replication, { place, clusterName, seen, segmentBytes, waitMs, signal });
+    return seen;
+  }
   const { timeline } = seen;
   const serverLsn = async () => (await replication.identify()).lsn;
   await requireArchiveBehind(storage, { place, timeline, segmentBytes, serverLsn, signal });
@@ -160,8 +168,9 @@ async function requireReadableArchive({ storage, signal }: BackupRequest, cluste
 
 /**
  * Looks at everything that can be seen to be wrong before a byte of the backup is written. Fails as connections and the
- * storage do, with REPOSITORY_NOT_READABLE where WAL is left to an archive that may not be read, with CLUSTER_CHANGED,
- * INSTANCE_ROLE_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or NOT_SUPPORTED.
+ * storage do, with REPOSITORY_NOT_READABLE where WAL is left to an archive that may not be read, with WAL_FOREIGN where that
+ * is another server's, with CLUSTER_CHANGED, INSTANCE_ROLE_CHANGED, SERVER_UNSUPPORTED, REPOSITORY_FULL, WAL_NOT_ARCHIVED or
+ * NOT_SUPPORTED.
  */
 export async function prepareBackup(request: BackupRequest): Promise<PreparedBackup> {
   const { command, signal, storage, log } = request;

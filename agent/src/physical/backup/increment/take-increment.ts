@@ -69,8 +69,8 @@ export async function takeIncrement(prepared: PreparedBackup, parent: WalParent)
       hint: "take a full backup: --kind full",
     });
   const walBytes = stopLsn - startLsn;
-  const endRecord = { is: "restorePoint", name: restorePoint } as const;
-  const archivedWal = await awaitWal(prepared, { timeline, startLsn, stopLsn, doneBytes: walBytes, endRecord });
+  const end = { is: "restorePoint", name: restorePoint } as const;
+  const archivedWal = await awaitWal(prepared, { timeline, startLsn, stopLsn, doneBytes: walBytes, end });
   const physical = create(PhysicalContentSchema, {
     startLsn: formatLsn(startLsn),
     stopLsn: formatLsn(stopLsn),

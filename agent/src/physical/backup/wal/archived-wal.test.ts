@@ -10,6 +10,7 @@ import { walKey } from "../../../repository/layout.ts";
 import { openFilesystem } from "../../../storage/filesystem.ts";
 import type { Storage } from "../../../storage/storage.ts";
 import { awaitArchivedWal, type NeededWal } from "./archived-wal.ts";
+import { openSegmentDigest } from "./segment-digest.ts";
 
 const signal = AbortSignal.timeout(60_000);
 let folder: string;
@@ -51,7 +52,7 @@ function needed(changes: Partial<NeededWal> = {}): NeededWal {
     stopLsn: own.stopLsn,
     segmentBytes,
     mayBePartial: false,
-    endRecord: { is: "backupEnd", startLsn: baseLsn + 40n },
+    end: { is: "backupEnd", startLsn: baseLsn + 40n },
     waitMs: 10,
     signal,
     onWait: () => {},
@@ -171,8 +172,17 @@ test("WAL of another life of the server is not the backup's, though its names ar
   expect(other.stopLsn).toBe(own.stopLsn);
   expect(await place(own.bytes)(needed())).toBe("taken");
   expect(await place(other.bytes)(needed())).toMatchObject({ reason: "WAL_FOREIGN" });
-  // A standby writes no such record.
-  expect(await place(other.bytes)(needed({ endRecord: undefined }))).toBe("taken");
+  // A standby writes no such record: it is told by its bytes, those up to the end.
+  const digest = openSegmentDigest({ bytes: own.stopLsn - baseLsn - segmentBytes, segmentBytes });
+  digest.take(contentOf(third, own.bytes));
+  const end = { is: "bytes", sha256: digest.finish() ?? "" } as const;
+  const longer = Buffer.from(own.bytes);
+  longer.fill(7, Number(own.stopLsn - baseLsn));
+  expect(await place(longer)(needed({ end }))).toBe("taken");
+  expect(await place(other.bytes)(needed({ end }))).toMatchObject({
+    reason: "WAL_FOREIGN",
+    hint: expect.stringContaining("coppice cluster remove-instance shop HOST") as string,
+  });
   // A segment of one life followed by one of another.
   const wal = needed();
   await store(wal, history, second);

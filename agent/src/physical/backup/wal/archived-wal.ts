@@ -8,19 +8,22 @@ import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { historyName, segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import type { WalStretch } from "@coppice/proto/kit/wal/archived-wal";
 import { openRecordCheck, type RecordCheck } from "../../../postgres/wal/check-records.ts";
-import { type EndRecord, isEndRecord } from "../../../postgres/wal/end-record.ts";
+import { isEndRecord } from "../../../postgres/wal/end-record.ts";
 import { walKey, type WalPlace } from "../../../repository/layout.ts";
 import { findSegment } from "../../../repository/wal/find-segment.ts";
 import type { Storage } from "../../../storage/storage.ts";
+import type { EndProof } from "./end-proof.ts";
+import { foreignStandby } from "./foreign-standby.ts";
 import { readArchived } from "./read-archived.ts";
+import { openSegmentDigest, type SegmentDigest } from "./segment-digest.ts";
 
 /** WAL that has to be in a repository's archive before a backup counts. */
 export interface NeededWal extends WalStretch {
   readonly place: WalPlace;
   /** Its last segment may come as one that is not full, because nobody here can end it. */
   readonly mayBePartial: boolean;
-  /** The record that the server has written at the end of it; undefined where it is known to have written none. */
-  readonly endRecord: EndRecord | undefined;
+  /** What shows, at the end of it, that it is the server's own. */
+  readonly end: EndProof;
   /** For people: of which cluster. */
   readonly clusterName: string;
   /** Longest time without any more of it. */
@@ -59,9 +62,11 @@ async function readHistory(storage: Storage, wal: NeededWal, name: string): Prom
 
 /** Looks into the segments of a stretch in their order, as far as they are not encrypted. */
 function openLook(wal: NeededWal) {
-  const { place, timeline, segmentBytes, stopLsn, endRecord, clusterName } = wal;
+  const { place, timeline, segmentBytes, stopLsn, end, clusterName } = wal;
   const { systemIdentifier } = place;
+  const lastLsn = segmentStart(stopLsn - 1n, segmentBytes);
   let check: RecordCheck | undefined;
+  let last: SegmentDigest | undefined;
 
   return {
     /** Reads the segment that begins there, if there is one. */
@@ -73,8 +78,13 @@ function openLook(wal: NeededWal) {
       const own = check ?? openRecordCheck({ systemIdentifier, timeline, segmentBytes });
       // Behind one that was read in part only, which is read once more, the check begins anew.
       check = undefined;
+      last =
+        end.is === "bytes" && startLsn === lastLsn
+          ? openSegmentDigest({ bytes: stopLsn - startLsn, segmentBytes })
+          : undefined;
       let lsn = startLsn;
       const file = await read((piece) => {
+        last?.take(piece);
         own.take(piece, { lsn, endLsn: stopLsn });
         lsn += BigInt(piece.length);
       });
@@ -86,11 +96,15 @@ function openLook(wal: NeededWal) {
       check = own;
       return file;
     },
-    /** Fails with WAL_FOREIGN unless the last segment holds what the server has written at the end. */
+    /** Fails with WAL_FOREIGN unless the last segment is the server's own; of one that is encrypted it says nothing. */
     finish() {
-      if (!check || !endRecord) return;
+      if (!check) return;
+      if (end.is === "bytes") {
+        if (last?.finish() === end.sha256) return;
+        throw foreignStandby({ timeline, endLsn: stopLsn, clusterName });
+      }
       check.finish(stopLsn, { atRecord: true });
-      if (check.last?.endLsn === stopLsn && isEndRecord(check.last, endRecord)) return;
+      if (check.last?.endLsn === stopLsn && isEndRecord(check.last, end)) return;
       fail(
         "WAL_FOREIGN",
         `the archive holds other WAL up to ${formatLsn(stopLsn)} on timeline ${timeline} than the server has written`,
@@ -114,11 +128,7 @@ function missing({ startLsn, stopLsn, timeline, waitMs, clusterName }: NeededWal
 }
 
 /** Waits for one file. A storage that is in trouble for a while is asked again, no longer than for what is missing. */
-async function awaitFile(
-  wal: NeededWal,
-  name: string,
-  read: () => Promise<StoredStream | undefined>,
-): Promise<StoredStream> {
+export async function awaitFile<T>(wal: NeededWal, name: string, read: () => Promise<T | undefined>): Promise<T> {
   const { signal, waitMs, onWait } = wal;
   const untilMs = performance.now() + waitMs;
   for (let isTold = false; ;) {

@@ -6,9 +6,10 @@ import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { openConnection } from "../../../postgres/connect.ts";
 import { hasSqlState } from "../../../postgres/postgres-failure.ts";
 import { endSegment, type SegmentEnd } from "../../../postgres/wal/end-segment.ts";
-import type { EndRecord } from "../../../postgres/wal/end-record.ts";
-import { awaitArchivedWal } from "./archived-wal.ts";
 import type { PreparedBackup } from "../prepare-backup.ts";
+import { awaitArchivedWal, type NeededWal } from "./archived-wal.ts";
+import type { EndProof } from "./end-proof.ts";
+import { requireSealedEnd } from "./sealed-end.ts";
 
 /** WAL that a backup waits for, and what of it is done by then, for whoever watches. */
 export interface AwaitedWal {
@@ -17,25 +18,26 @@ export interface AwaitedWal {
   readonly stopLsn: bigint;
   readonly doneBytes: bigint;
   /** As awaitArchivedWal takes it. */
-  readonly endRecord: EndRecord | undefined;
+  readonly end: EndProof;
 }
 
 /**
  * Has the server end the segment that the backup ends in, and waits until all of the stretch is in the repository's
  * archive; gives its files. A standby ends none: as long as something of it is missing, the position that is waited for is
- * told, so that whoever archives has the primary do it. Fails as connections do, and as awaitArchivedWal.
+ * told, so that whoever archives has the primary do it. Fails as connections do, as awaitArchivedWal, and of a standby whose
+ * archive is encrypted as requireSealedEnd.
  */
 export async function awaitWal(prepared: PreparedBackup, wal: AwaitedWal): Promise<StoredStream[]> {
   const { request, address, facts, server, options } = prepared;
   const { signal, onProgress, command, log } = request;
-  const { timeline, startLsn, stopLsn, doneBytes, endRecord } = wal;
+  const { timeline, startLsn, stopLsn, doneBytes, end } = wal;
   const done = { phase: "waiting for WAL", doneBytes, totalBytes: doneBytes };
   onProgress(create(WorkDoneSchema, done));
-  const end = await endOwnSegment(prepared, wal);
-  const isStandby = end === "standby";
+  const ended = await endOwnSegment(prepared, wal);
+  const isStandby = ended === "standby";
   const awaited = isStandby ? { awaitedLsn: formatLsn(stopLsn), awaitedTimeline: timeline } : {};
   let isTold = false;
-  const files = await awaitArchivedWal(request.storage, {
+  const needed: NeededWal = {
     place: { clusterId: address.clusterId, systemIdentifier: facts.systemIdentifier },
     clusterName: command.clusterName,
     timeline,
@@ -43,8 +45,8 @@ export async function awaitWal(prepared: PreparedBackup, wal: AwaitedWal): Promi
     stopLsn,
     segmentBytes: server.walSegmentBytes,
     // One that was promoted since never ends the segment that it left its timeline in.
-    mayBePartial: facts.inRecovery || (end !== "switched" && end !== "past"),
-    endRecord,
+    mayBePartial: facts.inRecovery || (ended !== "switched" && ended !== "past"),
+    end,
     waitMs: options.walWaitMs,
     signal,
     onWait(item) {
@@ -52,9 +54,12 @@ export async function awaitWal(prepared: PreparedBackup, wal: AwaitedWal): Promi
       isTold = true;
       onProgress(create(WorkDoneSchema, { ...done, item, ...awaited }));
     },
-  });
+  };
+  const files = await awaitArchivedWal(request.storage, needed);
   // Nobody need do anything for it any more.
   if (isTold) onProgress(create(WorkDoneSchema, done));
+  const last = files.at(-1);
+  if (end.is === "bytes" && last?.encrypted) await requireSealedEnd(prepared, needed, last);
   return files;
 }
 
