@@ -1,5 +1,6 @@
 import type { Storage } from "../../storage/storage.ts";
-import { walClaimPrefix, walKey, type WalPlace } from "../layout.ts";
+import { walKey, type WalPlace } from "../layout.ts";
+import { claimedDigests } from "./claimed-digests.ts";
 
 /**
  * SHA-256 of the plain bytes of a stored file of WAL that need not be readable here: as it was kept with the file, or as the
@@ -12,8 +13,6 @@ export async function keptDigest(
   const { keepsDigests } = storage.capabilities;
   const kept = keepsDigests ? (await storage.stat(walKey(place, name), signal))?.contentSha256 : undefined;
   if (kept !== undefined) return kept;
-  const prefix = walClaimPrefix(place, name);
-  const claimed: string[] = [];
-  for await (const { key } of storage.list(prefix, signal)) claimed.push(key.slice(prefix.length));
+  const claimed = await claimedDigests(storage, { place, name, signal });
   return claimed.length === 1 ? claimed[0] : undefined;
 }

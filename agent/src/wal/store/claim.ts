@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { fail, isFailure } from "@coppice/proto/kit/failure";
 import { walClaimPrefix, walKey, type WalPlace } from "../../repository/layout.ts";
+import { claimedDigests } from "../../repository/wal/claimed-digests.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { formatLinks } from "../content/links-text.ts";
 import type { RecordLinks } from "../content/record-links.ts";
@@ -49,17 +50,6 @@ export async function claimWal(storage: Storage, claim: WalClaim): Promise<void>
     if (isFailure(error, "WAL_CONFLICT")) await storage.deleteMany([key], signal).catch(() => undefined);
     throw error;
   }
-}
-
-/** The digests that a name is claimed for. Fails as the storage does. */
-export async function claimedDigests(
-  storage: Storage,
-  { place, name, signal }: Pick<WalClaim, "place" | "name" | "signal">,
-): Promise<string[]> {
-  const prefix = walClaimPrefix(place, name);
-  const digests: string[] = [];
-  for await (const { key } of storage.list(prefix, signal)) digests.push(key.slice(prefix.length));
-  return digests;
 }
 
 function refuseOthers(storage: Storage, { name, sha256 }: WalClaim, found: readonly string[]): void {

@@ -1,6 +1,6 @@
 import { walKey, type WalPlace } from "../../repository/layout.ts";
+import { keptDigest } from "../../repository/wal/kept-digest.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { claimedDigests } from "./claim.ts";
 import { readDigest } from "./read-digest.ts";
 
 /**
@@ -9,12 +9,7 @@ import { readDigest } from "./read-digest.ts";
  */
 export async function storedDigest(
   storage: Storage,
-  { place, name, signal }: { readonly place: WalPlace; readonly name: string; readonly signal: AbortSignal },
+  of: { readonly place: WalPlace; readonly name: string; readonly signal: AbortSignal },
 ): Promise<string> {
-  const key = walKey(place, name);
-  const kept = storage.capabilities.keepsDigests ? (await storage.stat(key, signal))?.contentSha256 : undefined;
-  if (kept !== undefined) return kept;
-  const [claimed, ...others] = await claimedDigests(storage, { place, name, signal });
-  if (claimed !== undefined && others.length === 0) return claimed;
-  return await readDigest(storage, key, signal);
+  return (await keptDigest(storage, of)) ?? (await readDigest(storage, walKey(of.place, of.name), of.signal));
 }

@@ -1,9 +1,9 @@
 import { buffer } from "node:stream/consumers";
 import { walClaimPrefix, walKey, type WalPlace } from "../../repository/layout.ts";
+import { claimedDigests } from "../../repository/wal/claimed-digests.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { parseLinks } from "../content/links-text.ts";
 import type { RecordLinks } from "../content/record-links.ts";
-import { claimedDigests } from "./claim.ts";
 
 /** More than links are long. */
 const mostBytes = 100;
