@@ -89,6 +89,10 @@ const examples: Record<string, Example> = {
     request: () => ({ name: "made", host: "db1", endpoint: { host: "127.0.0.1", port: 5432 }, password: "of made" }),
     change: () => ({ endpoint: { host: "127.0.0.2", port: 5432 } }),
   },
+  "ClusterService/AddInstance": {
+    request: () => ({ cluster: "made", host: "db1", endpoint: { host: "127.0.0.1", port: 5433 }, password: "of it" }),
+    change: () => ({ endpoint: { host: "127.0.0.2", port: 5433 } }),
+  },
   "ClusterService/CheckCluster": { request: () => ({ cluster: "db1" }), change: () => ({ cluster: "made" }) },
   "ClusterService/FixCluster": {
     request: () => ({ cluster: "db1", statements: ["ALTER ROLE coppice REPLICATION;"] }),

@@ -118,7 +118,7 @@ export function beyondEnd(target: RecoveryTarget, backupId: string): string {
   const { point, timeline } = target;
   const noted = stopNote(target);
   if (noted)
-    return `${noted.what} may lie before the end of ${backupId}: name an older backup, --backup bkp_…; if it is newer, its WAL may not be stored yet: coppice wal status; if it lies in none, see whether it is spelled right`;
+    return `${noted.what} may lie before the end of ${backupId}: name an older backup, --backup bkp_…; if it was made just now, its WAL may not be stored yet; if it lies in none, see whether it is spelled right`;
   const onIt = timeline === 0 ? "" : ` --timeline ${timeline}`;
   if (point.case === "time")
     return `nothing in that WAL was committed after that time: all that was is there with --latest${onIt}`;
