@@ -6,8 +6,11 @@ if (process.argv[2] === "--version") {
   // Each call into a file system that hangs keeps a thread, and with the usual four everything else would soon wait too.
   process.env["UV_THREADPOOL_SIZE"] ??= "32";
   const { runCommandLine } = await import("./command-line.ts");
-  // A reader that goes away, as `| head` does, ends a command quietly; a service goes on.
-  if (process.argv[2] !== "run")
-    process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => process.exit(code === "EPIPE" ? undefined : 1));
-  process.exitCode = await runCommandLine(process.argv.slice(2));
+  // A reader that goes away, as `| head` does, ends nothing: what was asked for is done, and its exit code is true.
+  let isCutOff = false;
+  process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+    isCutOff ||= code !== "EPIPE" && code !== "ERR_STREAM_DESTROYED";
+  });
+  const exitCode = await runCommandLine(process.argv.slice(2));
+  process.exitCode = exitCode === 0 && isCutOff ? 1 : exitCode;
 }

@@ -1,9 +1,10 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { Option } from "commander";
-import { WalMode, type WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { WalMode, type WalSettings, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import type { Api } from "../client/api.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { confirm } from "../input/confirm.ts";
 import {
@@ -151,7 +152,7 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
     cluster,
     disable,
     repository: options.to ?? "",
-    ...(disable || !saysHow(options) ? {} : { settings: settingsOf(options) }),
+    ...(disable || !saysHow(options) ? {} : { settings: settingsOf(options, await presentSettings(api, cluster)) }),
   };
   if (disable && !dryRun) {
     const what = `WAL of ${cluster} is archived no more: from then on nothing newer than what is stored can be reached`;
@@ -202,12 +203,22 @@ function saysHow({ mode, maxAge, slot, level }: SetupOptions): boolean {
   return [mode, maxAge, slot, level].some((one) => one !== undefined);
 }
 
-function settingsOf({ mode, maxAge, slot, level }: SetupOptions): MessageInitShape<typeof WalSettingsSchema> {
+/** How WAL of the cluster is archived so far; undefined where it is not. */
+async function presentSettings(api: Api, cluster: string): Promise<WalSettings | undefined> {
+  return (await api.clusters.getWalArchive({ cluster })).settings;
+}
+
+/** What is said, over how it is done so far. */
+function settingsOf(
+  { mode, maxAge, slot, level }: SetupOptions,
+  present: WalSettings = create(WalSettingsSchema),
+): MessageInitShape<typeof WalSettingsSchema> {
   return {
-    mode: mode === undefined ? WalMode.UNSPECIFIED : modes[mode],
+    ...present,
+    ...(mode === undefined ? {} : { mode: modes[mode] }),
     ...(maxAge === undefined ? {} : { maxAge: durationFromMs(maxAge) }),
-    slot: slot ?? "",
-    compressionLevel: level ?? 0,
+    ...(slot === undefined ? {} : { slot }),
+    ...(level === undefined ? {} : { compressionLevel: level }),
   };
 }
 

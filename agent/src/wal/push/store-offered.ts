@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Storage } from "../../storage/storage.ts";
+import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { CommitRun } from "../content/commit-times.ts";
@@ -77,6 +78,7 @@ export async function storeOffered(
   const isNoted = sha256 === undefined ? isWithin(index.extents, run) : index.digestOf(name) === sha256;
   if (!isNoted || (segment && !index.linksOf(run))) await index.add({ name, sha256, run, links: segment && links });
   const history = parsed.kind === "history" ? { timeline, content: text } : undefined;
+  if (history) follow.grewOutOf(timeline, parseTimelineHistory(timeline, text).ancestors);
   return { name, identity, run, history, commits: file.commits };
 }
 

@@ -253,6 +253,7 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
     storage: { use: (work) => work(storage) },
     hasArchived: async (_, { endLsn }) => isHeld || endLsn > start.lsn,
   });
+  follow.grewOutOf(present, former);
   const store = (wal: ReceivedWal) => storeUntilDone(wal, { turn, storage, index, segmentBytes, conflicts, follow });
   const spool = join(turn.folder, "spool");
   await rm(spool, { recursive: true, force: true });
@@ -309,7 +310,7 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       }
       throw error;
     });
-    await storeHistory(replication, next.nextTimeline, { turn, storage, index });
+    follow.grewOutOf(next.nextTimeline, await storeHistory(replication, next.nextTimeline, { turn, storage, index }));
     archived = undefined;
     held = undefined;
     start = { timeline: next.nextTimeline, lsn: segmentStart(next.nextLsn, segmentBytes) };

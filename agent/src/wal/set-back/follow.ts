@@ -1,4 +1,5 @@
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
+import type { Ancestor } from "@coppice/proto/kit/recovery/timeline-history";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { partialName, segmentName } from "@coppice/proto/kit/wal/segment";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
@@ -38,6 +39,8 @@ export interface FollowOptions {
 
 /** Checks WAL before it is stored beside what is archived. */
 export interface Follow {
+  /** Takes in what the server says that a timeline grew out of. */
+  grewOutOf(timeline: number, ancestors: readonly Ancestor[]): void;
   /**
    * Stores WAL by `store` when it goes on from what is archived right before it, and before what is archived right behind
    * it, or nothing is; while a refusal of the server stands, only what does. Fails with WAL_CONFLICT where it does not, or
@@ -128,7 +131,8 @@ export function openFollow(options: FollowOptions): Follow {
     const commonLsn = isLonger ? endLsn : part.endLsn;
     const bytes = Number(commonLsn - startLsn);
     const sha256 = isLonger ? await forks.digestOf(name, bytes) : (index.digestOf(name) ?? (await digestOfPart(name)));
-    if (!isLonger && sha256 === undefined) return;
+    // What cannot be read here says nothing.
+    if (sha256 === undefined) return;
     if (sha256 === (await partSha256(bytes))) return;
     throw conflict(`the server gives other bytes of ${nameOf(run)} before ${formatLsn(commonLsn)} than are archived`);
   }
@@ -184,6 +188,7 @@ export function openFollow(options: FollowOptions): Follow {
   }
 
   return {
+    grewOutOf: (timeline, ancestors) => forks.note(timeline, ancestors),
     async storing(wal, store) {
       const { timeline, endLsn: lsn } = wal.run;
       const standing = await readRefusal(folder, timeline);

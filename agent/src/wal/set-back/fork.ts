@@ -23,8 +23,10 @@ export interface ArchivedBeginning {
   readonly sha256: string;
 }
 
-/** Looks at what a timeline grew out of, by its archived history. */
+/** Looks at what a timeline grew out of, by its history. */
 export interface Forks {
+  /** What the server says of a timeline: where the archived history is encrypted nobody else does. */
+  note(timeline: number, ancestors: readonly Ancestor[]): void;
   /** Timeline of the segment before, of one in which its own timeline begins; undefined of others, and where nobody can tell. */
   timelineBefore(segment: WalExtent): Promise<number | undefined>;
   /** What older timelines have archived of its beginning; undefined where they have nothing that can be read here. */
@@ -77,6 +79,7 @@ export function openForks({ storage, place, segmentBytes, signal }: ForkOptions)
     readPlain(name, (plain) => digestPart(plain, { bytes, sizeBytes: Number(segmentBytes) }));
 
   return {
+    note: (timeline, ancestors) => void histories.set(timeline, ancestors),
     async timelineBefore({ timeline, startLsn }) {
       const ancestors = await ancestorsOf(timeline);
       return ancestors.find(({ endLsn }) => endLsn >= startLsn)?.timeline;

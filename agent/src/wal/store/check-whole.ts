@@ -3,8 +3,10 @@ import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { segmentName } from "@coppice/proto/kit/wal/segment";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
+import type { RecordLinks } from "../content/record-links.ts";
 import type { ArchiveIndex } from "./archive-index.ts";
 import type { WalExtent } from "./extent.ts";
+import { storedLinks } from "./stored-links.ts";
 import { decodeWal, toDecodeFailure } from "./wal-codec.ts";
 
 /** A part of a segment that is to be stored. */
@@ -14,6 +16,7 @@ export interface PartToStore {
   readonly segmentBytes: bigint;
   /** SHA-256 of its plain bytes, zeros behind them up to the segment's end. */
   readonly sha256: string;
+  readonly links: RecordLinks;
   readonly index: ArchiveIndex;
   readonly signal: AbortSignal;
 }
@@ -50,7 +53,12 @@ export async function isPartOfWhole(storage: Storage, part: PartToStore): Promis
   } catch (error) {
     signal.throwIfAborted();
     if (isFailure(error, "REPOSITORY_NOT_READABLE")) return false;
-    if (isFailure(error, "IDENTITY_MISSING")) throw conflict(error);
+    if (isFailure(error, "IDENTITY_MISSING")) {
+      // What follows the very same record adds nothing, and nothing of it is stored.
+      const kept = await storedLinks(storage, { place, name, signal });
+      if (kept?.beforeLsn !== undefined && kept.beforeLsn === part.links.beforeLsn) return true;
+      throw conflict(error);
+    }
     throw toDecodeFailure(error, key);
   }
   throw conflict();

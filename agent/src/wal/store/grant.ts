@@ -76,7 +76,7 @@ export function requireGrantedTimeline({ grant }: Pick<WalArchive, "grant">, tim
   if (grant === undefined || timeline >= grant.firstTimeline) return;
   const from = `timelines from ${grant.firstTimeline} on`;
   fail("WAL_NOT_GRANTED", `the server is on timeline ${timeline}, and this agent may archive ${from}`, {
-    hint: "name the server that was promoted: coppice cluster update CLUSTER --endpoint …, or, of several, coppice cluster check CLUSTER and then wal setup CLUSTER; or give this one a timeline of its own: stop it, make standby.signal in its data directory, start it, SELECT pg_promote()",
+    hint: "name the server that was promoted: coppice cluster update CLUSTER --endpoint …, or, of several, coppice cluster check CLUSTER and then wal setup CLUSTER; or archive this one into another repository, coppice wal setup CLUSTER --to REPOSITORY, and take a full backup there",
   });
 }
 

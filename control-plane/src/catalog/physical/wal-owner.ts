@@ -59,10 +59,10 @@ export async function putWalArchive(tx: Database, wanted: WantedWalArchive, now:
     await change(tx, clusterId, { ...next, nextEndNumber: after.next.endNumber, nextTime });
     return await tell(tx, [present.hostId]);
   }
-  const isSame = isSameServer && present.repositoryId === repositoryId;
   const place = { hostId, repositoryId, systemIdentifier, settings };
+  const isSame = isSameServer && present.repositoryId === repositoryId;
   // Who asks once more does not say that a server which was left behind is the right one after all.
-  const grantTimeline = isSameServer ? present.grantTimeline : 0;
+  const grantTimeline = isSame ? present.grantTimeline : 0;
   const grant = { grantNumber: after.number, grantTimeline, ...(isSameServer ? {} : ofNobody(now)) };
   // What the server says of its archiving is an answer to what was asked for last.
   const set = { ...place, ...grant, ...held, ...(isSame ? { archiver: null } : nothingTold) };

@@ -16,6 +16,6 @@ export const twoPrimaries: Rule = ({ clusters }, now) =>
       severity: Severity.CRITICAL,
       since: new Date(Math.max(...primaries.map(({ seenTime }) => (seenTime ?? now).getTime()))),
       message: `several servers of cluster ${name} accept writes, by the agents of ${hosts}: backups are taken of that of ${main}`,
-      fix: `stop the one that was left behind; or forget it: coppice cluster remove-instance ${name} ${other?.id ?? "SERVER"}`,
+      fix: `look again: coppice cluster check ${name}; then stop the one that was left behind, or forget it: coppice cluster remove-instance ${name} ${other?.id ?? "SERVER"}`,
     };
   });

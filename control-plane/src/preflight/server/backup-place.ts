@@ -44,13 +44,14 @@ export async function backupPlace(
   throw refusal;
 }
 
-/** Where a backup of the primary would go; undefined where its host reaches none, or it is not clear which. */
+/** Where a backup of the primary would go; undefined where its host reaches none. Fails where it is not clear which. */
 async function usualRepository(db: Database, cluster: ClusterRecord): Promise<RepositoryRow | undefined> {
   const host = await requireHost(db, primaryInstance(cluster).hostId);
   try {
     return await repositoryFor(db, "", { clusterId: cluster.row.id, host });
   } catch (error) {
-    if (isFailure(error, "REPOSITORY_AMBIGUOUS")) return undefined;
+    const isOutOfReach = isFailure(error, "REPOSITORY_AMBIGUOUS") && error.metadata["repositories"] === undefined;
+    if (isOutOfReach) return undefined;
     throw error;
   }
 }
