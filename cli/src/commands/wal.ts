@@ -1,10 +1,7 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { Option } from "commander";
-import { WalMode, type WalSettings, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { type WalArchive, WalArchiveSchema } from "@coppice/proto/gen/coppice/control/v1/cluster";
-import type { Api } from "../client/api.ts";
 import { addCommand, addGroup, type Execute } from "../command.ts";
 import { confirm } from "../input/confirm.ts";
 import {
@@ -22,15 +19,10 @@ import { type CleanupOptions, cleanUpWal } from "./wal/cleanup.ts";
 import { formatArchive } from "./wal/describe.ts";
 import { describeLeft, findArchive } from "./wal/ended.ts";
 import { describePush, waitForArchiver } from "./wal/push.ts";
+import { modes, presentSettings, saysHow, type SettingFlags, settingsOf } from "./wal/settings.ts";
 
-const modes = { stream: WalMode.STREAM, push: WalMode.PUSH };
-
-interface SetupOptions {
-  readonly mode?: keyof typeof modes;
+interface SetupOptions extends SettingFlags {
   readonly to?: string;
-  readonly maxAge?: number;
-  readonly slot?: string;
-  readonly level?: number;
   readonly disable?: boolean;
   readonly ownerDead?: string;
   readonly yes?: boolean;
@@ -196,30 +188,6 @@ async function declareOwnerDead(
       ),
     names: () => [clusterName],
   });
-}
-
-/** Whether anything is said of how; else it stays as it is. */
-function saysHow({ mode, maxAge, slot, level }: SetupOptions): boolean {
-  return [mode, maxAge, slot, level].some((one) => one !== undefined);
-}
-
-/** How WAL of the cluster is archived so far; undefined where it is not. */
-async function presentSettings(api: Api, cluster: string): Promise<WalSettings | undefined> {
-  return (await api.clusters.getWalArchive({ cluster })).settings;
-}
-
-/** What is said, over how it is done so far. */
-function settingsOf(
-  { mode, maxAge, slot, level }: SetupOptions,
-  present: WalSettings = create(WalSettingsSchema),
-): MessageInitShape<typeof WalSettingsSchema> {
-  return {
-    ...present,
-    ...(mode === undefined ? {} : { mode: modes[mode] }),
-    ...(maxAge === undefined ? {} : { maxAge: durationFromMs(maxAge) }),
-    ...(slot === undefined ? {} : { slot }),
-    ...(level === undefined ? {} : { compressionLevel: level }),
-  };
 }
 
 function describeSetup(
