@@ -56,6 +56,11 @@ export interface ServerPlace {
   readonly instanceId?: string;
 }
 
+/** The server that a spec names; one of an older control plane names none. */
+export function serverOf({ cluster, instance }: { readonly cluster: string; readonly instance: string }): ServerPlace {
+  return { clusterId: cluster, ...(instance === "" ? {} : { instanceId: instance }) };
+}
+
 /** Archived WAL of one server. */
 export interface WalPlace {
   readonly clusterId: string;

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { CheckClusterCommandSchema } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { CheckOutcomeSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { serverOf } from "./catalog-change.ts";
 import { defineKind, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
 
@@ -16,7 +17,7 @@ export const checkCluster = defineKind({
   settle: "repeat",
   mayLeave: undefined,
   isHeavy: false,
-  references: ({ cluster, instance }) => ({ clusterId: cluster, ...(instance === "" ? {} : { instanceId: instance }) }),
+  references: serverOf,
   plan: ({ fixStatements }, facts) =>
     create(CheckClusterCommandSchema, {
       connection: required(facts.cluster).connection,
@@ -24,8 +25,8 @@ export const checkCluster = defineKind({
       // One that is alone says what the cluster is, each of several has to belong to it.
       ...(facts.cluster?.isAlone ? {} : { expectedSystemIdentifier: required(facts.cluster).systemIdentifier }),
     }),
-  apply({ cluster: clusterId, instance }, { result, failure }) {
-    const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
+  apply(spec, { result, failure }) {
+    const server = serverOf(spec);
     if (result === undefined) return { failure, changes: reachability(server, failure) };
     const { facts, items, applied, mended } = result;
     const trouble = items.find(({ status }) => status === CheckStatus.FAILED)?.message ?? "no connection came about";

@@ -26,8 +26,7 @@ export const createBackup = defineKind({
   isHeavy: true,
   // What is stored is looked at before it counts, which credentials that only put may not.
   references: ({ cluster, instance, standby, repository }) => ({
-    clusterId: cluster,
-    ...serverNeeds({ instance, standby }),
+    ...serverNeeds({ cluster, instance, standby }),
     repositoryId: repository,
     purposes: ["write", "read"],
   }),

@@ -31,8 +31,7 @@ export const createPhysicalBackup = defineKind({
   isHeavy: true,
   // What is stored is looked at before it counts, which credentials that only put may not.
   references: ({ cluster, instance, standby, repository, parent, walRepository }) => ({
-    clusterId: cluster,
-    ...serverNeeds({ instance, standby }),
+    ...serverNeeds({ cluster, instance, standby }),
     repositoryId: repository,
     ...(parent === "" ? {} : { chain: [{ backupId: parent, repositoryId: repository }] }),
     ...(walRepository === "" ? {} : { walRepositoryId: walRepository }),

@@ -3,7 +3,7 @@ import type { ClusterFacts } from "@coppice/proto/gen/coppice/agent/v1/check_clu
 import { type BackupAddress, BackupAddressSchema } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import type { FailureDetail } from "@coppice/proto/gen/coppice/common/v1/failure";
 import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import type { CatalogChange } from "./catalog-change.ts";
+import { type CatalogChange, serverOf } from "./catalog-change.ts";
 import { type Facts, type References, required } from "./kind.ts";
 import { reachability } from "./reachability.ts";
 
@@ -23,8 +23,10 @@ export interface BackupServer {
 }
 
 /** The same as what has to be looked up. */
-export function serverNeeds({ instance, standby }: BackupServer): Pick<References, "instanceId" | "standby"> {
-  return { ...(instance === "" ? {} : { instanceId: instance }), ...(standby === undefined ? {} : { standby }) };
+export function serverNeeds(
+  spec: Pick<BackupToStore, "cluster"> & BackupServer,
+): Pick<References, "clusterId" | "instanceId" | "standby"> {
+  return { ...serverOf(spec), ...(spec.standby === undefined ? {} : { standby: spec.standby }) };
 }
 
 /** What agents answer of any kind of backup. */
@@ -64,10 +66,11 @@ export function digestProblem({ manifestSha256 }: Pick<BackupAnswer, "manifestSh
 
 /** What the catalog learns from a backup of which nothing is stored: also which server is not what it was taken for. */
 export function failedBackupChanges(
-  { cluster: clusterId, repository: repositoryId, instance, standby }: BackupToStore & BackupServer,
+  spec: BackupToStore & BackupServer,
   failure: FailureDetail | undefined,
 ): CatalogChange[] {
-  const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
+  const { repository: repositoryId, instance, standby } = spec;
+  const server = serverOf(spec);
   const role = standby ? "PRIMARY" : "STANDBY";
   // What is there is another cluster: nothing is to be had of it until somebody has looked.
   const isOther = instance !== "" && failure?.reason === "CLUSTER_CHANGED";
@@ -80,11 +83,12 @@ export function failedBackupChanges(
 
 /** What the catalog learns from a stored backup. Whatever it lacks says nothing against connection and repository. */
 export function storedBackupChanges(
-  { cluster: clusterId, repository: repositoryId, backup: id, folder, instance }: BackupToStore & BackupServer,
+  spec: BackupToStore & BackupServer,
   { manifestSha256, storedBytes, recipe, facts }: BackupAnswer,
   { manifest, defaultDatabases }: { readonly manifest: BackupManifest; readonly defaultDatabases: boolean },
 ): CatalogChange[] {
-  const server = { clusterId, ...(instance === "" ? {} : { instanceId: instance }) };
+  const { cluster: clusterId, repository: repositoryId, backup: id, folder } = spec;
+  const server = serverOf(spec);
   return [
     ...reachability({ ...server, repositoryId }, undefined),
     ...(facts ? [{ is: "clusterSeen", ...server, facts } as const] : []),
