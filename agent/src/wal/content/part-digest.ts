@@ -1,6 +1,4 @@
-import { createHash } from "node:crypto";
-
-const zeros = Buffer.alloc(1 << 20);
+import { openSegmentDigest } from "../../postgres/wal/segment-digest.ts";
 
 /**
  * SHA-256 of so many first bytes of a file, with zeros behind them up to its size, as parts of segments are stored; lower-case
@@ -10,14 +8,10 @@ export async function digestPart(
   source: AsyncIterable<Buffer>,
   { bytes, sizeBytes }: { readonly bytes: number; readonly sizeBytes: number },
 ): Promise<string | undefined> {
-  const hash = createHash("sha256");
-  let left = bytes;
+  const digest = openSegmentDigest({ bytes: BigInt(bytes), segmentBytes: BigInt(sizeBytes) });
   for await (const chunk of source) {
-    hash.update(chunk.subarray(0, left));
-    left -= Math.min(left, chunk.length);
-    if (left === 0) break;
+    digest.take(chunk);
+    if (digest.isFull) break;
   }
-  if (left > 0) return undefined;
-  for (let pad = sizeBytes - bytes; pad > 0; pad -= zeros.length) hash.update(zeros.subarray(0, pad));
-  return hash.digest("hex");
+  return digest.finish();
 }

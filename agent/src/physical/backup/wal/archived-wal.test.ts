@@ -10,7 +10,7 @@ import { walKey } from "../../../repository/layout.ts";
 import { openFilesystem } from "../../../storage/filesystem.ts";
 import type { Storage } from "../../../storage/storage.ts";
 import { awaitArchivedWal, type NeededWal } from "./archived-wal.ts";
-import { openSegmentDigest } from "./segment-digest.ts";
+import { openSegmentDigest } from "../../../postgres/wal/segment-digest.ts";
 
 const signal = AbortSignal.timeout(60_000);
 let folder: string;

@@ -15,7 +15,7 @@ import type { Storage } from "../../../storage/storage.ts";
 import type { EndProof } from "./end-proof.ts";
 import { foreignStandby } from "./foreign-standby.ts";
 import { readArchived } from "./read-archived.ts";
-import { openSegmentDigest, type SegmentDigest } from "./segment-digest.ts";
+import { openSegmentDigest, type SegmentDigest } from "../../../postgres/wal/segment-digest.ts";
 
 /** WAL that has to be in a repository's archive before a backup counts. */
 export interface NeededWal extends WalStretch {

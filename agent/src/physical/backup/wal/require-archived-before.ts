@@ -6,7 +6,7 @@ import { keptDigest } from "../../../repository/wal/kept-digest.ts";
 import type { Storage } from "../../../storage/storage.ts";
 import { foreignStandby, untoldArchive } from "./foreign-standby.ts";
 import { readArchived } from "./read-archived.ts";
-import { openSegmentDigest } from "./segment-digest.ts";
+import { openSegmentDigest } from "../../../postgres/wal/segment-digest.ts";
 import { servedDigest } from "./served-digest.ts";
 
 /** A standby, and the archive that the WAL of its backup is left to. */

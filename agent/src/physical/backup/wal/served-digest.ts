@@ -7,7 +7,7 @@ import { formatAddress } from "../../../postgres/endpoint.ts";
 import { openReplication, type ReplicationConnection } from "../../../postgres/replication/open-replication.ts";
 import type { PreparedBackup } from "../prepare-backup.ts";
 import { requireSystem } from "../require-same-server.ts";
-import { openSegmentDigest } from "./segment-digest.ts";
+import { openSegmentDigest } from "../../../postgres/wal/segment-digest.ts";
 
 /** The beginning of a segment, that a standby is asked for. */
 export interface ServedWal {
