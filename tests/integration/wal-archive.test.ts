@@ -12,6 +12,7 @@ import { runArchive, type RunningArchive } from "../../agent/src/wal/receive/arc
 import { addExtent, type WalExtent } from "../../agent/src/wal/store/extent.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
 import { type ArchiveLab, openArchiveLab } from "../support/wal/archive-lab.ts";
+import { endOfSwitched } from "../support/wal/running-archive.ts";
 import { runProgram } from "../support/run-program.ts";
 
 const patient = { timeout: 20_000, interval: 50 };
@@ -48,7 +49,7 @@ async function write(server: PostgresServer, segments = 1): Promise<bigint> {
     );
     end = parseLsn(await server.sql("postgres", "select pg_switch_wal()"));
   }
-  return end - (end % segmentBytes) + segmentBytes;
+  return endOfSwitched(end, segmentBytes);
 }
 
 /** Waits until everything before the position is reported as stored, and gives the newest report. */

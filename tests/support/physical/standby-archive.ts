@@ -69,9 +69,11 @@ export async function openStandbyArchive(major: number, place: ArchiveLabOptions
         for (; !over.signal.aborted; await delay(100))
           if (lab.progress.at(-1)?.awaitedLsn) for (const server of writing) await writeSegments(server);
       };
-      const [result] = await Promise.all([taking, write()]).finally(
-        () => (phases = lab.progress.map(({ phase }) => phase)),
-      );
+      const ended = write();
+      await Promise.allSettled([taking, ended]);
+      phases = lab.progress.map(({ phase }) => phase);
+      const result = await taking;
+      await ended;
       return result;
     },
     phases: () => [...new Set(phases)],

@@ -15,6 +15,7 @@ import { addExtent, type WalExtent } from "../../../agent/src/wal/store/extent.t
 import type { PostgresServer } from "../postgres-servers.ts";
 import { type Ended, runProgram } from "../run-program.ts";
 import type { ArchiveLab } from "./archive-lab.ts";
+import { endOfSwitched } from "./running-archive.ts";
 
 const log = openLog({ level: "error", name: "test" });
 
@@ -74,8 +75,7 @@ export async function writeSegments(server: PostgresServer, count: number): Prom
     end = parseLsn(await server.sql("postgres", "select pg_switch_wal()"));
   }
   const size = BigInt(await server.sql("postgres", "select setting from pg_settings where name = 'wal_segment_size'"));
-  // By its archive_timeout the server may have ended the segment just before: then it is at the beginning of an empty one.
-  return end % size === 0n ? end : end - (end % size) + size;
+  return endOfSwitched(end, size);
 }
 
 /** Waits until everything before the position is reported as stored, and gives the newest report. */

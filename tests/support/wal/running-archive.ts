@@ -74,11 +74,12 @@ export function watchArchive(lab: ArchiveLab, state = "state"): WatchedArchive {
       return [...troubles];
     },
     async stored(lsn) {
-      const isDone = () => {
+      const state = () => {
         const { storedLsn = "", trouble } = look() ?? {};
-        return storedLsn !== "" && parseLsn(storedLsn) >= lsn && trouble === undefined;
+        if (trouble) return `${trouble.reason}: ${trouble.message}`;
+        return storedLsn !== "" && parseLsn(storedLsn) >= lsn ? "all" : `stored up to ${storedLsn}`;
       };
-      await expect.poll(isDone, { ...patient, message: `stored up to ${formatLsn(lsn)}` }).toBe(true);
+      await expect.poll(state, { ...patient, message: `stored up to ${formatLsn(lsn)}` }).toBe("all");
     },
     async inTrouble(reason) {
       await expect.poll(() => look()?.trouble?.reason, patient).toBe(reason);
@@ -96,6 +97,12 @@ export async function receives(server: PostgresServer, slot = "archive"): Promis
   await expect.poll(() => server.sql("postgres", active), patient).toBe("1");
 }
 
+/** Where the segment ends that pg_switch_wal has ended by what it gave. Ended by others just before, it was that one. */
+export function endOfSwitched(lsn: bigint, segmentBytes: bigint): bigint {
+  const rest = lsn % segmentBytes;
+  return rest === 0n ? lsn : lsn - rest + segmentBytes;
+}
+
 /** Writes so many segments, and gives the end of the last one. */
 export async function writeSegments(server: PostgresServer, count = 1): Promise<bigint> {
   await server.sql("postgres", "create table if not exists load (id int, text text)");
@@ -104,7 +111,7 @@ export async function writeSegments(server: PostgresServer, count = 1): Promise<
     await server.sql("postgres", "insert into load select id, md5(random()::text) from generate_series(1, 2000) id");
     end = parseLsn(await server.sql("postgres", "select pg_switch_wal()"));
   }
-  return end - (end % segmentBytes) + segmentBytes;
+  return endOfSwitched(end, segmentBytes);
 }
 
 /** Every whole segment of the extent is in the archive as it is in the server's pg_wal; gives how many were compared. */

@@ -6,7 +6,7 @@ import { formatLinks } from "../content/links-text.ts";
 import type { RecordLinks } from "../content/record-links.ts";
 import { claimWal } from "./claim.ts";
 import { storedDigest } from "./stored-digest.ts";
-import { encryptWal, madeOf } from "./wal-codec.ts";
+import { encryptWal } from "./wal-codec.ts";
 
 /** A file of WAL to store. */
 export interface WalToStore {
@@ -41,14 +41,13 @@ export async function storeWal(storage: Storage, wal: WalToStore): Promise<void>
   const mostBytes = storedAtMost(wal.plainBytes);
   const isSure = putIfAbsent && mostBytes <= putIfAbsentBytes;
   const isClaimed = !isSure || (recipients.length > 0 && !keepsDigests);
-  const claimed = isClaimed ? claim(storage, wal) : Promise.resolve();
-  claimed.catch(() => {});
   try {
+    // Before anything of the body is read: who holds memory for a body must not wait for memory for its claim.
+    if (isClaimed) await claim(storage, wal);
     const contentSha256 = keepsDigests ? { contentSha256: await wal.sha256() } : {};
     const contentNote = keepsDigests && wal.links ? { contentNote: formatLinks(wal.links) } : {};
     const body = await encryptWal(await wal.compressed(), recipients, signal);
-    // It is there when its body has ended: not before the claim is durable.
-    await storage.put(key, isClaimed ? endAfter(body, claimed) : body, {
+    await storage.put(key, body, {
       signal,
       ifAbsent: true,
       mostBytes,
@@ -70,14 +69,6 @@ function storedAtMost(plainBytes: number): number {
 
 async function claim(storage: Storage, { place, name, sha256, links, signal }: WalToStore): Promise<void> {
   await claimWal(storage, { place, name, sha256: await sha256(), links, signal });
-}
-
-function endAfter(body: Readable, claimed: Promise<void>): Readable {
-  async function* whole(): AsyncGenerator<Buffer, void> {
-    yield* body as AsyncIterable<Buffer>;
-    await claimed;
-  }
-  return madeOf(body, whole());
 }
 
 async function requireSame(storage: Storage, key: string, wal: WalToStore, cause: Failure): Promise<void> {

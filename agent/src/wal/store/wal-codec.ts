@@ -100,7 +100,7 @@ async function peek(stored: Readable): Promise<{ head: Buffer; whole: Readable }
 }
 
 /** A stream of pieces that are made of a source: that one is let go of with it, also before anybody has read. */
-export function madeOf(source: Readable, pieces: AsyncIterable<Buffer>): Readable {
+function madeOf(source: Readable, pieces: AsyncIterable<Buffer>): Readable {
   // A generator that was never asked for anything does not come to its own `finally`.
   return Readable.from(pieces, { objectMode: false, highWaterMark: chunkSize }).once("close", () => source.destroy());
 }
