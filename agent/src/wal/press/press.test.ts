@@ -75,3 +75,16 @@ test("a file that cannot be read fails alone", async () => {
   await press[Symbol.asyncDispose]();
   await expect(press.read(file, { expectedBytes: 5 })).rejects.toMatchObject({ reason: "WAL_NOT_READY" });
 });
+
+test("who waits for a thread when it is disposed waits no longer", async () => {
+  const press = openPress();
+  const path = join(folder, "waits");
+  await writeFile(path, "waits");
+  await using file = await open(path);
+  // More than there can be threads, and nobody lets go of his.
+  const reading = Array.from({ length: 6 }, () => press.read(file, { expectedBytes: 5 }));
+  await Promise.race(reading);
+  await press[Symbol.asyncDispose]();
+  const outcomes = await Promise.allSettled(reading);
+  expect(outcomes.at(-1)).toMatchObject({ status: "rejected", reason: { reason: "WAL_NOT_READY" } });
+});

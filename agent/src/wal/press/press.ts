@@ -118,6 +118,7 @@ export function openPress(): Press {
     },
     async [Symbol.asyncDispose]() {
       isClosed = true;
+      for (const wake of waiting.splice(0)) wake();
       await Promise.all([...threads].map((thread) => thread.end()));
     },
   };

@@ -37,7 +37,8 @@ const mostHeldBytes = 64 << 20;
 
 /**
  * Opens a file and reads it. Links are not followed, and one of another owner than `uid` is refused: whoever offers it
- * must not get at what only this process may read. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE.
+ * must not get at what only this process may read. Without a press it is read here: who holds one of its threads must not
+ * wait for another. Fails with WAL_FOREIGN, WAL_FILE_UNREADABLE.
  */
 export async function openOffered(
   path: string,
@@ -45,7 +46,11 @@ export async function openOffered(
     uid,
     press,
     segment,
-  }: { readonly uid: number | undefined; readonly press: Press; readonly segment: SegmentPlace | undefined },
+  }: {
+    readonly uid: number | undefined;
+    readonly press: Press | undefined;
+    readonly segment: SegmentPlace | undefined;
+  },
 ): Promise<OfferedFile> {
   const file = await openPlain(path);
   try {
@@ -54,7 +59,7 @@ export async function openOffered(
     if (uid !== undefined && found.uid !== BigInt(uid))
       fail("WAL_FOREIGN", `${path} does not belong to the server's user`);
     const { sizeBytes, sha256, start, commits, links, compressed, release } =
-      found.size <= mostHeldBytes
+      press && found.size <= mostHeldBytes
         ? await hold(file, { expectedBytes: Number(found.size), segment }, press)
         : await pass(file, segment);
     return {

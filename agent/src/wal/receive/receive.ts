@@ -94,7 +94,7 @@ export async function receiveTimeline(
     if (pleading && lsn >= pleading.lsn) pleading = undefined;
     options.onStored(lsn);
   };
-  const queue = openStoring(options, onStored);
+  using queue = openStoring(options, onStored);
 
   async function take(lsn: bigint, bytes: Buffer): Promise<void> {
     for (let at = 0; at < bytes.length;) {
@@ -264,7 +264,7 @@ function changed({ name, endLsn }: SegmentFile): Failure {
   );
 }
 
-interface Storing {
+interface Storing extends Disposable {
   add(wal: ReceivedWal, release: () => PromiseLike<void>): void;
   /** How many are not stored. */
   count(): number;
@@ -320,5 +320,6 @@ function openStoring(options: ReceiveOptions, onStored: (lsn: bigint) => void): 
       while (!isSo(entries.length) && !signal.aborted) await changed.promise;
     },
     wake,
+    [Symbol.dispose]: () => signal.removeEventListener("abort", wake),
   };
 }

@@ -1,6 +1,5 @@
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { WalPlace } from "../../repository/layout.ts";
-import type { Press } from "../press/press.ts";
 import type { ArchiveIndex } from "../store/archive-index.ts";
 import { storedDigest } from "../store/stored-digest.ts";
 import type { HeldStorage } from "../push/held-storage.ts";
@@ -11,7 +10,6 @@ export interface ArchivedFile {
   readonly storage: HeldStorage;
   readonly index: ArchiveIndex;
   readonly place: WalPlace;
-  readonly press: Press;
   readonly signal: AbortSignal;
 }
 
@@ -21,10 +19,11 @@ export interface ArchivedFile {
  */
 export async function hasArchived(
   { path, name, uid }: { readonly path: string; readonly name: string; readonly uid: number },
-  { storage, index, place, press, signal }: ArchivedFile,
+  { storage, index, place, signal }: ArchivedFile,
 ): Promise<boolean> {
   try {
-    await using file = await openOffered(path, { uid, press, segment: undefined });
+    // Who asks holds the thread that the segment behind it is read on.
+    await using file = await openOffered(path, { uid, press: undefined, segment: undefined });
     const archived =
       index.digestOf(name) ?? (await storage.use((opened) => storedDigest(opened, { place, name, signal })));
     return archived === (await file.sha256());
