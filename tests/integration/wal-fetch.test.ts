@@ -173,8 +173,9 @@ test("WAL that is handed out to a server is read and asked for by the server's u
   await chmod(workFolder, 0o711);
   const user = await lookUpUser("postgres", signal);
   const wal = { place, signal };
+  const server = { dataDirectory: join(folder, "data"), isScratch: false };
   try {
-    await using replay = await openReplay({ storage, workFolder, user, wal, onServed: () => {} });
+    await using replay = await openReplay({ storage, workFolder, user, server, wal, onServed: () => {} });
     const [, socketPath = ""] = /'fetch' '([^']+)'/.exec(replay.restoreCommand) ?? [];
     const ask = (who: string) =>
       run("setpriv", [

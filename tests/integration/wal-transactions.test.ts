@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { expect, test } from "vitest";
-import { openTransactionReader, type TransactionEnd } from "../../agent/src/wal/content/transaction-ends.ts";
+import { openRecordReader, type TransactionEnd } from "../../agent/src/postgres/wal/record-reader.ts";
 import { openPostgresServer } from "../support/postgres-servers.ts";
 import { runProgram } from "../support/run-program.ts";
 
@@ -37,7 +37,7 @@ test.each([15, 17, 18])(
     const names = (await readdir(folder)).filter((name) => parseWalFile(name, segmentBytes)?.kind === "segment").sort();
     const [first = "", last = ""] = [names[0], names.at(-1)];
     const ends: TransactionEnd[] = [];
-    const reader = openTransactionReader(segmentBytes, (end) => ends.push(end));
+    const reader = openRecordReader(segmentBytes, { onEnd: (end) => ends.push(end) });
     for (const name of names) {
       const file = parseWalFile(name, segmentBytes);
       if (file?.kind !== "segment") throw new Error(`${name} is no segment`);

@@ -25,7 +25,11 @@ export interface CheckedReplay {
 export async function replayFor(
   command: RestorePhysicalCommand,
   context: CommandContext,
-  { storage, backups }: { readonly storage: Storage; readonly backups: Storage },
+  {
+    storage,
+    backups,
+    isScratch,
+  }: { readonly storage: Storage; readonly backups: Storage; readonly isScratch: boolean },
 ): Promise<CheckedReplay> {
   const { signal, workFolder, secret, log } = context;
   const newest = required(command.chain.at(-1), "chain");
@@ -37,6 +41,7 @@ export async function replayFor(
     storage,
     workFolder,
     user: await findOwner(command.dataDirectory, signal),
+    server: { dataDirectory: command.dataDirectory, isScratch },
     wal: {
       place,
       ...(identities === undefined ? {} : { identities }),

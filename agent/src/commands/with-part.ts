@@ -1,4 +1,5 @@
 import type { RecoverPartCommand } from "@coppice/proto/gen/coppice/agent/v1/recover_part";
+import type { PhysicalRestore } from "../physical/restore/inspect.ts";
 import type { Part } from "../scratch/part.ts";
 import { scratchPlaces } from "../scratch/scratch-folder.ts";
 import type { CommandContext } from "./handler.ts";
@@ -15,7 +16,7 @@ export async function withPart<T>(
   const places = scratchPlaces(command);
   const targetPassword = secret(command.load?.connection?.passwordSecret ?? "");
   const livePassword = secret(command.live?.passwordSecret ?? "");
-  return await withPhysicalRestore(required(command.restore, "restore"), context, (restore) =>
+  const withRestore = (restore: PhysicalRestore) =>
     work({
       command,
       places,
@@ -24,6 +25,6 @@ export async function withPart<T>(
       livePassword,
       files,
       workFolder,
-    }),
-  );
+    });
+  return await withPhysicalRestore(required(command.restore, "restore"), context, withRestore, { isScratch: true });
 }

@@ -10,12 +10,13 @@ import { withStorage } from "./with-storage.ts";
 
 /**
  * Does the work with what a physical restore is planned and done with: every repository of its chain opened once, and
- * archived WAL handed out meanwhile.
+ * archived WAL handed out meanwhile. `isScratch` says that the server is for this agent alone.
  */
 export async function withPhysicalRestore<T>(
   command: RestorePhysicalCommand,
   context: CommandContext,
   work: (restore: PhysicalRestore) => Promise<T>,
+  { isScratch = false }: { readonly isScratch?: boolean } = {},
 ): Promise<T> {
   const { operationId, signal, secret } = context;
   const isOfBackup = !command.start && command.target?.point.case === "immediate" && command.target.point.value;
@@ -43,10 +44,12 @@ export async function withPhysicalRestore<T>(
     // Nobody will be there to hand out WAL, and the backup's own is put into its place.
     if (!command.walRepository || isOfBackup) return await work({ ...restore, restoreCommand: undefined });
     return await withStorage(command.walRepository, context, async (storage) => {
-      const { replay, expectedEndLsn } = await replayFor(command, context, { storage, backups: newest.storage });
+      const from = { storage, backups: newest.storage, isScratch };
+      const { replay, expectedEndLsn } = await replayFor(command, context, from);
       await using _ = replay;
       const checked = { ...command, expectedEndLsn };
-      return await work({ ...restore, command: checked, restoreCommand: replay.restoreCommand });
+      const { restoreCommand, refused } = replay;
+      return await work({ ...restore, command: checked, restoreCommand, refusedWal: refused });
     });
   };
   return await openNext(0);

@@ -1,8 +1,9 @@
-import { open, stat } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail, toFailure } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { openTablespaceWatch } from "../postgres/wal/new-tablespaces.ts";
 import { isWalName } from "../repository/layout.ts";
 import { fetchPatiently } from "../wal/fetch/fetch-patiently.ts";
 import { offlineFailure } from "./offline-failure.ts";
@@ -42,12 +43,23 @@ export async function fetchFromRepository(options: FetchOptions, signal: AbortSi
     await using storage = await openPlace(options, signal);
     const endLsn = options.endLsn === undefined ? undefined : parseLsn(options.endLsn);
     const wal = { place: { clusterId, systemIdentifier }, name, identities, endLsn, signal };
-    return (await fetchPatiently(storage, wal, { path, waitMs: options.wait * 1000 })) ? 0 : absentCode;
+    if (!(await fetchPatiently(storage, wal, { path, waitMs: options.wait * 1000 }))) return absentCode;
+    await requireNoNewTablespace(path, name);
+    return 0;
   } catch (error) {
     const { message, hint } = toFailure(offlineFailure(error));
     process.stderr.write(`✗ ${options.file}: ${message}\n  next: ${hint}\n`);
     return (await isStandby()) ? absentCode : troubleCode;
   }
+}
+
+/** What is replayed must not write where another server has its tables. */
+async function requireNoNewTablespace(path: string, name: string): Promise<void> {
+  const watch = openTablespaceWatch({ dataDirectory: ".", isScratch: false });
+  await watch.look(path, name);
+  if (!watch.refused) return;
+  await rm(path);
+  throw watch.refused.failure;
 }
 
 /** PostgreSQL runs the command in the data directory. */

@@ -17,7 +17,9 @@ import { openStorage } from "../../../agent/src/storage/open.ts";
 import { freePort } from "../free-port.ts";
 import type { PostgresServer } from "../postgres-servers.ts";
 
-type Changes = Partial<Pick<RestoreToDo, "signal" | "restoreCommand" | "operationId" | "onProgress" | "onRestored">> & {
+type Changes = Partial<
+  Pick<RestoreToDo, "signal" | "restoreCommand" | "refusedWal" | "operationId" | "onProgress" | "onRestored">
+> & {
   readonly identities?: string;
 };
 
@@ -90,6 +92,7 @@ export async function openRestoreLab(server: PostgresServer, repository: string)
       command,
       backups,
       restoreCommand: changes.restoreCommand,
+      refusedWal: changes.refusedWal,
       operationId: changes.operationId ?? "op_restore",
       signal,
     });

@@ -8,11 +8,7 @@ import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { segmentName, segmentStart } from "@coppice/proto/kit/wal/segment";
 import { walKey, type WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import {
-  openTransactionReader,
-  type TransactionEnd,
-  type TransactionReader,
-} from "../../wal/content/transaction-ends.ts";
+import { openRecordReader, type TransactionEnd, type RecordReader } from "../../postgres/wal/record-reader.ts";
 import { readWal } from "../../wal/fetch/fetch-wal.ts";
 import { toDecodeFailure } from "../../wal/store/wal-codec.ts";
 
@@ -65,7 +61,7 @@ async function readReach(reach: Reach, { segmentBytes, lastUs, source, spans }: 
   if (before.length === 0) return false;
   let ends: TransactionEnd[] = [];
   // One reader for all of it: records go on from one segment to the next.
-  const reader = openTransactionReader(segmentBytes, (end) => ends.push(end));
+  const reader = openRecordReader(segmentBytes, { onEnd: (end) => ends.push(end) });
   const firstLsn = before.map(({ stopLsn }) => stopLsn).reduce((most, lsn) => (lsn > most ? lsn : most));
   let startLsn = firstLsn;
   while (startLsn < reach.endLsn) {
@@ -84,7 +80,7 @@ async function readReach(reach: Reach, { segmentBytes, lastUs, source, spans }: 
 
 /** Reads the segment of that position, of the newest timeline on the path that has it: it holds a copy of its parent's. */
 async function readSegment(
-  reader: TransactionReader,
+  reader: RecordReader,
   {
     path,
     lsn: position,

@@ -9,7 +9,7 @@ import {
 } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { CheckStatus } from "@coppice/proto/gen/coppice/common/v1/check";
 import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
-import { fail } from "@coppice/proto/kit/failure";
+import { type Failure, fail } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
 import { refuseUnasked } from "@coppice/proto/kit/recovery-point/refuse-unasked";
@@ -143,6 +143,8 @@ function toCommand(
 /** A restore_command, and what has to be kept in mind with it. */
 interface WalSupply extends AsyncDisposable {
   readonly restoreCommand: string | undefined;
+  /** As of a Replay. */
+  readonly refused?: () => Failure | undefined;
   readonly remarks: readonly string[];
 }
 
@@ -165,8 +167,9 @@ async function openSupply(
     await chmod(workFolder, 0o711);
     const wal = { place, identities, endLsn, signal };
     const user = await chooseOwner(resolve(options.into), signal);
-    const { restoreCommand } = stack.use(await openReplay({ storage, workFolder, user, wal, onServed: () => {} }));
-    return { restoreCommand, remarks: [], ...ending(stack) };
+    const server = { dataDirectory: resolve(options.into), isScratch: false };
+    const replay = stack.use(await openReplay({ storage, workFolder, user, server, wal, onServed: () => {} }));
+    return { restoreCommand: replay.restoreCommand, refused: replay.refused, remarks: [], ...ending(stack) };
   }
   const restoreCommand = fetchCommand({ ...options, clusterId: place.clusterId, endLsn });
   const segment = firstSegment(input.extents, plan, (timeline, lsn) => segmentName(timeline, lsn, input.segmentBytes));
@@ -209,6 +212,7 @@ export async function restoreDirectory(options: DirectoryOptions, signal: AbortS
     command,
     backups: command.chain.map((address) => ({ storage, address, identities })),
     restoreCommand: supply.restoreCommand,
+    refusedWal: supply.refused,
     needed: filesOfFetch(options),
     // The same for every run into that directory, which so knows what an earlier one left.
     operationId: `offline${createHash("sha256").update(command.dataDirectory).digest("hex").slice(0, 24)}`,

@@ -13,7 +13,9 @@ export function describeArchive({ systemIdentifier }: { readonly systemIdentifie
 #   export RECOVER_TO='2026-11-21 14:03:07+01'
 # It follows the newest timeline then. Where the server had begun a new one, by a restore or a promotion, that may not be
 # the one that was written at that time, and a time is refused until you say which one is meant:
-#   export RECOVER_TIMELINE=1`;
+#   export RECOVER_TIMELINE=1
+# A tablespace that was made after this backup is made again in the very folder that it had then. Where a server uses that
+# folder, recover to a time before, or on another host with an empty one: else recovery writes into that server's tables.`;
 }
 
 /** The commands that refuse a RECOVER_TO that no server would take, or that could mean several times. */

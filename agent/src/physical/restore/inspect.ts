@@ -1,5 +1,5 @@
 import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
-import { fail } from "@coppice/proto/kit/failure";
+import { type Failure, fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { type Item, look, type Sight } from "../../host/look.ts";
 import type { OsUser } from "../../host/os-user.ts";
@@ -21,6 +21,8 @@ export interface PhysicalRestore {
   readonly backups: readonly BackupToRestore[];
   /** Command by which the server fetches archived WAL (%f and %p as PostgreSQL puts them); undefined: none is archived. */
   readonly restoreCommand: string | undefined;
+  /** Why WAL was not handed out to the server that asks by it. */
+  readonly refusedWal?: (() => Failure | undefined) | undefined;
   /** Where the server is for this agent alone. */
   readonly scratch?: ScratchServer | undefined;
   /** Files and folders of this host that have to stay where they are: the restore, or who carries it out, reads them. */

@@ -32,6 +32,7 @@ import { takeUp } from "./kept/take-up.ts";
 import { undo, type WholeUnpacked } from "./kept/undo.ts";
 import { stageBackup, type Staged, stagedTablespace } from "./stage-backup.ts";
 import { unpackHistories } from "./unpacked/archived-histories.ts";
+import { requireOwnWal } from "./unpacked/own-wal.ts";
 import { syncSettings, syncTree } from "./unpacked/sync-tree.ts";
 import { dataStaging, listContent, makeOwned, type Marker, writeMarker } from "./staging.ts";
 
@@ -137,6 +138,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       });
     }
     await removeServerTraces(staged.data);
+    await requireOwnWal({ dataDirectory: staged.data, isScratch: restore.scratch !== undefined });
     // What was kept has its configuration already, and perhaps somebody has mended it meanwhile.
     const warnings = ground.goesOn
       ? [...ground.goesOn.unpacked.warnings]
@@ -217,6 +219,9 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
         },
         onRecovered: () => writeRecovered(dataDirectory, { extra, user: owner }),
       });
+      // To the end of what it is given a server comes in any case.
+      const refused = recovery.target.point.case === undefined && restore.refusedWal?.();
+      if (refused) throw refused;
       Object.assign(result, recovered);
     }
     const restored = create(RestorePhysicalResultSchema, result);
@@ -236,8 +241,14 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     for (const { location } of tablespaces.filter((_, index) => isMissing[index]))
       await rmdir(location).catch(() => {});
     signal.throwIfAborted();
-    throw asSpaceFailure(error, dataDirectory);
+    throw asSpaceFailure(asRefusedWal(error, restore), dataDirectory);
   }
+}
+
+/** A server that was not given all WAL says only that it has come to its end. */
+function asRefusedWal(error: unknown, { refusedWal }: RestoreToDo): unknown {
+  const isByWal = isFailure(error, "RECOVERY_TARGET_UNREACHABLE") || isFailure(error, "SERVER_NOT_STARTED");
+  return (isByWal && refusedWal?.()) || error;
 }
 
 async function isHere(path: string): Promise<boolean> {

@@ -1,5 +1,5 @@
 import { segmentStart } from "@coppice/proto/kit/wal/segment";
-import { openTransactionReader } from "./transaction-ends.ts";
+import { openRecordReader, type TransactionEnd } from "../../postgres/wal/record-reader.ts";
 
 /** When the transactions that end in a run of WAL were committed or aborted, microseconds since 1970: every one counts. */
 export interface CommitRun {
@@ -56,7 +56,7 @@ const apartUs = 1_000_000n;
 /** Opens a reader that begins with whatever comes first. */
 export function openCommitTimes(timeline: number, segmentBytes: bigint): CommitTimes {
   const segments = new Map<bigint, Stretch[]>();
-  const reader = openTransactionReader(segmentBytes, ({ startLsn, endLsn, timeUs }) => {
+  const onEnd = ({ startLsn, endLsn, timeUs }: TransactionEnd) => {
     const start = segmentStart(endLsn - 1n, segmentBytes);
     const stretches = segments.get(start) ?? [];
     if (stretches.length === 0) segments.set(start, stretches);
@@ -65,7 +65,8 @@ export function openCommitTimes(timeline: number, segmentBytes: bigint): CommitT
       stretches.push({ startLsn, earliestUs: timeUs, latestUs: timeUs });
     else if (timeUs < last.earliestUs) last.earliestUs = timeUs;
     else if (timeUs > last.latestUs) last.latestUs = timeUs;
-  });
+  };
+  const reader = openRecordReader(segmentBytes, { onEnd });
   return {
     take: (bytes, lsn) => reader.take(bytes, lsn),
     of(startLsn, endLsn) {

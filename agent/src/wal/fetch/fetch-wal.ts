@@ -37,7 +37,7 @@ export async function fetchWal(storage: Storage, wal: WalToFetch, path: string):
   try {
     const plain = await decodeWal(stored, identities, signal);
     await writePlain(temporary, plain, signal);
-    if (wal.endLsn !== undefined && !(await cut(temporary, name, wal.endLsn))) return false;
+    if (wal.endLsn !== undefined && !(await cutWal(temporary, name, wal.endLsn))) return false;
     await rename(temporary, path);
     return true;
   } catch (error) {
@@ -100,7 +100,7 @@ async function requireArchive(storage: Storage, place: WalPlace, signal: AbortSi
 }
 
 /** Puts zeros behind the position; false when the file begins there or later. */
-async function cut(path: string, name: string, endLsn: bigint): Promise<boolean> {
+export async function cutWal(path: string, name: string, endLsn: bigint): Promise<boolean> {
   const { size } = await stat(path);
   const file = parseWalFile(name, BigInt(size));
   if (file?.kind !== "segment") return true;

@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { chown, mkdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { fail } from "@coppice/proto/kit/failure";
+import { type Failure, fail } from "@coppice/proto/kit/failure";
 import type { OsUser } from "../../host/os-user.ts";
+import { openTablespaceWatch, type ReplayingServer } from "../../postgres/wal/new-tablespaces.ts";
 import type { Storage } from "../../storage/storage.ts";
 import type { WalToFetch } from "./fetch-wal.ts";
 import { openFetchServer } from "./serve-fetch.ts";
@@ -11,6 +12,8 @@ import { openFetchServer } from "./serve-fetch.ts";
 export interface Replay extends AsyncDisposable {
   /** The server's restore_command. */
   readonly restoreCommand: string;
+  /** Why what comes behind some record was not handed out. */
+  readonly refused: () => Failure | undefined;
 }
 
 const waitMs = 300_000;
@@ -24,6 +27,7 @@ export async function openReplay({
   storage,
   workFolder,
   user,
+  server,
   wal,
   onServed,
 }: {
@@ -31,6 +35,7 @@ export async function openReplay({
   readonly workFolder: string;
   /** The server's; undefined where none is to ask. */
   readonly user: OsUser | undefined;
+  readonly server: ReplayingServer;
   readonly wal: Omit<WalToFetch, "name">;
   readonly onServed: (name: string) => void;
 }): Promise<Replay> {
@@ -41,10 +46,12 @@ export async function openReplay({
   await mkdir(folder, { mode: 0o700 });
   if (user && process.geteuid?.() === 0) await chown(folder, user.uid, user.gid);
   const socketPath = join(folder, "s");
-  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, onServed }));
+  const watch = openTablespaceWatch(server);
+  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, watch, onServed }));
   const resources = stack.move();
   return {
     restoreCommand: `${[shim, "fetch", socketPath].map(quoteWord).join(" ")} %f %p`,
+    refused: () => watch.refused?.failure,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

@@ -2,9 +2,10 @@ import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
+import type { TablespaceWatch } from "../../postgres/wal/new-tablespaces.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { fetchPatiently } from "./fetch-patiently.ts";
-import type { WalToFetch } from "./fetch-wal.ts";
+import { cutWal, type WalToFetch } from "./fetch-wal.ts";
 
 /** How files are fetched ahead of who asks for them. */
 export interface PrefetchOptions {
@@ -15,6 +16,8 @@ export interface PrefetchOptions {
   readonly folder: string;
   /** How long to try while the storage is in trouble. */
   readonly waitMs: number;
+  /** Looks through each segment before it is handed out: nothing from what it refuses on is. */
+  readonly watch?: TablespaceWatch | undefined;
 }
 
 /** Hands out files of an archive, and fetches the segments that follow meanwhile. */
@@ -28,13 +31,34 @@ export interface Prefetch {
 const aheadOf = 4;
 
 /** Opens one; it ends with its signal. */
-export function openPrefetch({ storage, wal, folder, waitMs }: PrefetchOptions): Prefetch {
+export function openPrefetch({ storage, wal, folder, waitMs, watch }: PrefetchOptions): Prefetch {
   const begun = new Map<string, Promise<string | undefined>>();
   let count = 0;
   const fetchOne = async (name: string): Promise<string | undefined> => {
     const path = join(folder, `${count++}_${name}`);
-    return (await fetchPatiently(storage, { ...wal, name }, { path, waitMs })) ? path : undefined;
+    const fetching = fetchPatiently(storage, { ...wal, name }, { path, waitMs });
+    const isWatched = watch && /^[0-9A-F]{24}$/.test(name);
+    return (await (isWatched ? watched(watch, { name, path, fetching }) : fetching)) ? path : undefined;
   };
+  /** Records go on from one segment to the next: each is looked through after those that were asked for before it. */
+  let lastLook: Promise<unknown> = Promise.resolve();
+  async function watched(
+    tablespaces: TablespaceWatch,
+    { name, path, fetching }: { name: string; path: string; fetching: Promise<boolean> },
+  ): Promise<boolean> {
+    const before = lastLook;
+    const looking = (async () => {
+      if (!(await fetching)) return false;
+      await before;
+      await tablespaces.look(path, name);
+      const { refused } = tablespaces;
+      if (!refused || (await cutWal(path, name, refused.startLsn))) return true;
+      await rm(path, { force: true });
+      return false;
+    })();
+    lastLook = looking.catch(() => {});
+    return await looking;
+  }
   /** What a server takes into its pg_wal it syncs before it replays it: of a file that is renamed there that is done then. */
   const fetchAhead = async (name: string): Promise<string | undefined> => {
     const path = await fetchOne(name);

@@ -311,6 +311,9 @@ async function archiveOnce(turn: Turn, index: ArchiveIndex): Promise<never> {
       throw error;
     });
     follow.grewOutOf(next.nextTimeline, await storeHistory(replication, next.nextTimeline, { turn, storage, index }));
+    // What is stored is so up to where the next one begins, or not so far.
+    const storedLsn = reachedLsn < next.nextLsn ? reachedLsn : next.nextLsn;
+    ledger.stand({ timeline: next.nextTimeline, receivedLsn: next.nextLsn, storedLsn });
     archived = undefined;
     held = undefined;
     start = { timeline: next.nextTimeline, lsn: segmentStart(next.nextLsn, segmentBytes) };

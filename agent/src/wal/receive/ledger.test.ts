@@ -45,3 +45,14 @@ test("runs that overtake each other become one", () => {
   ledger.addRun(run(7n, 8n));
   expect(tell(ledger).runs).toEqual(["0/7000000 0/8000000"]);
 });
+
+test("how far one timeline is stored is not told of another, whose positions may be lower", () => {
+  const ledger = open();
+  ledger.stand({ timeline: 1, storedLsn: at(11n), receivedLsn: at(11n), serverLsn: at(11n) });
+  ledger.stand({ timeline: 1 });
+  expect(ledger.report()).toMatchObject({ timeline: 1, storedLsn: "0/B000000", receivedLsn: "0/B000000" });
+  ledger.stand({ timeline: 2, serverLsn: at(5n) });
+  expect(ledger.report()).toMatchObject({ timeline: 2, storedLsn: "", receivedLsn: "", serverLsn: "0/5000000" });
+  ledger.stand({ storedLsn: at(5n) });
+  expect(ledger.report()).toMatchObject({ timeline: 2, storedLsn: "0/5000000" });
+});

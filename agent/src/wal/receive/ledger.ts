@@ -101,6 +101,9 @@ export function openLedger(identity: {
 
   return {
     stand(changes) {
+      const { timeline = standing.timeline } = changes;
+      // How far another timeline is stored says nothing of this one, whose positions may be lower.
+      if (timeline !== standing.timeline) standing = omitPositions(standing);
       standing = { ...standing, ...changes };
       if (changes.serverLsn !== undefined) written.note(changes.serverLsn, performance.now());
       if (changes.storedLsn !== undefined) kept.note(changes.storedLsn, performance.now());
@@ -204,4 +207,8 @@ export function openLedger(identity: {
       isChanged = true;
     },
   };
+}
+
+function omitPositions({ receivedLsn: _received, storedLsn: _stored, ...rest }: Partial<Standing>): Partial<Standing> {
+  return rest;
 }

@@ -7,8 +7,22 @@ export interface TransactionEnd {
   readonly timeUs: bigint;
 }
 
-/** Takes WAL in order, segment after segment, and tells of every transaction that ends in it. */
-export interface TransactionReader {
+/** A tablespace that is made, at a path of the host. */
+export interface MadeTablespace {
+  /** Where its record begins. */
+  readonly startLsn: bigint;
+  /** Empty of one that lies in the data directory. */
+  readonly location: string;
+}
+
+/** What is told of. */
+export interface RecordListener {
+  readonly onEnd?: (end: TransactionEnd) => void;
+  readonly onTablespace?: (made: MadeTablespace) => void;
+}
+
+/** Takes WAL in order, segment after segment, and tells of what it is asked for in it. */
+export interface RecordReader {
   /** Takes the next bytes of a segment; `lsn` is the position of the first one. */
   take(bytes: Buffer, lsn: bigint): void;
   /** No end behind this position was passed over; undefined until a record's beginning was come by. */
@@ -24,9 +38,12 @@ const isLongHeader = 2;
 /** xl_tot_len, xl_xid, xl_prev, xl_info, xl_rmid, two of nothing, xl_crc. */
 const recordHeaderBytes = 24;
 /** A record's header, those of origin and outer transaction, the one of its data, and the time that it begins with. */
-const headBytes = 48;
+const endBytes = 48;
+/** The same, and a path of the longest. */
+const tablespaceBytes = endBytes + 1024;
 const xlog = { rmid: 0, switch: 0x40 };
 const transaction = { rmid: 1, mask: 0x70, ends: [0x00, 0x20, 0x30, 0x40] };
+const tablespace = { rmid: 5, create: 0x00 };
 const blockIds = { data: 255, longData: 254, origin: 253, outerTransaction: 252 };
 /** PostgreSQL counts from 2000 on. */
 const epochUs = 946_684_800_000_000n;
@@ -40,27 +57,43 @@ interface OpenRecord {
 
 const align = (bytes: number) => Math.ceil(bytes / 8) * 8;
 
-/** The time of a record that ends a transaction; undefined of any other. */
-function timeOf(head: Buffer): bigint | undefined {
-  const [info, rmid] = [head.readUInt8(16), head.readUInt8(17)];
-  if (rmid !== transaction.rmid || !transaction.ends.includes(info & transaction.mask)) return undefined;
+/** The data of a record without blocks, as far as it is there. */
+function dataOf(head: Buffer): Buffer {
   let at = recordHeaderBytes;
   for (;;) {
     const id = head[at];
     if (id === blockIds.origin) at += 3;
     else if (id === blockIds.outerTransaction) at += 5;
-    else if (id === blockIds.data || id === blockIds.longData) {
-      at += id === blockIds.data ? 2 : 5;
-      return at + 8 > head.length ? undefined : head.readBigInt64LE(at) + epochUs;
-    } else return undefined;
+    else if (id === blockIds.data) return head.subarray(at + 2);
+    else if (id === blockIds.longData) return head.subarray(at + 5);
+    else return head.subarray(head.length);
   }
+}
+
+/** The time of a record that ends a transaction; undefined of any other. */
+function timeOf(head: Buffer): bigint | undefined {
+  const [info, rmid] = [head.readUInt8(16), head.readUInt8(17)];
+  if (rmid !== transaction.rmid || !transaction.ends.includes(info & transaction.mask)) return undefined;
+  const data = dataOf(head);
+  return data.length < 8 ? undefined : data.readBigInt64LE(0) + epochUs;
+}
+
+/** What a record makes that makes a tablespace; undefined of any other. */
+function tablespaceOf(head: Buffer): Omit<MadeTablespace, "startLsn"> | undefined {
+  if (head[17] !== tablespace.rmid || ((head[16] ?? 0) & 0xf0) !== tablespace.create) return undefined;
+  const data = dataOf(head);
+  if (data.length < 5) return undefined;
+  const path = data.subarray(4);
+  const end = path.indexOf(0);
+  return { location: path.toString("utf8", 0, end < 0 ? path.length : end) };
 }
 
 /**
  * Opens a reader of WAL of PostgreSQL 15 to 18. What it begins with in the middle of a record is passed over, and so is
  * everything behind a switch or the end of what was written, up to the next segment.
  */
-export function openTransactionReader(segmentBytes: bigint, onEnd: (end: TransactionEnd) => void): TransactionReader {
+export function openRecordReader(segmentBytes: bigint, { onEnd, onTablespace }: RecordListener): RecordReader {
+  const headBytes = onTablespace ? tablespaceBytes : endBytes;
   let held = Buffer.alloc(0);
   let record: OpenRecord | undefined;
   let isOver = false;
@@ -97,7 +130,7 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
       if (totalBytes <= pageBytes - at) {
         const next = align(at + totalBytes);
         const rmid = page[at + 17] ?? 0;
-        return rmid > transaction.rmid
+        return rmid > transaction.rmid && rmid !== tablespace.rmid
           ? next
           : endRecord(page.subarray(at, at + Math.min(headBytes, totalBytes)), pageLsn + BigInt(at), pageLsn, next);
       }
@@ -115,8 +148,10 @@ export function openTransactionReader(segmentBytes: bigint, onEnd: (end: Transac
 
   /** Looks at a record that is whole; gives where the next one begins. */
   function endRecord(head: Buffer, startLsn: bigint, pageLsn: bigint, next: number): number {
-    const timeUs = timeOf(head);
-    if (timeUs !== undefined) onEnd({ startLsn, endLsn: pageLsn + BigInt(next), timeUs });
+    const made = onTablespace && tablespaceOf(head);
+    if (made) onTablespace?.({ startLsn, ...made });
+    const timeUs = onEnd && timeOf(head);
+    if (timeUs !== undefined) onEnd?.({ startLsn, endLsn: pageLsn + BigInt(next), timeUs });
     if (head[17] !== xlog.rmid || ((head[16] ?? 0) & 0xf0) !== xlog.switch) return next;
     finish();
     return pageBytes;
