@@ -3,15 +3,20 @@ export interface Lease extends Disposable {
   readonly bytes: number;
   /** An empty buffer of `slabBytes`; at most `bytes / slabBytes` of them. Not to be touched after the disposal. */
   slab(): Buffer;
+  /**
+   * While at rest it keeps its bytes and they do not count, so that who waits long for others holds up nobody. When they
+   * count again, all hold more than the budget until enough came back, by no more than what was at rest.
+   */
+  rest(isAtRest: boolean): void;
 }
 
-/** Bounds the memory that the buffers of a process hold together. */
+/** Bounds the memory that the buffers of a process hold together, leases at rest aside. */
 export interface ByteBudget {
   /** Waits, first come first served, until so many bytes (at most all) are free. Rejects with the signal's reason. */
   lease(bytes: number, signal: AbortSignal): Promise<Lease>;
 }
 
-/** What the buffers of an agent may hold: two of the largest parts, and an agent below 200 MB. */
+/** What the buffers of an agent may hold, leases at rest aside: two of the largest parts, and an agent below 200 MB. */
 export const usualBudgetBytes = 112 << 20;
 
 /** Size of one buffer; leases are rounded up to it. */
@@ -27,22 +32,25 @@ interface Waiting {
  * is collected and the bound would not hold. Who holds one lease must not wait for a second one.
  */
 export function openBudget(totalBytes: number): ByteBudget {
-  let freeBytes = totalBytes;
+  let heldBytes = 0;
+  // Those at rest left out.
+  let countedBytes = 0;
   const slabs: Buffer[] = [];
   const waiting: Waiting[] = [];
   const grantNext = () => {
-    for (let next = waiting[0]; next && next.bytes <= freeBytes; next = waiting[0]) {
+    for (let next = waiting[0]; next && countedBytes + next.bytes <= totalBytes; next = waiting[0]) {
       waiting.shift();
-      freeBytes -= next.bytes;
+      heldBytes += next.bytes;
+      countedBytes += next.bytes;
       next.grant();
     }
   };
-  const giveBack = (bytes: number, used: readonly Buffer[]) => {
-    freeBytes += bytes;
+  const takeBack = (bytes: number, used: readonly Buffer[]) => {
+    heldBytes -= bytes;
     slabs.push(...used);
-    // Nobody is at work: the memory may go.
-    if (freeBytes === totalBytes) slabs.length = 0;
-    grantNext();
+    // What was held beyond the budget may go, and all of it when nobody is at work.
+    const spareBytes = heldBytes === 0 ? 0 : Math.max(0, totalBytes - heldBytes);
+    slabs.length = Math.min(slabs.length, Math.floor(spareBytes / slabBytes));
   };
 
   return {
@@ -69,6 +77,12 @@ export function openBudget(totalBytes: number): ByteBudget {
       });
       const used: Buffer[] = [];
       let isOut = true;
+      let counted = bytes;
+      const count = (from: number) => {
+        countedBytes += from - counted;
+        counted = from;
+        grantNext();
+      };
       return {
         bytes,
         slab() {
@@ -77,9 +91,14 @@ export function openBudget(totalBytes: number): ByteBudget {
           used.push(slab);
           return slab;
         },
+        rest(isAtRest) {
+          if (isOut) count(isAtRest ? 0 : bytes);
+        },
         [Symbol.dispose]() {
-          if (isOut) giveBack(bytes, used);
+          if (!isOut) return;
           isOut = false;
+          takeBack(bytes, used);
+          count(0);
         },
       };
     },

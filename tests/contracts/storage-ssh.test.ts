@@ -150,6 +150,20 @@ describe("a server of SSH", () => {
     expect((await readdir(join(folder, "inside"))).toSorted()).toEqual(["file", "link"]);
   });
 
+  test("keeps nothing of a large body that it has written", async () => {
+    await using storage = await open(server.location(folder));
+    const before = process.memoryUsage().arrayBuffers;
+    let mostBytes = 0;
+    async function* large() {
+      for await (const chunk of zeros(400)) {
+        mostBytes = Math.max(mostBytes, process.memoryUsage().arrayBuffers - before);
+        yield chunk;
+      }
+    }
+    expect(await storage.put("large", large(), { signal, ifAbsent: true })).toEqual({ sizeBytes: 400 << 20 });
+    expect(mostBytes).toBeLessThan(200 << 20);
+  });
+
   test("may lose the connection between two calls", async () => {
     await using storage = await open(server.location(folder));
     await storage.put("a", body("x"), { signal, ifAbsent: true });

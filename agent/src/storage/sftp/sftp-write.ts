@@ -1,4 +1,4 @@
-import { raceSignal } from "@coppice/proto/kit/race";
+import { linkSignals, raceSignal } from "@coppice/proto/kit/race";
 import { writeAt } from "./sftp-requests.ts";
 import type { SftpSession } from "./sftp-session.ts";
 
@@ -13,15 +13,15 @@ export async function writeChunks(
   chunks: AsyncIterator<Uint8Array>,
   signal: AbortSignal,
 ): Promise<number> {
-  // A refusal has to be noticed also while the source has nothing to give.
-  const refused = Promise.withResolvers<never>();
-  refused.promise.catch(() => {});
+  // A refusal has to be noticed also while the source has nothing to give. By a signal: a promise that lives as long as
+  // the put would keep every chunk that it was raced with.
+  using reading = linkSignals(signal);
   const inFlight: Promise<void>[] = [];
   let offset = 0;
   const write = async (bytes: Buffer): Promise<void> => {
     if (inFlight.length >= piecesInFlight) await inFlight.shift();
     const writing = writeAt(session, handle, bytes, offset, signal);
-    writing.catch(refused.reject);
+    writing.catch((error: unknown) => reading.abort(error));
     inFlight.push(writing);
     offset += bytes.length;
   };
@@ -29,7 +29,7 @@ export async function writeChunks(
   let gathered = Buffer.alloc(0);
   let filled = 0;
   for (;;) {
-    const next = await raceSignal(Promise.race([chunks.next(), refused.promise]), signal);
+    const next = await raceSignal(chunks.next(), reading.signal);
     if (next.done) break;
     let rest = Buffer.from(next.value.buffer, next.value.byteOffset, next.value.byteLength);
     while (rest.length > 0) {

@@ -27,6 +27,10 @@ const ladder = [
   { upTo: Infinity, sizeBytes: largestPartBytes },
 ];
 
+// Nobody waits for the part of a body that gives less: what counts in the budget is full within a quarter of an hour.
+const slowestBytesPerSecond = 64 << 10;
+const usualRestMs = 2_000;
+
 /** Size of the part of that number (from 1). */
 export function partBytes(number: number): number {
   return ladder.find(({ upTo }) => number <= upTo)?.sizeBytes ?? 0;
@@ -41,13 +45,18 @@ export interface PartsToRead {
   readonly mostBytes?: number | undefined;
   /** Whether the memory of a chunk may be freed. */
   readonly ownsChunks: boolean;
+  /** How often it is looked whether a part still gets bytes, milliseconds; 2 s when left out. */
+  readonly restMs?: number | undefined;
 }
 
 /**
  * Reads a body in parts. Each call gives the next one, of `partBytes(number)` unless it is the last, and the whole of a body
- * that is known to fit into the largest one; a first part may be empty, and no other is. Rejects with the body's own error or the signal's reason.
+ * that is known to fit into the largest one; a first part may be empty, and no other is. Memory is taken when a part's first
+ * byte is there, and does not count in the budget while hardly any more come; a part that was given counts until it is
+ * disposed of. Rejects with the body's own error or the signal's reason.
  */
-export function readParts({ chunks, budget, wantsSha256, mostBytes = 0, ownsChunks }: PartsToRead) {
+export function readParts(toRead: PartsToRead) {
+  const { chunks, budget, wantsSha256, mostBytes = 0, ownsChunks, restMs = usualRestMs } = toRead;
   const firstBytes = Math.max(partBytes(1), mostBytes <= largestPartBytes ? mostBytes : 0);
   let ahead: Uint8Array | undefined;
   const peek = async (signal: AbortSignal): Promise<Uint8Array | undefined> => {
@@ -60,12 +69,14 @@ export function readParts({ chunks, budget, wantsSha256, mostBytes = 0, ownsChun
   };
 
   return async (number: number, signal: AbortSignal): Promise<Part> => {
+    const isEmpty = (await peek(signal)) === undefined;
     const wanted = number === 1 ? firstBytes : partBytes(number);
-    const lease = await budget.lease(wanted, signal);
+    const lease = await budget.lease(isEmpty ? 0 : wanted, signal);
+    const filled = new Slabs(lease);
+    using _resting = restWhileSlow(lease, () => filled.sizeBytes, restMs);
     try {
       const md5 = createHash("md5");
       const sha256 = wantsSha256 ? createHash("sha256") : undefined;
-      const filled = new Slabs(lease);
       for (let chunk = await peek(signal); chunk && filled.sizeBytes < wanted; chunk = await peek(signal)) {
         const taken = chunk.subarray(0, wanted - filled.sizeBytes);
         ahead = chunk.subarray(taken.length);
@@ -88,6 +99,27 @@ export function readParts({ chunks, budget, wantsSha256, mostBytes = 0, ownsChun
       lease[Symbol.dispose]();
       throw error;
     }
+  };
+}
+
+/**
+ * Has a lease rest while hardly any bytes come; it counts again when more do, or this is disposed of. WAL that is stored
+ * with a backup comes when the server writes some, and a dump may wait for a lock: others would wait for their memory,
+ * the rest of the same backup among them.
+ */
+function restWhileSlow(lease: Lease, filledBytes: () => number, everyMs: number): Disposable {
+  const leastBytes = (slowestBytesPerSecond * everyMs) / 1000;
+  let before = 0;
+  const timer = setInterval(() => {
+    const now = filledBytes();
+    lease.rest(now - before < leastBytes);
+    before = now;
+  }, everyMs);
+  return {
+    [Symbol.dispose]() {
+      clearInterval(timer);
+      lease.rest(false);
+    },
   };
 }
 
