@@ -189,7 +189,7 @@ const targets: Readonly<Record<string, string>> = {
   ident_file: "pg_ident.conf",
 };
 
-const placeSettings = "data_directory|hba_file|ident_file|external_pid_file";
+const placeSettings = "data_directory|hba_file|ident_file|external_pid_file|log_directory";
 
 /** Drops what says where things were on the source. What was included from outside follows at the end. */
 function filterOf({ role }: StoredConfigFile): string {
@@ -256,7 +256,10 @@ ${verifyUnpacked}
 ${archivedWalStep({ physical, systemIdentifier })}`;
 }
 
-/** Of all that is in the data directory: a file that postgresql.conf includes could name the source's, and have that started. */
+/**
+ * Of all that is in the data directory: a file that postgresql.conf includes could name the source's, and have that started,
+ * or its log, and have that written.
+ */
 const ownPlaceStep = `(shopt -s globstar nullglob
 for file in "$PGDATA"/**/*.conf; do sed -i -E '/^[[:space:]]*(recovery_target|(${placeSettings})[[:space:]=])/d' "$file"; done)`;
 
