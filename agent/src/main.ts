@@ -11,6 +11,8 @@ if (process.argv[2] === "--version") {
   process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
     isCutOff ||= code !== "EPIPE" && code !== "ERR_STREAM_DESTROYED";
   });
+  // What goes on is said there, and answers nothing.
+  process.stderr.on("error", () => {});
   const exitCode = await runCommandLine(process.argv.slice(2));
   process.exitCode = exitCode === 0 && isCutOff ? 1 : exitCode;
 }

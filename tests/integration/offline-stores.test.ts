@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -121,4 +123,16 @@ test("at a terminal what would be replaced is shown, and replaced only when its 
   expect(await tmux.exitCode()).toBe(0);
   await tmux.shows(/what was there is kept as orders_before_/);
   expect(await server.sql("orders", "select count(*) from t")).toBe("1000");
+});
+
+test("a restore whose output nobody reads any more goes on to its end", async () => {
+  const to = ["--database", "orders", "--as", "unread", "--to", `127.0.0.1:${server.port}`];
+  const child = spawn(process.execPath, [program, "restore", "shop", "--repo", lab.repository, ...to], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: "/usr/bin:/bin", HOME: folder, PGPASSWORD: server.password },
+  });
+  child.stdout.destroy();
+  child.stderr.destroy();
+  expect(await once(child, "exit")).toEqual([0, null]);
+  expect(await server.sql("unread", "select count(*) from t")).toBe("1000");
 });

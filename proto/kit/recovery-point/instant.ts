@@ -16,14 +16,15 @@ const dayMs = 86_400_000;
 /**
  * A point in time as people write it, in microseconds since 1970: a day and a time of day with an offset, a zone's name or
  * UTC, or how long before `now`. Without a zone it is refused, and so is a time that a change of the clocks left out
- * or brought twice. Fails with INVALID_FIELD.
+ * or brought twice. What is finer than a microsecond is cut off: what a server committed until then is the same. Fails
+ * with INVALID_FIELD.
  */
 export function parseInstant(text: string, now: Date): bigint {
   const trimmed = text.trim();
   const ago = /^(.*\S) ?ago$/.exec(trimmed)?.[1];
   if (ago !== undefined) return BigInt(now.getTime() - parseAge(ago.trim(), text)) * 1000n;
   const parts =
-    /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)? ?(\S*)$/.exec(trimmed) ??
+    /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)? ?(\S*)$/.exec(trimmed) ??
     fail("INVALID_FIELD", `${JSON.stringify(text)} is no point in time`, { hint: forms });
   const [, year, month, day, hour, minute, second = "00", fraction = "", zone = ""] = parts;
   const local = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);

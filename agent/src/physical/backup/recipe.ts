@@ -160,11 +160,23 @@ fi`;
 
 function placeTablespaces({ tablespaces }: PhysicalContent): string[] {
   if (tablespaces.length === 0) return [];
-  const each = tablespaces.map(
-    ({ oid, location }) => `TABLESPACE_${oid}=\${TABLESPACE_${oid}:-${quoteShell(location)}}
-empty_folder "$TABLESPACE_${oid}"`,
+  const names = tablespaces.map(({ oid }) => `TABLESPACE_${oid}`);
+  const places = tablespaces.map(
+    ({ oid, location }) => `TABLESPACE_${oid}=\${TABLESPACE_${oid}:-${quoteShell(location)}}`,
   );
-  return [`# 2. The places of tablespaces.\n${each.join("\n")}`];
+  // pg_verifybackup takes what lies in one for a part of it, which is in no manifest.
+  return [
+    `# 2. The places of tablespaces: none in another one, nor in the data directory, nor the other way round.
+${places.join("\n")}
+places=("\${PGDATA%/}" ${names.map((name) => `"\${${name}%/}"`).join(" ")})
+for one in "\${!places[@]}"; do for other in "\${!places[@]}"; do
+  [ "$one" = "$other" ] || case "\${places[one]}/" in "\${places[other]}"/*)
+    echo "\${places[one]} lies in \${places[other]}: give each tablespace a folder of its own by TABLESPACE_..., as this script says at its beginning" >&2
+    exit 1 ;;
+  esac
+done; done
+${names.map((name) => `empty_folder "$${name}"`).join("\n")}`,
+  ];
 }
 
 function dataDirectorySteps({ physical, parentFolder }: PhysicalRecipeFacts): string {
@@ -189,7 +201,7 @@ const targets: Readonly<Record<string, string>> = {
   ident_file: "pg_ident.conf",
 };
 
-const placeSettings = "data_directory|hba_file|ident_file|external_pid_file";
+const placeSettings = "data_directory|hba_file|ident_file|external_pid_file|log_directory";
 
 /** Drops what says where things were on the source. What was included from outside follows at the end. */
 function filterOf({ role }: StoredConfigFile): string {
@@ -256,7 +268,10 @@ ${verifyUnpacked}
 ${archivedWalStep({ physical, systemIdentifier })}`;
 }
 
-/** Of all that is in the data directory: a file that postgresql.conf includes could name the source's, and have that started. */
+/**
+ * Of all that is in the data directory: a file that postgresql.conf includes could name the source's, and have that started,
+ * or its log, and have that written.
+ */
 const ownPlaceStep = `(shopt -s globstar nullglob
 for file in "$PGDATA"/**/*.conf; do sed -i -E '/^[[:space:]]*(recovery_target|(${placeSettings})[[:space:]=])/d' "$file"; done)`;
 

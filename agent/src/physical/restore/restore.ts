@@ -163,7 +163,11 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       findRequired(stagedPlace, chain.links),
       restore.scratch
         ? { settings: scratchSettings(restore.scratch, chain.major), warnings: [] }
-        : findExtraSettings(stagedPlace, command.port),
+        : findExtraSettings(stagedPlace, {
+            port: command.port,
+            dataDirectory,
+            source: chain.newest.content.dataDirectory,
+          }),
     ]);
     warnings.push(...required.warnings, ...host.warnings);
     const extra = [...required.settings, ...host.settings];

@@ -6,6 +6,7 @@ import { type FormerOwner, walArchive } from "../schema/wal.ts";
 import { changeDesired } from "./desired.ts";
 import { acknowledgeEnd, askFor, declareDead, grantTo, type Ownership } from "./ownership.ts";
 import { findWalArchive, type WalArchiveRow } from "./wal-archive.ts";
+import { listExtents } from "./wal-knowledge.ts";
 
 /** What is to be archived of a cluster, and by whom. */
 export type WantedWalArchive = Pick<WalArchiveRow, "clusterId" | "hostId" | "repositoryId" | "systemIdentifier"> & {
@@ -62,7 +63,7 @@ export async function putWalArchive(tx: Database, wanted: WantedWalArchive, now:
   const place = { hostId, repositoryId, systemIdentifier, settings };
   const isSame = isSameServer && present.repositoryId === repositoryId;
   // Who asks once more does not say that a server which was left behind is the right one after all.
-  const grantTimeline = isSame ? present.grantTimeline : 0;
+  const grantTimeline = isSame ? present.grantTimeline : await newestTimeline(tx, place, clusterId);
   const grant = { grantNumber: after.number, grantTimeline, ...(isSameServer ? {} : ofNobody(now)) };
   // What the server says of its archiving is an answer to what was asked for last.
   const set = { ...place, ...grant, ...held, ...(isSame ? { archiver: null } : nothingTold) };
@@ -127,15 +128,19 @@ async function move(
   former: FormerOwner,
   now: Date,
 ): Promise<WalArchiveRow | undefined> {
-  const { clusterId, nextRepositoryId, nextSettings } = row;
+  const { clusterId, systemIdentifier, nextRepositoryId, nextSettings } = row;
   if (nextRepositoryId === null || nextSettings === null) throw new Error("a WAL archive moves to nowhere");
+  const grantTimeline =
+    nextRepositoryId === row.repositoryId
+      ? Math.max(row.grantTimeline, row.timeline ?? 0, former.timeline ?? 0)
+      : await newestTimeline(tx, { repositoryId: nextRepositoryId, systemIdentifier }, clusterId);
   await change(tx, clusterId, {
     hostId: after.hostId,
     repositoryId: nextRepositoryId,
     settings: nextSettings,
     grantNumber: after.number,
     grantTime: now,
-    grantTimeline: Math.max(row.grantTimeline, row.timeline ?? 0, former.timeline ?? 0),
+    grantTimeline,
     former,
     deadOwners: deadOwnersOf(after),
     ...held,
@@ -143,6 +148,19 @@ async function move(
   });
   await tell(tx, [row.hostId, after.hostId]);
   return await findWalArchive(tx, clusterId);
+}
+
+/**
+ * The newest timeline of a server's WAL in a repository, 0 where it has none: where WAL goes to another repository, a server
+ * that was left behind may go on in one of its own, and in none where the one after it was archived.
+ */
+async function newestTimeline(
+  tx: Database,
+  { repositoryId, systemIdentifier }: Pick<WalArchiveRow, "repositoryId" | "systemIdentifier">,
+  clusterId: string,
+): Promise<number> {
+  const extents = await listExtents(tx, { clusterId, systemIdentifier });
+  return Math.max(0, ...extents.filter((one) => one.repositoryId === repositoryId).map(({ timeline }) => timeline));
 }
 
 const deadOwnersOf = ({ dead }: Ownership) =>

@@ -4,16 +4,28 @@ import type { ChangedSettings } from "./configuration.ts";
 import { quoteSetting } from "./recovery-settings.ts";
 import { readSettings, type ServerPlace } from "../server.ts";
 
-/** Settings that a server needs on this host besides its own configuration. */
-export async function findExtraSettings(place: ServerPlace, port: number): Promise<ChangedSettings> {
+/** Where a server is to be, and was. */
+export interface NewPlace {
+  /** Port to listen on; 0 is that of its configuration. */
+  readonly port: number;
+  readonly dataDirectory: string;
+  /** Data directory of the source. */
+  readonly source: string;
+}
+
+/** Settings that a server needs on this host besides its own configuration; so far it lies in `place`. */
+export async function findExtraSettings(place: ServerPlace, newPlace: NewPlace): Promise<ChangedSettings> {
+  const { port } = newPlace;
   const settings: [string, string][] = port === 0 ? [] : [["port", String(port)]];
   const warnings: string[] = [];
-  const [folders, ssl, key, standbys, preloaded] = await readSettings(place, [
+  const [folders, ssl, key, standbys, preloaded, collects, logs] = await readSettings(place, [
     "unix_socket_directories",
     "ssl",
     "ssl_key_file",
     "synchronous_standby_names",
     "shared_preload_libraries",
+    "logging_collector",
+    "log_directory",
   ]);
   const sockets = folders.split(",").map((each) => each.trim());
   const usable = await Promise.all(sockets.map((folder) => isFolder(folder)));
@@ -24,6 +36,12 @@ export async function findExtraSettings(place: ServerPlace, port: number): Promi
   if (ssl === "on" && !(await stat(resolve(place.data, key)).catch(() => undefined))) {
     settings.push(["ssl", "off"]);
     warnings.push(`TLS is off: its key ${key} is not here`);
+  }
+  if (collects === "on" && !(await isOwnFolder(logs, newPlace))) {
+    settings.push(["log_directory", "log"]);
+    warnings.push(
+      `log_directory was ${logs}, where the living server may write its own log, and is log in the data directory: ALTER SYSTEM SET log_directory = ${quoteSetting(logs)} and a reload when this one takes its place`,
+    );
   }
   warnings.push(...findQuieted(standbys, preloaded));
   return { settings, warnings };
@@ -44,6 +62,13 @@ function findQuieted(standbys: string, preloaded: string): string[] {
         ]
       : []),
   ];
+}
+
+/** Whether a server's log may go on there: in its directory, or where it went already before that was replaced. */
+async function isOwnFolder(folder: string, { dataDirectory, source }: NewPlace): Promise<boolean> {
+  const path = resolve(dataDirectory, folder);
+  if (path.startsWith(`${resolve(dataDirectory)}/`)) return true;
+  return resolve(dataDirectory) === resolve(source) && (await isFolder(path));
 }
 
 async function isFolder(path: string): Promise<boolean> {
