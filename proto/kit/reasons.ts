@@ -62,7 +62,7 @@ export const reasons = {
   CLUSTER_NOT_CHECKED: { code: "failed_precondition", retryable: false, hint: "check it first: `coppice cluster check CLUSTER`", doc: "Nobody has looked at the cluster yet, so its version and system identifier are not known." },
   CLUSTER_NOT_FOUND: { code: "not_found", retryable: false, hint: "list the clusters with `coppice cluster list`", doc: "There is no such cluster." },
   CLUSTER_READ_ONLY: { code: "failed_precondition", retryable: false, hint: "use the primary", doc: "The PostgreSQL cluster is a standby, and the work has to write." },
-  CLUSTER_UNREACHABLE: { code: "unavailable", retryable: true, hint: "see that PostgreSQL runs and accepts connections at that address from the agent's host", doc: "The agent cannot connect to the PostgreSQL cluster." },
+  CLUSTER_UNREACHABLE: { code: "unavailable", retryable: true, hint: "see that PostgreSQL runs and accepts connections at that address from the agent's host", doc: "The agent cannot connect to the PostgreSQL cluster, or waits for an answer of it in vain." },
   CLUSTER_WITHOUT_SERVER: { code: "failed_precondition", retryable: false, hint: "name its server with `coppice cluster add NAME --host HOST`, or restore into another cluster with `--to`", doc: "The cluster is known from its backups in a repository, and no server of it is registered." },
   CONFIGURATION_INVALID: { code: "invalid_argument", retryable: false, hint: "mend the named settings and start again", doc: "A setting of the program is missing or wrong." },
   CONFIRMATION_NEEDED: { code: "invalid_argument", retryable: false, hint: "repeat it with `--yes` after reading what it would do", doc: "The request destroys something and was not confirmed." },

@@ -3,7 +3,7 @@ import {
   type DatabaseProperties,
   DatabasePropertiesSchema,
 } from "@coppice/proto/gen/coppice/repository/v1/database_properties";
-import type { PostgresConnection } from "../postgres/connect.ts";
+import { type PostgresConnection, slowAnswer } from "../postgres/connect.ts";
 
 /** A database of a cluster as its shared catalogs describe it. */
 export interface ClusterDatabase {
@@ -136,5 +136,5 @@ function toDatabase(row: DatabaseRow): ClusterDatabase {
 
 /** Every database of the cluster with its properties, template1 first, the others by name. Fails like a query. */
 export async function listDatabases(connection: PostgresConnection): Promise<ClusterDatabase[]> {
-  return (await connection.query<DatabaseRow>(statement)).map(toDatabase);
+  return (await connection.query<DatabaseRow>(statement, [], slowAnswer)).map(toDatabase);
 }

@@ -1,8 +1,8 @@
-import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { type Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import { raceSignal } from "@coppice/proto/kit/race";
 import { Client, type ClientConfig } from "pg";
 import { formatAddress, type ResolvedEndpoint } from "./endpoint.ts";
-import { hasSqlState, isTlsTrouble, toPostgresFailure } from "./postgres-failure.ts";
+import { hasSqlState, isTlsTrouble, notAnswered, toPostgresFailure } from "./postgres-failure.ts";
 import { planTlsAttempts, type TlsAttempt } from "./tls-attempts.ts";
 
 /** How a connection is opened. */
@@ -15,6 +15,17 @@ export interface ConnectOptions {
   readonly connectTimeoutMs?: number;
   /** How long a statement may wait for a lock; 1 min when left out. */
   readonly lockTimeoutMs?: number;
+  /**
+   * After how long without an answer to a statement the server counts as hung, and the connection is closed; a statement
+   * takes as long as it takes when left out.
+   */
+  readonly answerMs?: number | undefined;
+}
+
+/** How one statement is run. */
+export interface StatementOptions {
+  /** Instead of the connection's, where it has one: for what may take a sound server minutes. */
+  readonly answerMs?: number;
 }
 
 /** An open connection with search_path pg_catalog. */
@@ -22,9 +33,9 @@ export interface PostgresConnection extends AsyncDisposable {
   readonly endpoint: ResolvedEndpoint;
   readonly database: string;
   /** Runs one statement; its rows as `pg` parses them (int8 and numeric are strings). Fails with a Failure. */
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object>(text: string, values?: readonly unknown[], options?: StatementOptions): Promise<Row[]>;
   /** The one row of a statement that gives exactly one. */
-  queryOne<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row>;
+  queryOne<Row extends object>(text: string, values?: readonly unknown[], options?: StatementOptions): Promise<Row>;
 }
 
 /** What a cancel request has to name. */
@@ -77,6 +88,10 @@ function clientConfig(endpoint: ResolvedEndpoint, ssl: TlsAttempt, options: Logi
 }
 
 const closeMs = 1000;
+/** What a sound server answers at once is answered within that, however busy it is. */
+export const defaultAnswerMs = 60_000;
+/** What looks at many files or rows, or waits for a standby to have it, may take that. */
+export const slowAnswer: StatementOptions = { answerMs: 1_800_000 };
 
 async function tryToConnect(config: ClientConfig, signal: AbortSignal): Promise<Login> {
   const client = new Client(config);
@@ -136,7 +151,7 @@ export async function logOut(client: Client): Promise<void> {
  * LOGIN_REFUSED, ROLE_MISSING, TLS_REFUSED, DATABASE_NOT_FOUND, PRIVILEGE_MISSING, or the signal's reason.
  */
 export async function openConnection(endpoint: ResolvedEndpoint, options: ConnectOptions): Promise<PostgresConnection> {
-  const { signal, lockTimeoutMs = 60_000 } = options;
+  const { signal, lockTimeoutMs = 60_000, answerMs } = options;
   const database = options.database ?? endpoint.maintenanceDatabase;
   signal.throwIfAborted();
 
@@ -147,18 +162,38 @@ export async function openConnection(endpoint: ResolvedEndpoint, options: Connec
   const onAbort = () => void close();
   signal.addEventListener("abort", onAbort, { once: true });
 
-  async function query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+  let hung: Failure | undefined;
+  function closeAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      hung = notAnswered(endpoint, ms);
+      void close();
+    }, ms);
+  }
+
+  async function query<Row extends object>(
+    text: string,
+    values?: readonly unknown[],
+    options: StatementOptions = {},
+  ): Promise<Row[]> {
     signal.throwIfAborted();
+    if (hung) throw hung;
+    const timer = answerMs === undefined ? undefined : closeAfter(options.answerMs ?? answerMs);
     try {
       const result = await raceSignal(client.query<Row>({ text, ...(values ? { values: [...values] } : {}) }), signal);
       return result.rows;
     } catch (error) {
-      throw signal.aborted || isFailure(error) ? error : toPostgresFailure(error, endpoint);
+      throw signal.aborted || isFailure(error) ? error : (hung ?? toPostgresFailure(error, endpoint));
+    } finally {
+      clearTimeout(timer);
     }
   }
 
-  async function queryOne<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row> {
-    const rows = await query<Row>(text, values);
+  async function queryOne<Row extends object>(
+    text: string,
+    values?: readonly unknown[],
+    options?: StatementOptions,
+  ): Promise<Row> {
+    const rows = await query<Row>(text, values, options);
     const [row] = rows;
     if (!row || rows.length !== 1) throw new Error(`a statement that gives one row gave ${rows.length}`);
     return row;
@@ -178,4 +213,16 @@ export async function openConnection(endpoint: ResolvedEndpoint, options: Connec
     await dispose();
     throw error;
   }
+}
+
+/**
+ * Opens a connection for looks and for what else a sound server does at once: one that leaves a statement open for a
+ * minute counts as hung. Fails as `openConnection` does.
+ */
+export function openLook(
+  endpoint: ResolvedEndpoint,
+  { answerMs = defaultAnswerMs, ...options }: ConnectOptions,
+): Promise<PostgresConnection> {
+  // A lock that somebody holds is told as such.
+  return openConnection(endpoint, { lockTimeoutMs: answerMs / 2, ...options, answerMs });
 }

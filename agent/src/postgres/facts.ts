@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { type ClusterFacts, ClusterFactsSchema } from "@coppice/proto/gen/coppice/agent/v1/check_cluster";
 import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { fail } from "@coppice/proto/kit/failure";
-import type { PostgresConnection } from "./connect.ts";
+import { type PostgresConnection, slowAnswer } from "./connect.ts";
 import { formatAddress, isSocket, type ResolvedEndpoint } from "./endpoint.ts";
 
 interface FactsRow {
@@ -40,11 +40,14 @@ export async function readFacts(connection: PostgresConnection): Promise<Cluster
       (select rolsuper from pg_roles where rolname = current_user) as superuser,
       (select setting from pg_settings where name = 'data_directory') as data_directory,
       host(inet_server_addr()) as server_address`);
-  const databases = await connection.query<DatabaseRow>(`
-    select datname as name, datallowconn as allow_connections,
+  const databases = await connection.query<DatabaseRow>(
+    `select datname as name, datallowconn as allow_connections,
       case when has_database_privilege(oid, 'connect') or pg_has_role(current_user, 'pg_read_all_stats', 'usage')
         then pg_database_size(oid)::text end as size_bytes
-    from pg_database where not datistemplate order by datname`);
+    from pg_database where not datistemplate order by datname`,
+    [],
+    slowAnswer,
+  );
   return create(ClusterFactsSchema, {
     systemIdentifier: row.system_identifier,
     serverVersionNum: Number(row.server_version_num),

@@ -1,3 +1,4 @@
+import { formatDuration } from "@coppice/proto/kit/duration";
 import { Failure, isFailure, toFailure } from "@coppice/proto/kit/failure";
 import { DatabaseError } from "pg";
 import { type ResolvedEndpoint, formatAddress, isSocket } from "./endpoint.ts";
@@ -20,6 +21,17 @@ const sqlState = {
 export function hasSqlState(error: unknown, state: keyof typeof sqlState): boolean {
   if (isFailure(error)) return error.metadata.sqlstate === sqlState[state];
   return error instanceof DatabaseError && error.code === sqlState[state];
+}
+
+/** What it means that a server leaves open for so long what a sound one answers at once. */
+export function notAnswered(endpoint: ResolvedEndpoint, ms: number): Failure {
+  return new Failure(
+    "CLUSTER_UNREACHABLE",
+    `the server at ${formatAddress(endpoint)} has not answered for ${formatDuration(ms)}`,
+    {
+      hint: "see in the server's log and on its host whether its processes, its disks and the network to it hang; pg_stat_activity says what a session of coppice waits for",
+    },
+  );
 }
 
 function loginRefused(error: DatabaseError, endpoint: ResolvedEndpoint, metadata: Record<string, string>): Failure {

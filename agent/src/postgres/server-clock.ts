@@ -1,4 +1,4 @@
-import { openConnection, type PostgresConnection } from "./connect.ts";
+import { openLook, type PostgresConnection } from "./connect.ts";
 import type { ResolvedEndpoint } from "./endpoint.ts";
 
 /** A server's clock, as it was read once: that of its commits, whatever this host's says. */
@@ -29,7 +29,7 @@ export async function readServerClock(connection: PostgresConnection): Promise<S
 export async function timeAfter(clock: ServerClock, endpoint: ResolvedEndpoint, signal: AbortSignal): Promise<Date> {
   const gone = clock.later();
   try {
-    await using connection = await openConnection(endpoint, { signal });
+    await using connection = await openLook(endpoint, { signal });
     const now = (await readServerClock(connection)).later();
     return now > gone ? now : gone;
   } catch {

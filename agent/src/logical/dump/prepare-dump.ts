@@ -6,7 +6,7 @@ import { DumpOptionsSchema } from "@coppice/proto/gen/coppice/common/v1/dump_opt
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
-import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import { openLook, type PostgresConnection } from "../../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
 import { readFacts, requireRole } from "../../postgres/facts.ts";
 import { majorOf, requireSupported } from "../../postgres/majors.ts";
@@ -78,7 +78,7 @@ export function connectForDump(
   signal: AbortSignal,
   database = endpoint.maintenanceDatabase,
 ): Promise<PostgresConnection> {
-  return openConnection(endpoint, { database, signal, ...connectTimeout(options) });
+  return openLook(endpoint, { database, signal, ...connectTimeout(options) });
 }
 
 async function lookForRecipe(connection: PostgresConnection): Promise<PreparedDump["seen"]> {

@@ -1,5 +1,5 @@
 import type { DumpOptions } from "@coppice/proto/gen/coppice/common/v1/dump_options";
-import type { PostgresConnection } from "../../postgres/connect.ts";
+import { type PostgresConnection, slowAnswer } from "../../postgres/connect.ts";
 import { patternParts } from "./name-pattern.ts";
 
 const matches = (list: string, name: string) =>
@@ -46,10 +46,10 @@ const parse = (patterns: readonly string[]) =>
 export async function listUnlogged(connection: PostgresConnection, options: DumpOptions): Promise<string[]> {
   const { tables, schemas, excludeTables, excludeSchemas, excludeTableData } = options;
   await connection.query("reset search_path");
-  const found = await connection.query<{ oid: string }>(visible);
+  const found = await connection.query<{ oid: string }>(visible, [], slowAnswer);
   await connection.query("set search_path = pg_catalog");
   const lists = Object.entries({ tables, schemas, excludeTables, excludeSchemas, excludeTableData });
   const patterns = Object.fromEntries(lists.map(([list, given]) => [list, parse(given)]));
   const asked = [JSON.stringify(patterns), found.map(({ oid }) => oid)];
-  return (await connection.query<{ name: string }>(question, asked)).map(({ name }) => name);
+  return (await connection.query<{ name: string }>(question, asked, slowAnswer)).map(({ name }) => name);
 }

@@ -66,6 +66,9 @@ async function takeArchives(
   let manifest: { stream: StoredStream; sha256: string } | undefined;
   let start: BackupStart | undefined;
   const work = create(WorkDoneSchema, { phase: "copying" });
+  // It may take as long as checkpoint_timeout, and the server says nothing meanwhile.
+  const since = new Date().toISOString().replace(/\.\d+/, "");
+  onProgress(create(WorkDoneSchema, { phase: "waiting for checkpoint", item: `since ${since}` }));
   const result = await replication.baseBackup(
     {
       label: options.label,

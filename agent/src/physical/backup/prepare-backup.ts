@@ -7,7 +7,7 @@ import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { type CodecTool, readCodecTools } from "../../pipeline/codec-tools.ts";
-import { openConnection } from "../../postgres/connect.ts";
+import { openLook } from "../../postgres/connect.ts";
 import { type ClientFiles, formatAddress, type ResolvedEndpoint, resolveEndpoint } from "../../postgres/endpoint.ts";
 import { readFacts, requireRole } from "../../postgres/facts.ts";
 import { majorOf, requireSupported } from "../../postgres/majors.ts";
@@ -184,7 +184,7 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
   if (!options.given.walEmbedded) await requireReadableArchive(request, address.clusterId);
 
   const endpoint = await resolveEndpoint(command.connection?.endpoint, request.password, request.files);
-  await using connection = await openConnection(endpoint, { signal });
+  await using connection = await openLook(endpoint, { signal });
   const clock = await readServerClock(connection);
   warnOfClocks(clock, log);
   const facts = await readFacts(connection);

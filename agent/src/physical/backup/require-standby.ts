@@ -1,5 +1,5 @@
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
-import { openConnection } from "../../postgres/connect.ts";
+import { openLook } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
 
 /**
@@ -19,6 +19,6 @@ export async function requireStandby(endpoint: ResolvedEndpoint, cause: unknown,
 }
 
 async function askRecovery(endpoint: ResolvedEndpoint, signal: AbortSignal): Promise<boolean> {
-  await using connection = await openConnection(endpoint, { signal });
+  await using connection = await openLook(endpoint, { signal });
   return (await connection.queryOne<{ standby: boolean }>("select pg_is_in_recovery() as standby")).standby;
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import { type AppliedStatement, AppliedStatementSchema } from "@coppice/proto/gen/coppice/common/v1/check";
 import { isFailure } from "@coppice/proto/kit/failure";
-import type { PostgresConnection } from "../connect.ts";
+import { type PostgresConnection, slowAnswer } from "../connect.ts";
 import type { Item } from "./item.ts";
 
 const reloadMs = 10_000;
@@ -65,7 +65,8 @@ export async function applyFixes(
 
 async function run(connection: PostgresConnection, statement: string, signal: AbortSignal): Promise<string> {
   try {
-    await connection.query(statement);
+    // What it changes is committed, which may wait for a synchronous standby.
+    await connection.query(statement, [], slowAnswer);
     return "";
   } catch (error) {
     signal.throwIfAborted();

@@ -8,7 +8,7 @@ import { type AppliedStatement, CheckItemSchema, CheckStatus } from "@coppice/pr
 import type { Connection } from "@coppice/proto/gen/coppice/common/v1/connection";
 import { fail } from "@coppice/proto/kit/failure";
 import { runProgram } from "../../host/run.ts";
-import { openConnection, type PostgresConnection } from "../connect.ts";
+import { openLook, type PostgresConnection } from "../connect.ts";
 import { type ClientFiles, formatAddress, isSocket, type ResolvedEndpoint, resolveEndpoint } from "../endpoint.ts";
 import { readFacts } from "../facts.ts";
 import { majorOf, requireSupported } from "../majors.ts";
@@ -123,13 +123,15 @@ export async function checkCluster(request: {
   fixStatements?: readonly string[];
   /** Told each statement that was run. */
   log?: (line: string) => void;
+  /** As openLook takes it. */
+  answerMs?: number;
   signal: AbortSignal;
 }): Promise<CheckClusterResult> {
-  const { signal, fixStatements: confirmed = [], log = () => {} } = request;
+  const { signal, fixStatements: confirmed = [], log = () => {}, answerMs } = request;
   const result = create(CheckClusterResultSchema);
   try {
     const endpoint = await resolveEndpoint(request.connection?.endpoint, request.password, request.files);
-    await using connection = await openConnection(endpoint, { signal });
+    await using connection = await openLook(endpoint, { signal, answerMs });
     const facts = await readFacts(connection);
     const { expectedSystemIdentifier: expected = "" } = request;
     if (expected !== "" && expected !== facts.systemIdentifier)

@@ -1,5 +1,5 @@
 import { isFailure } from "@coppice/proto/kit/failure";
-import { openConnection, type PostgresConnection } from "../connect.ts";
+import { openLook, type PostgresConnection, slowAnswer } from "../connect.ts";
 import { quoteIdentifier } from "../quote.ts";
 
 /** What the login role may not read in one database, so that a dump of it fails. */
@@ -43,7 +43,7 @@ const by = (statement: string, note = "") => ({ statements: [statement], note, f
 async function look(connection: PostgresConnection): Promise<Unreadable[]> {
   const { database, endpoint } = connection;
   const role = quoteIdentifier(endpoint.user);
-  const { tables, someTables, secured, largeObjects } = await connection.queryOne<Row>(question);
+  const { tables, someTables, secured, largeObjects } = await connection.queryOne<Row>(question, [], slowAnswer);
   const within = `the database ${JSON.stringify(database)}`;
   const found: Unreadable[] = [];
   if (tables !== "0") {
@@ -81,7 +81,7 @@ export async function listUnreadable(connection: PostgresConnection, signal: Abo
   const found: Unreadable[] = [];
   for (const { name: database } of databases) {
     try {
-      await using inside = await openConnection(endpoint, { database, signal });
+      await using inside = await openLook(endpoint, { database, signal });
       found.push(...(await look(inside)));
     } catch (error) {
       signal.throwIfAborted();

@@ -30,6 +30,8 @@ export interface BaseBackupOptions {
    * minutes at least, when left out.
    */
   readonly silenceMs?: number;
+  /** For how long a server that has not begun yet may answer nobody; 5 min when left out. See watchForAnswers. */
+  readonly unansweredMs?: number;
 }
 
 /** A string of the replication grammar, which knows no backslashes. */

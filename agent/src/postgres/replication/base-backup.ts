@@ -8,6 +8,7 @@ import { type BaseBackupOptions, baseBackupStatement } from "./base-backup-state
 import type { Line } from "./line.ts";
 import { isCompressionRefusal, toReplicationFailure } from "./replication-failure.ts";
 import { type Row, textOf } from "./rows.ts";
+import { watchForAnswers } from "./watch-for-answers.ts";
 
 /** A tablespace besides the data directory. */
 export interface BackupTablespace {
@@ -179,6 +180,10 @@ export async function runBaseBackup(
   };
 
   // Before it begins the server may be silent for as long as a checkpoint takes, and says how far it is ever after.
+  const begun = new AbortController();
+  watchForAnswers(endpoint, { ...options, signal: begun.signal }).catch((error: unknown) => {
+    if (!begun.signal.aborted) line.cut(error);
+  });
   const watch = setInterval(
     () => {
       if (results.length < 2 || line.isHeld() || performance.now() - line.lastHeardMs() <= silenceMs) return;
@@ -192,7 +197,9 @@ export async function runBaseBackup(
       onNotice: (text) => checksums.onNotice(text),
       onResult: (rows) => {
         results.push(rows);
-        if (results.length === 2) inTurn(() => sink.onStart?.(parseStart(results[0] ?? [], rows)));
+        if (results.length !== 2) return;
+        begun.abort();
+        inTurn(() => sink.onStart?.(parseStart(results[0] ?? [], rows)));
       },
       copiesPieces: true,
       onCopyPiece: (piece, isFirst, isLast) => {
@@ -223,6 +230,7 @@ export async function runBaseBackup(
     await consumers.catch(() => {});
     throw error;
   } finally {
+    begun.abort();
     clearInterval(watch);
   }
 }

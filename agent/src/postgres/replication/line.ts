@@ -1,5 +1,7 @@
 import type { Client, DatabaseError } from "pg";
 import { freeChunk } from "../../host/free-chunk.ts";
+import type { ResolvedEndpoint } from "../endpoint.ts";
+import { notAnswered } from "../postgres-failure.ts";
 import { createFrameReader } from "./frames.ts";
 import { parseColumns, parseRow, type Row } from "./rows.ts";
 import { parseNotice, parseServerError } from "./server-error.ts";
@@ -59,6 +61,22 @@ function frame(type: string, body: Buffer): Buffer {
   head.write(type, 0, "latin1");
   head.writeUInt32BE(body.length + 4, 1);
   return Buffer.concat([head, body]);
+}
+
+/**
+ * Waits for what a sound server does at once, and cuts the line when it does not. Fails with CLUSTER_UNREACHABLE then, else
+ * as the wait does.
+ */
+export async function answered<T>(
+  wait: Promise<T>,
+  { line, endpoint, answerMs }: { readonly line: Line; readonly endpoint: ResolvedEndpoint; readonly answerMs: number },
+): Promise<T> {
+  const timer = setTimeout(() => line.cut(notAnswered(endpoint, answerMs)), answerMs);
+  try {
+    return await wait;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**

@@ -1,11 +1,11 @@
 import { fail } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
-import { logIn, logOut } from "../connect.ts";
+import { defaultAnswerMs, logIn, logOut } from "../connect.ts";
 import type { ResolvedEndpoint } from "../endpoint.ts";
 import { type BaseBackupResult, type BaseBackupSink, runBaseBackup } from "./base-backup.ts";
 import type { BaseBackupOptions } from "./base-backup-statement.ts";
 import { prepareCancel } from "./cancel-request.ts";
-import { takeLine } from "./line.ts";
+import { answered, takeLine } from "./line.ts";
 import { toReplicationFailure } from "./replication-failure.ts";
 import { textOf } from "./rows.ts";
 import { type Ask, createSlot, dropSlot, readSlot, type Slot, type SlotOptions } from "./slots.ts";
@@ -19,6 +19,11 @@ export interface ReplicationOptions {
   readonly signal: AbortSignal;
   /** 10 s when left out. */
   readonly connectTimeoutMs?: number;
+  /**
+   * After how long without an answer to a command that a sound server answers at once it counts as hung, and the connection
+   * is closed; 1 min when left out.
+   */
+  readonly answerMs?: number | undefined;
 }
 
 /** Which cluster answers, and how far it is. */
@@ -53,8 +58,11 @@ export interface ReplicationConnection extends AsyncDisposable {
    * the sink rejected with. Pages that fail their checksums are a result.
    */
   baseBackup(options: BaseBackupOptions, sink: BaseBackupSink): Promise<BaseBackupResult>;
-  /** Sends a parent's manifest for an incremental backup, from 17 on. Fails with INCREMENTAL_REFUSED. */
-  uploadManifest(source: AsyncIterable<Uint8Array>): Promise<void>;
+  /**
+   * Sends a parent's manifest for an incremental backup, from 17 on. Fails with INCREMENTAL_REFUSED, and for a server that
+   * takes nothing of it for as long as one may be silent in the middle of a backup.
+   */
+  uploadManifest(source: AsyncIterable<Uint8Array>, options?: Pick<BaseBackupOptions, "silenceMs">): Promise<void>;
   /**
    * Starts streaming, and gives the stream when the server agrees. Fails with SLOT_MISSING, SLOT_IN_USE,
    * SLOT_INVALIDATED; the server finds out later that the WAL is gone, so WAL_REMOVED, and before 18 SLOT_INVALIDATED
@@ -75,7 +83,7 @@ const leastBackupSilenceMs = 120_000;
  */
 export async function openReplication(
   endpoint: ResolvedEndpoint,
-  { signal, ...options }: ReplicationOptions,
+  { signal, answerMs = defaultAnswerMs, ...options }: ReplicationOptions,
 ): Promise<ReplicationConnection> {
   signal.throwIfAborted();
   const login = { ...options, signal, database: "replication", isReplication: true };
@@ -93,7 +101,7 @@ export async function openReplication(
   if (signal.aborted) onAbort();
 
   const ask: Ask = async (command, asked = "command", slot = "") => {
-    const { results, error } = await line.run(command);
+    const { results, error } = await answered(line.run(command), { line, endpoint, answerMs });
     if (error) throw toReplicationFailure(error, endpoint, asked, slot);
     return [...results];
   };
@@ -105,6 +113,11 @@ export async function openReplication(
     if (!/^[a-z_][a-z0-9_.]*$/i.test(name)) fail("INVALID_FIELD", `${JSON.stringify(name)} is no setting's name`);
     const [value] = [...((await askOne(`SHOW ${name}`)) ?? new Map<string, Buffer>()).values()];
     return value?.toString("utf8") ?? "";
+  }
+
+  /** How long a server may be silent that takes or gives a backup. */
+  async function backupSilence({ silenceMs }: Pick<BaseBackupOptions, "silenceMs">): Promise<number> {
+    return silenceMs ?? Math.max(parseSettingMs(await show("wal_sender_timeout")), leastBackupSilenceMs);
   }
 
   return {
@@ -126,12 +139,12 @@ export async function openReplication(
     readSlot: (name) => readSlot(ask, name),
     dropSlot: (name) => dropSlot(ask, name),
     async baseBackup(backup, sink) {
-      const timeoutMs = backup.silenceMs === undefined ? parseSettingMs(await show("wal_sender_timeout")) : 0;
-      const silenceMs = backup.silenceMs ?? Math.max(timeoutMs, leastBackupSilenceMs);
+      const silenceMs = await backupSilence(backup);
       return await runBaseBackup(line, endpoint, { ...backup, silenceMs }, sink);
     },
-    async uploadManifest(source) {
-      const error = await runUploadManifest(line, source);
+    async uploadManifest(source, upload = {}) {
+      const silenceMs = await backupSilence(upload);
+      const error = await runUploadManifest(line, endpoint, { source, silenceMs });
       if (error) throw toReplicationFailure(error, endpoint, "manifest");
     },
     async startReplication(stream) {

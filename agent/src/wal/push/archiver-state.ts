@@ -45,6 +45,9 @@ interface StateRow {
   may_list: boolean;
 }
 
+/** There may be many thousands of them on a slow disk. */
+const countMs = 300_000;
+
 const microseconds = (column: string) => `(extract(epoch from ${column}) * 1000000)::bigint::text`;
 
 /**
@@ -99,6 +102,8 @@ export async function readArchiverState(connection: PostgresConnection): Promise
 async function countWaiting(connection: PostgresConnection): Promise<number> {
   const { waiting } = await connection.queryOne<{ waiting: number }>(
     "select count(*)::int as waiting from pg_ls_archive_statusdir() where name like '%.ready'",
+    [],
+    { answerMs: countMs },
   );
   return waiting;
 }

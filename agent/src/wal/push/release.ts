@@ -2,7 +2,7 @@ import { toFailure } from "@coppice/proto/kit/failure";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Logger } from "pino";
-import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import { openLook, type PostgresConnection } from "../../postgres/connect.ts";
 import { resolveEndpoint } from "../../postgres/endpoint.ts";
 import type { ArchiveOptions } from "../receive/archive.ts";
 import { slotOf } from "../receive/slot-name.ts";
@@ -33,7 +33,7 @@ export async function releaseAfterStream(
     try {
       const password = secret(archive.connection?.passwordSecret ?? "");
       const endpoint = await resolveEndpoint(archive.connection?.endpoint, password, clientFiles);
-      await using connection = await openConnection(endpoint, { signal });
+      await using connection = await openLook(endpoint, { signal });
       for (;;) {
         const state = await readArchiverState(connection);
         if (state.systemIdentifier !== archive.systemIdentifier || !isOwnCommand(state.command, socket)) return;

@@ -2,7 +2,7 @@ import { type Failure, fail, isFailure, toFailure } from "@coppice/proto/kit/fai
 import { sleep } from "@coppice/proto/kit/sleep";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { Logger } from "pino";
-import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import { openLook, type PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
 import { applyCommand } from "./archive-command.ts";
 import { type ArchiverState, readArchiverState } from "./archiver-state.ts";
@@ -22,6 +22,8 @@ export interface SuperviseOptions {
   readonly onLook: (state: ArchiverState, seen: Seen, connection: PostgresConnection) => Promise<void>;
   readonly onTrouble: (trouble: Failure | undefined) => void;
   readonly log: Logger;
+  /** As openLook takes it. */
+  readonly answerMs?: number;
 }
 
 /** What was seen besides. */
@@ -47,7 +49,7 @@ export async function supervise(options: SuperviseOptions, signal: AbortSignal):
   while (!signal.aborted) {
     let pauseMs = soonMs;
     try {
-      connection ??= await openConnection(await options.endpoint(), { signal });
+      connection ??= await openLook(await options.endpoint(), { signal, answerMs: options.answerMs });
       const isSettled = await look(connection, options);
       options.onTrouble(undefined);
       if (isSettled) pauseMs = Math.min(everyMs, Math.max(soonMs, options.maxAge.ms / 2));

@@ -3,7 +3,7 @@ import { sleep } from "@coppice/proto/kit/sleep";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { recordEnd } from "@coppice/proto/kit/wal/record-end";
 import type { Logger } from "pino";
-import { openConnection, type PostgresConnection } from "../../postgres/connect.ts";
+import { openLook, type PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
 import type { Anchor, Ledger } from "./ledger.ts";
 
@@ -18,6 +18,8 @@ export interface WatchOptions {
   /** Where everything committed ends; the end of the WAL where it is not given. */
   readonly committedEnd?: (connection: PostgresConnection, end: ServerEnd) => Promise<bigint>;
   readonly log: Logger;
+  /** As openLook takes it. */
+  readonly answerMs?: number;
 }
 
 /** The end of WAL that is being written. */
@@ -43,7 +45,7 @@ export async function watchServer(options: WatchOptions, signal: AbortSignal): P
   for (let looks = 0; !signal.aborted; looks++) {
     let isReceived = true;
     try {
-      connection ??= await openConnection(await options.endpoint(), { signal });
+      connection ??= await openLook(await options.endpoint(), { signal, answerMs: options.answerMs });
       isReceived = await look(connection, options, signal);
     } catch (error) {
       if (!signal.aborted) options.log.debug({ reason: toFailure(error).reason }, "the server's time was not read");

@@ -1,4 +1,4 @@
-import { openConnection } from "../../postgres/connect.ts";
+import { openLook } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
 import { readArchiverState } from "../push/archiver-state.ts";
 import type { HeldStorage } from "../push/held-storage.ts";
@@ -24,7 +24,7 @@ export async function requireArchivedServer(
   },
 ): Promise<WalExtent[]> {
   const beyond = last ? await storage.use((opened) => listBeyond(opened, last, listed)) : [];
-  await using connection = await openConnection(await endpoint(), { signal: listed.signal });
+  await using connection = await openLook(await endpoint(), { signal: listed.signal });
   const { timeline, insertLsn: lsn } = await readArchiverState(connection);
   requireNotBehind({ timeline, lsn }, beyond.at(-1) ?? last);
   return beyond;

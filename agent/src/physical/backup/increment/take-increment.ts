@@ -5,7 +5,7 @@ import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { PhysicalContentSchema } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
-import { openConnection } from "../../../postgres/connect.ts";
+import { openLook } from "../../../postgres/connect.ts";
 import { majorOf } from "../../../postgres/majors.ts";
 import { hasSqlState } from "../../../postgres/postgres-failure.ts";
 import { timeAfter } from "../../../postgres/server-clock.ts";
@@ -29,7 +29,7 @@ async function markRestorePoint(
   { endpoint, facts, timeline, request: { signal } }: PreparedBackup,
   name: string,
 ): Promise<bigint> {
-  await using connection = await openConnection(endpoint, { signal });
+  await using connection = await openLook(endpoint, { signal });
   try {
     const { lsn } = await connection.queryOne<Pick<Marked, "lsn">>("select pg_create_restore_point($1)::text as lsn", [
       name,

@@ -3,7 +3,7 @@ import { WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import type { StoredStream } from "@coppice/proto/gen/coppice/repository/v1/stored_object";
 import { isFailure } from "@coppice/proto/kit/failure";
 import { formatLsn } from "@coppice/proto/kit/wal/lsn";
-import { openConnection } from "../../../postgres/connect.ts";
+import { openLook } from "../../../postgres/connect.ts";
 import { hasSqlState } from "../../../postgres/postgres-failure.ts";
 import { endSegment, type SegmentEnd } from "../../../postgres/wal/end-segment.ts";
 import type { PreparedBackup } from "../prepare-backup.ts";
@@ -68,7 +68,7 @@ async function endOwnSegment(
   { endpoint, facts: { systemIdentifier }, request: { signal, log } }: PreparedBackup,
   { timeline, stopLsn: endLsn }: AwaitedWal,
 ): Promise<SegmentEnd | undefined> {
-  await using connection = await openConnection(endpoint, { signal });
+  await using connection = await openLook(endpoint, { signal });
   try {
     return await endSegment(connection, { systemIdentifier, timeline, endLsn });
   } catch (error) {
