@@ -49,7 +49,13 @@ export interface App extends AsyncDisposable {
  */
 export async function openApp(
   config: Config,
-  options: { log: Logger; signal: AbortSignal; bootstrapTokenFile?: string | undefined; gapPatienceMs?: number },
+  options: {
+    log: Logger;
+    signal: AbortSignal;
+    bootstrapTokenFile?: string | undefined;
+    gapPatienceMs?: number;
+    catalogSilentMs?: number | undefined;
+  },
 ): Promise<App> {
   const { log, signal } = options;
   await using opening = new AsyncDisposableStack();
@@ -57,7 +63,7 @@ export async function openApp(
   if (database.embedded !== undefined) {
     log.info({ folder: database.embedded.folder, user: database.embedded.user }, "embedded PostgreSQL started");
   }
-  const catalog = opening.use(await openCatalog({ url: database.url, signal }));
+  const catalog = opening.use(await openCatalog({ url: database.url, signal, log, silentMs: options.catalogSilentMs }));
   const masterKey = await openMasterKey({ configured: config.masterKey, dataDirectory: config.dataDirectory });
   const authority = await openAuthority(catalog, {
     seal: (id, plaintext) => seal(masterKey, id, plaintext),

@@ -27,8 +27,11 @@ export async function makeDataFolder(): Promise<string> {
   return folder;
 }
 
-/** Starts one; `env` adds to its settings. */
-export async function openTestControlPlane(env: Record<string, string> = {}): Promise<TestControlPlane> {
+/** Starts one; `env` adds to its settings, and a connection of its catalog may owe an answer for `catalogSilentMs`. */
+export async function openTestControlPlane(
+  env: Record<string, string> = {},
+  { catalogSilentMs }: { catalogSilentMs?: number } = {},
+): Promise<TestControlPlane> {
   await using opening = new AsyncDisposableStack();
   const dataDir = await makeDataFolder();
   opening.defer(() => rm(dataDir, { recursive: true, force: true }));
@@ -38,7 +41,7 @@ export async function openTestControlPlane(env: Record<string, string> = {}): Pr
   });
   const logLines: string[] = [];
   const log = openLog({ level: "debug", name: "control-plane", to: { write: (line) => void logLines.push(line) } });
-  const app = opening.use(await openApp(config, { log, signal: new AbortController().signal }));
+  const app = opening.use(await openApp(config, { log, signal: new AbortController().signal, catalogSilentMs }));
   if (app.bootstrap === undefined || !("value" in app.bootstrap)) throw new Error("no first token was made");
   const adminToken = app.bootstrap.value;
   const resources = opening.move();

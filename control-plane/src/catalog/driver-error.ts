@@ -72,8 +72,19 @@ export function isDriverFailure(error: unknown): boolean {
   return findDriverError(error) !== undefined;
 }
 
+/**
+ * Whether a query failed because its connection ended. Not so of one that we end ourselves: of that the driver knows
+ * that nothing can be sent any more.
+ */
+export function isLostConnection(error: unknown): boolean {
+  const driverError = findDriverError(error);
+  return driverError?.isOfConnection === true && driverError.code !== "CONNECTION_DESTROYED";
+}
+
 interface DriverError {
   readonly code: string;
+  /** Whether it is of the connection that a query was on; the server's own and those of files are not. */
+  readonly isOfConnection: boolean;
   readonly constraint: string | undefined;
 }
 
@@ -83,7 +94,11 @@ function findDriverError(error: unknown, depth = 0): DriverError | undefined {
   const isDriver = error.name === "PostgresError" || "errno" in error;
   if (isDriver && "code" in error && typeof error.code === "string") {
     const constraint = "constraint_name" in error ? error.constraint_name : undefined;
-    return { code: error.code, constraint: typeof constraint === "string" ? constraint : undefined };
+    return {
+      code: error.code,
+      isOfConnection: error.name !== "PostgresError" && "query" in error,
+      constraint: typeof constraint === "string" ? constraint : undefined,
+    };
   }
   return findDriverError(error.cause, depth + 1);
 }

@@ -5,7 +5,7 @@ import { readMigrationFiles } from "drizzle-orm/migrator";
 import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate } from "drizzle-orm/postgres-js/migrator";
 import type postgres from "postgres";
-import { openClient } from "./client.ts";
+import { openClient } from "./connection/client.ts";
 import { catalogFailure } from "./driver-error.ts";
 
 /** The oldest PostgreSQL that can hold a catalog, as server_version_num spells it. */

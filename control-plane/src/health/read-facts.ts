@@ -18,6 +18,7 @@ import { findUnled, findWalGap, listStretches } from "../catalog/physical/wal-ga
 import { anchorTimeBefore, anchorTimeBehind, firstAnchorFrom } from "../catalog/physical/wal-knowledge.ts";
 import { listLost } from "../catalog/physical/wal-lost.ts";
 import { listHeld } from "../catalog/operations/held.ts";
+import { listStalled } from "../catalog/operations/stalled.ts";
 import { listRepositories } from "../catalog/repository.ts";
 import type {
   HealthFacts,
@@ -27,6 +28,7 @@ import type {
   UnledArchiveFact,
   WalArchiveFact,
 } from "./rules/facts.ts";
+import { stalledMs } from "./rules/operation-stalled.ts";
 import { undecidedMs } from "./rules/restore-undecided.ts";
 
 /** Reads what the rules look at. */
@@ -67,6 +69,7 @@ export async function readHealthFacts(db: Database, now: Date): Promise<HealthFa
     strayArchives: await readStrayArchives(db, names, now),
     leftovers: await readLeftovers(db, now),
     heldDatabases: await listHeld(db, new Date(now.getTime() - undecidedMs)),
+    stalledOperations: await listStalled(db, new Date(now.getTime() - stalledMs)),
   };
 }
 

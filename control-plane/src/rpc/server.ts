@@ -9,7 +9,7 @@ import {
 } from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
 import { type ConnectRouter, createContextValues, type HandlerContext, type Interceptor } from "@connectrpc/connect";
-import { fail } from "@coppice/proto/kit/failure";
+import { fail, toFailure } from "@coppice/proto/kit/failure";
 import { minTlsVersion } from "@coppice/proto/kit/tls";
 import type { Logger } from "pino";
 import { openAdapter } from "./adapter.ts";
@@ -150,8 +150,9 @@ async function answerReady(response: Response, { checkReady, log }: ServerOption
     await checkReady();
     endWith(response, 200, "ready\n");
   } catch (error) {
+    const { reason, message } = toFailure(error);
     log.warn({ err: error }, "not ready");
-    endWith(response, 503, "not ready\n");
+    endWith(response, 503, reason === "CATALOG_UNREACHABLE" ? `not ready: ${message}\n` : "not ready\n");
   }
 }
 

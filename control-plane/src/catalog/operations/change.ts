@@ -47,7 +47,7 @@ export async function changeOperation(
 ): Promise<OperationRow | undefined> {
   const [changed] = await db
     .update(operation)
-    .set({ ...change, revision: sql`nextval('operation_revision')` })
+    .set({ ...change, ...movedBy(change), revision: sql`nextval('operation_revision')` })
     .where(
       and(
         eq(operation.id, id),
@@ -60,6 +60,14 @@ export async function changeOperation(
     .returning();
   if (changed !== undefined) await notifyOperation(db, id);
   return changed;
+}
+
+/** What is told once more, such as to each new session, is no move. */
+function movedBy({ progress }: OperationChange) {
+  if (progress === undefined) return {};
+  const work = sql`${progress === null ? null : JSON.stringify(progress)}::jsonb -> 'work'`;
+  const isNew = sql`${operation.progress} -> 'work' is distinct from ${work}`;
+  return { progressTime: sql`case when ${isNew} then now() else ${operation.progressTime} end` };
 }
 
 /** Operations of a host that have not ended look different when its agent comes or goes: those who watch are told. */

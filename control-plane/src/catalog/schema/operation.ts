@@ -65,6 +65,8 @@ export const operation = pgTable(
     deadline: time(),
     /** coppice.control.v1.OperationProgress as proto JSON. */
     progress: jsonb().$type<JsonValue>(),
+    /** When its work last became another; null before it was told any. */
+    progressTime: time(),
     leavings: text().array().notNull().default([]),
     revision: bigint({ mode: "bigint" })
       .notNull()

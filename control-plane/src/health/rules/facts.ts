@@ -13,6 +13,23 @@ export interface HealthFacts {
   readonly strayArchives: readonly StrayArchiveFact[];
   readonly leftovers: readonly LeftoverFact[];
   readonly heldDatabases: readonly HeldDatabaseFact[];
+  readonly stalledOperations: readonly StalledFact[];
+}
+
+/** Work that an agent that is connected has told nothing new of for long. */
+export interface StalledFact {
+  readonly operationId: string;
+  /** Case of its spec, such as create_backup. */
+  readonly kind: string;
+  /** Whether somebody has asked for its end. */
+  readonly isCancelled: boolean;
+  /** Null of what is of no cluster. */
+  readonly clusterName: string | null;
+  readonly hostName: string;
+  /** What was told last that it does, and what to; empty before. */
+  readonly phase: string;
+  readonly item: string;
+  readonly since: Date;
 }
 
 /** A database that a restore has left beside, and that waits for longer than one who looks at it takes. */

@@ -52,6 +52,7 @@ const healthy: HealthFacts = {
   strayArchives: [],
   leftovers: [],
   heldDatabases: [],
+  stalledOperations: [],
 };
 
 function found(facts: Partial<HealthFacts>) {
@@ -137,6 +138,7 @@ test("what could not be reached says why and gives the command that looks again"
       strayArchives: [],
       leftovers: [],
       heldDatabases: [],
+      stalledOperations: [],
     },
     now,
   );
@@ -290,6 +292,43 @@ test("a restored database that waits is found with both commands that end it", (
   expect(finding?.message).toContain("the restored database coppice_restore_1 waits beside orders");
   expect(finding?.fix).toContain("coppice restore swap op_1 ");
   expect(finding?.fix).toContain("coppice restore drop op_1");
+});
+
+test("work that does not move is found, later where nothing can be counted, and not where it says what it waits for", () => {
+  const stalled = {
+    operationId: "op_1",
+    kind: "create_physical_backup",
+    isCancelled: false,
+    clusterName: "shop",
+    hostName: "db7",
+    phase: "preflight",
+    item: "",
+    since: ago(31),
+  };
+  const findings = (over: object) => findWhatIsWrong({ ...healthy, stalledOperations: [{ ...stalled, ...over }] }, now);
+  expect(findings({})).toMatchObject([
+    {
+      rule: "operation-stalled",
+      subject: "op_1",
+      subjectName: "shop",
+      severity: Severity.WARNING,
+      since: ago(31),
+      message:
+        "operation op_1 (create physical backup of cluster shop) on db7 has not moved for 31 min: it is at preflight",
+      fix: "coppice operation cancel op_1    # first look at the server of shop and at the agent of db7, journalctl -u coppice-agent",
+    },
+  ]);
+  expect(findings({ since: ago(29) })).toEqual([]);
+  expect(findings({ phase: "waiting for WAL", item: "0/5000000" })).toEqual([]);
+  expect(findings({ phase: "waiting for WAL" })).toHaveLength(1);
+  expect(findings({ phase: "restoring", item: "orders" })).toEqual([]);
+  expect(findings({ phase: "restoring", item: "orders", since: ago(361) })).toHaveLength(1);
+  expect(findings({ kind: "delete_backup", phase: "" })).toEqual([]);
+  const [unnamed] = findings({ kind: "check_repository", phase: "", clusterName: null, isCancelled: true });
+  expect(unnamed?.message).toBe(
+    "operation op_1 (check repository) on db7 was cancelled and has not ended for 31 min: it has told nothing yet",
+  );
+  expect(unnamed?.fix).toMatch(/^systemctl restart coppice-agent    # on db7; first look at the agent of db7/);
 });
 
 test("what keeps WAL on a server for an archive that has ended is found, with the statements that take it away", () => {

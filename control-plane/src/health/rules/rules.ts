@@ -3,6 +3,7 @@ import { backupDamaged } from "./backup-damaged.ts";
 import { clusterUnreachable } from "./cluster-unreachable.ts";
 import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
+import { operationStalled } from "./operation-stalled.ts";
 import { repositoryUnreachable } from "./repository-unreachable.ts";
 import { restoreUndecided } from "./restore-undecided.ts";
 import { twoPrimaries } from "./two-primaries.ts";
@@ -17,6 +18,7 @@ const rules: readonly Rule[] = [
   backupDamaged,
   clusterUnreachable,
   noGoodBackup,
+  operationStalled,
   repositoryUnreachable,
   restoreUndecided,
   twoPrimaries,

@@ -1,0 +1,1 @@
+ALTER TABLE "operation" ADD COLUMN "progress_time" timestamp (3) with time zone;

@@ -1,0 +1,50 @@
+import { Severity } from "@coppice/proto/gen/coppice/control/v1/finding";
+import type { Rule, StalledFact } from "./facts.ts";
+
+/** For so long work that tells what it does may tell nothing new. */
+export const stalledMs = 30 * 60_000;
+/** And for so long that of which nothing can be counted, such as the indexes of a large database that is restored. */
+const quietMs = 6 * 3_600_000;
+
+/** What they do takes as long as it takes, and tells nothing meanwhile. */
+const quietPhases = new Set(["restoring", "comparing", "comparing with the live rows", "combining", "syncing"]);
+const quietKinds = new Set(["delete_backup", "clean_repository", "clean_wal"]);
+
+/** Work that is under way by all that is known, and does not move: it may wait for something that never comes. */
+export const operationStalled: Rule = ({ stalledOperations }, now) =>
+  stalledOperations
+    .filter((stalled) => !saysWhatItWaitsFor(stalled))
+    .filter((stalled) => now.getTime() - stalled.since.getTime() >= patienceOf(stalled))
+    .map((stalled) => {
+      const { operationId, clusterName, hostName, since, isCancelled } = stalled;
+      const server = clusterName === null ? "" : `the server of ${clusterName} and at `;
+      const look = `${server}the agent of ${hostName}, journalctl -u coppice-agent`;
+      return {
+        rule: "operation-stalled",
+        subject: operationId,
+        subjectName: clusterName ?? operationId,
+        severity: Severity.WARNING,
+        since,
+        message: messageOf(stalled, now),
+        fix: isCancelled
+          ? `systemctl restart coppice-agent    # on ${hostName}; first look at ${look}`
+          : `coppice operation cancel ${operationId}    # first look at ${look}`,
+      };
+    });
+
+/** The agent itself ends that wait after the time that was asked for. */
+function saysWhatItWaitsFor({ phase, item }: StalledFact): boolean {
+  return phase === "waiting for WAL" && item !== "";
+}
+
+function patienceOf({ phase, kind }: StalledFact): number {
+  return quietPhases.has(phase) || quietKinds.has(kind) ? quietMs : stalledMs;
+}
+
+function messageOf({ operationId, kind, clusterName, hostName, ...stalled }: StalledFact, now: Date): string {
+  const { phase, item, since, isCancelled } = stalled;
+  const minutes = Math.floor((now.getTime() - since.getTime()) / 60_000);
+  const what = `operation ${operationId} (${kind.replaceAll("_", " ")}${clusterName === null ? "" : ` of cluster ${clusterName}`}) on ${hostName}`;
+  const where = phase === "" ? "it has told nothing yet" : `it is at ${[phase, item].filter(Boolean).join(" ")}`;
+  return `${what} ${isCancelled ? "was cancelled and has not ended" : "has not moved"} for ${minutes} min: ${where}`;
+}
