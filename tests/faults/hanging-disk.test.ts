@@ -1,4 +1,5 @@
-import { cp, readdir } from "node:fs/promises";
+import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { CommandSchema, type Result } from "@coppice/proto/gen/coppice/agent/v1/command";
@@ -30,7 +31,9 @@ beforeEach(({ skip }) => {
 afterEach(() => disk?.thaw());
 afterAll(() => disk?.[Symbol.asyncDispose]());
 
-const open = (answerMs: number) => openFilesystem(disk.path, "op_hangs", { patience: { answerMs, restMs: 100 } });
+// Fewer calls at once than this process has threads.
+const open = (answerMs: number, path = disk.path) =>
+  openFilesystem(path, "op_hangs", { patience: { answerMs, restMs: 100, callsAtOnce: 2 } });
 const patient = 60_000;
 
 async function* body(pauseMs = 0, times = 1): AsyncGenerator<Uint8Array, void> {
@@ -79,6 +82,39 @@ test("a disk that does not come back is unreachable to who writes and deletes, h
   await disk.thaw();
   // What was asked for is done at last, or given up; nothing new appears.
   await filesBecome([]);
+});
+
+test("a disk that hangs leaves threads to others, and nothing more is asked of it until it has come back", async () => {
+  const answerMs = 3_000;
+  const folder = await mkdtemp(join(tmpdir(), "coppice-beside-"));
+  await using beside = await open(answerMs, folder);
+  await using first = await open(answerMs);
+  await using second = await open(answerMs, `${disk.path}/`);
+  await first.put("a", body(), { signal, ifAbsent: true });
+  await disk.freeze();
+  const hangs = {
+    reason: "REPOSITORY_UNREACHABLE",
+    message: expect.stringMatching(/ hangs: nothing came back/) as string,
+  };
+  const ended = Array.from({ length: 20 }, (_, number) =>
+    expect([first, second][number % 2]?.put(`b/${number}`, body(), { signal, ifAbsent: true })).rejects.toMatchObject(
+      hangs,
+    ),
+  );
+  await disk.isMissed();
+  await beside.put("a", body(), { signal, ifAbsent: true });
+  await Promise.all(ended);
+  // Who only looks would have an answer of a frozen disk.
+  const beginMs = performance.now();
+  await expect(first.stat("a", signal)).rejects.toMatchObject(hangs);
+  await expect(open(answerMs)).rejects.toMatchObject(hangs);
+  expect(performance.now() - beginMs).toBeLessThan(answerMs / 2);
+  await beside.put("b", body(), { signal, ifAbsent: true });
+  await disk.thaw();
+  await expect.poll(() => first.stat("a", signal).catch(() => undefined)).toEqual({ sizeBytes: 1 << 20 });
+  await first.deleteMany(["a"], signal);
+  await filesBecome([]);
+  await rm(folder, { recursive: true });
 });
 
 test("who cancels a backup does not wait for the clearing of a repository that hangs, and is told what is left", async () => {

@@ -1,4 +1,7 @@
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+// One file, because every test needs the same agent and the same odd end of the control plane.
+
+import { constants } from "node:fs";
+import { link, mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -15,11 +18,14 @@ import type { Handlers } from "../../agent/src/commands/handler.ts";
 import { openRunner } from "../../agent/src/commands/runner.ts";
 import { enrolAgent } from "../../agent/src/enroll.ts";
 import { openJournal } from "../../agent/src/journal/journal.ts";
+import { discoverClusters } from "../../agent/src/postgres/discover.ts";
+import type { Discover } from "../../agent/src/session/inventory.ts";
 import { readIdentity } from "../../agent/src/session/identity.ts";
 import { keepLink } from "../../agent/src/session/link.ts";
 import type { Outbox } from "../../agent/src/session/outbox.ts";
 import { makeTestAuthority, type TestAuthority } from "../support/agent-authority.ts";
 import { type ServedAgentService, type ServedSession, serveAgentService } from "../support/agent-service.ts";
+import { runProgram } from "../support/run-program.ts";
 import { openBudget, usualBudgetBytes } from "../../agent/src/budget.ts";
 
 const heartbeatMs = 200;
@@ -51,8 +57,10 @@ function enrol(token: string, replace = false) {
   return enrolAgent({ config, replace, input: Readable.from([`${token}\n`]) }, AbortSignal.timeout(10_000));
 }
 
+const findOne: Discover = async () => [create(FoundClusterSchema, { port: 5432, running: true })];
+
 /** Runs an agent of one handler until `stop` or the end of the test. */
-async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
+async function startAgent(deleteBackup: Handlers["deleteBackup"], discover: Discover = findOne) {
   const identity = await readIdentity(join(folder, "agent"));
   const journal = stack.use(await openJournal(join(folder, "agent")));
   const log = openLog({ level: "silent", name: "agent" });
@@ -90,7 +98,7 @@ async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
     log,
   });
   const leaving = new AbortController();
-  const link = keepLink(
+  const linked = keepLink(
     {
       identity,
       agentVersion: "0.0.1",
@@ -105,7 +113,7 @@ async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
         reports: () => [],
         repeat: () => {},
       },
-      discover: async () => [create(FoundClusterSchema, { port: 5432, running: true })],
+      discover,
       onOutbox: (opened) => (outbox = opened),
       log,
     },
@@ -114,7 +122,7 @@ async function startAgent(deleteBackup: Handlers["deleteBackup"]) {
   const stop = async () => {
     await runner.stop();
     leaving.abort();
-    await link;
+    await linked;
   };
   stack.defer(stop);
   return { stop };
@@ -210,6 +218,43 @@ describe("a session", () => {
     // The test's server sends no heartbeat at all.
     await session(1);
     await vi.waitFor(() => expect(first.hasEnded()).toBe(true), patient);
+  });
+
+  test("is made anew while a data directory hangs; no second look begins, and the first is told at last", async () => {
+    const directory = join(folder, "data");
+    const [version, pipe] = [join(directory, "PG_VERSION"), join(directory, "pipe")];
+    await mkdir(directory);
+    await mkdir(join(folder, "postgresql/17/main"), { recursive: true });
+    await writeFile(join(folder, "postgresql/17/main/postgresql.conf"), `data_directory = '${directory}'\n`);
+    // Who opens it hangs until somebody writes.
+    await runProgram("mkfifo", [version], { env: process.env });
+    await link(version, pipe);
+    let looks = 0;
+    await startAgent(deleteOne, async (signal) => {
+      looks++;
+      return await discoverClusters(signal, join(folder, "postgresql"));
+    });
+    const release = async () => {
+      await using opened = await open(pipe, constants.O_RDWR | constants.O_NONBLOCK);
+      await opened.write("17\n");
+    };
+    stack.defer(release);
+    const first = await session(0);
+    await message(first, "heartbeat");
+    first.cut();
+    await message(await session(1), "heartbeat");
+    expect(looks).toBe(1);
+    const told = () => service.sessions.flatMap(({ received }) => received.map((request) => request.message));
+    expect(told().map(({ case: name }) => name)).not.toContain("inventory");
+    await rm(version);
+    await writeFile(version, "17\n");
+    await release();
+    const cluster = expect.objectContaining({ dataDirectory: directory, major: 17 }) as unknown;
+    const clusters = expect.arrayContaining([cluster]) as unknown;
+    const inventory = expect.objectContaining({
+      resources: { case: "clusters", value: expect.objectContaining({ clusters }) as unknown },
+    }) as unknown;
+    await expect.poll(told, patient).toContainEqual({ case: "inventory", value: inventory });
   });
 
   test("tells a result again after a reconnect until it is acknowledged", async () => {

@@ -11,6 +11,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Failure } from "@coppice/proto/kit/failure";
 import { expect, test } from "vitest";
 import { type Chain, type ChainOptions, openChain } from "./chain.ts";
+import { gatherBytes } from "./chunks/gather.ts";
 import type { Program } from "./program.ts";
 
 const sh = (script: string, more: Partial<Program> = {}): Program => ({ file: "sh", args: ["-c", script], ...more });
@@ -216,6 +217,32 @@ test("a chain that is disposed or whose output is left is ended", async () => {
   for await (const _ of chain.output) break;
   await expect(chain.done).rejects.toMatchObject({ reason: "CANCELLED" });
   expect(await alive(mark)).toEqual([]);
+});
+
+test("who has inherited the output in another session holds up neither its end nor an abort", async () => {
+  const mark = newMark();
+  await using stack = new AsyncDisposableStack();
+  stack.defer(async () => (await alive(mark)).forEach((id) => process.kill(Number(id))));
+  // Some of it waits in the pipe until it is read.
+  const plain = Buffer.alloc(gatherBytes + (64 << 10), "all work and no play ");
+  await using silent = await openChain([sh(`cat; setsid --fork sleep ${mark}`)], {
+    signal: never,
+    input: Readable.from([plain]),
+  });
+  await once(silent.output, "readable");
+  await silent.done;
+  // Its reader takes longer than it may be silent.
+  await delay(1500);
+  expect((await read(silent.output)).equals(plain)).toBe(true);
+  expect(await alive(mark)).toHaveLength(1);
+  const controller = new AbortController();
+  const talking = sh(`setsid --fork sh -c 'while echo more; do sleep 0.1; done; : ${mark}'`);
+  await using chain = await openChain([talking], { signal: controller.signal });
+  await chain.done;
+  const reading = read(chain.output);
+  const reason = new Error("not wanted any more");
+  controller.abort(reason);
+  await expect(reading).rejects.toBe(reason);
 });
 
 test("a flood of stderr takes neither memory nor the program's time", async () => {

@@ -34,8 +34,8 @@ export interface ChainOptions {
 /** Programs joined by pipes, running. Disposing kills what still runs and waits for its end. */
 export interface Chain extends AsyncDisposable {
   /**
-   * What the last program writes. It ends only after every program has ended well, and is destroyed with the first
-   * cause otherwise, so a clean end is a whole stream. Destroying it earlier kills the programs. Who wants none of it
+   * What the last program writes. It ends only after every program has ended well, whoever has inherited it and holds it
+   * open, and is destroyed with the first cause otherwise, so a clean end is a whole stream. Destroying it earlier kills the programs. Who wants none of it
    * calls `resume()`: programs wait for their reader.
    */
   readonly output: Readable;
@@ -115,8 +115,13 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
   const { output, finish } = openOutput(running.at(-1)?.stdout ?? undefined, () =>
     stop(new Failure("CANCELLED", "the output of the programs is no longer read")),
   );
-  const onAbort = () => stop(signal.reason);
+  const onAbort = () => {
+    stop(signal.reason);
+    // Its end may still be waited for when all programs have ended.
+    output.destroy(asError(signal.reason));
+  };
   signal.addEventListener("abort", onAbort, { once: true });
+  output.once("close", () => signal.removeEventListener("abort", onAbort));
   const feeding = input && first?.stdin ? feed({ input, ownsChunks, stdin: first.stdin }, stop) : undefined;
 
   const settle = async () => {
@@ -125,7 +130,6 @@ function start(programs: readonly ResolvedProgram[], options: ChainOptions): Cha
     const failed = firstFailure(ends, exits, mayStopEarly);
     const isShort = feeding && !mayStopEarly && !stopped && !failed && !(await feeding.isTakenWhole());
     isOver = true;
-    signal.removeEventListener("abort", onAbort);
     for (const timer of timers) clearTimeout(timer);
     feeding?.close();
     if (stopped) throw stopped.cause;

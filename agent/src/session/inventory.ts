@@ -2,20 +2,45 @@ import { randomUUID } from "node:crypto";
 import { create, toJsonString } from "@bufbuild/protobuf";
 import type { FoundCluster } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
 import { FoundClustersSchema } from "@coppice/proto/gen/coppice/agent/v1/inventory";
-import { linkSignals } from "@coppice/proto/kit/race";
+import { linkSignals, raceSignal } from "@coppice/proto/kit/race";
 import { sleep } from "@coppice/proto/kit/sleep";
 import type { Logger } from "pino";
 import type { Report } from "../commands/reporter.ts";
 
 /** What the inventory is taken with. */
 export interface InventoryOptions {
-  readonly discover: (signal: AbortSignal) => Promise<readonly FoundCluster[]>;
+  readonly discover: Discover;
   readonly report: Report;
   readonly log: Logger;
 }
 
 const lookEveryMs = 60_000;
 const pageSize = 200;
+
+/** A look at the clusters of this host. */
+export type Discover = (signal: AbortSignal) => Promise<readonly FoundCluster[]>;
+
+/**
+ * Looks of which no second one begins while one is under way: a data directory on a disk that hangs cannot be left, and
+ * would take a thread each time. Whoever asks meanwhile is given the same look; each stops waiting with his own signal,
+ * and the look itself ends with `signal`.
+ */
+export function oneLook(discover: Discover, log: Logger, signal: AbortSignal): Discover {
+  let looking: Promise<readonly FoundCluster[]> | undefined;
+  const look = async () => {
+    const late = setTimeout(
+      () => log.warn("a data directory, or the disk behind it, hangs: the clusters of this host cannot be listed"),
+      lookEveryMs,
+    ).unref();
+    try {
+      return await discover(signal);
+    } finally {
+      clearTimeout(late);
+      looking = undefined;
+    }
+  };
+  return async (asker) => await raceSignal((looking ??= look()), asker);
+}
 
 /** Tells a new session what the host has, and again when asked or when it has changed. */
 export interface InventoryReporter {

@@ -1,6 +1,5 @@
 import { hostname } from "node:os";
 import { create } from "@bufbuild/protobuf";
-import type { FoundCluster } from "@coppice/proto/gen/coppice/agent/v1/found_cluster";
 import type { DesiredState } from "@coppice/proto/gen/coppice/agent/v1/desired_state";
 import { HelloSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
 import type { EndSegment, WalReport, WalReportAck } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
@@ -12,7 +11,7 @@ import type { Logger } from "pino";
 import type { CommandRunner } from "../commands/runner.ts";
 import type { Identity } from "./identity.ts";
 import { openChannel } from "./channel.ts";
-import { openInventoryReporter } from "./inventory.ts";
+import { type Discover, oneLook, openInventoryReporter } from "./inventory.ts";
 import type { Outbox } from "./outbox.ts";
 import { type ControlMessage, holdSession } from "./session.ts";
 
@@ -39,7 +38,7 @@ export interface LinkOptions {
   readonly capabilities: readonly string[];
   readonly runner: CommandRunner;
   readonly kept: KeptState;
-  readonly discover: (signal: AbortSignal) => Promise<readonly FoundCluster[]>;
+  readonly discover: Discover;
   /** Called with where reports go, and with undefined when there is nowhere. */
   readonly onOutbox: (outbox: Outbox | undefined) => void;
   readonly log: Logger;
@@ -53,11 +52,13 @@ const walReportMs = 1000;
 /** Keeps a session open, whatever happens, until the signal aborts; ends it then with a Goodbye and resolves. */
 export async function keepLink(options: LinkOptions, signal: AbortSignal): Promise<void> {
   const { identity, log } = options;
+  // A look may outlive its session, and the next one must not wait for it.
+  const discover = oneLook(options.discover, log, signal);
   for (let attempt = 0, turn = 0; !signal.aborted; turn++) {
     const address = identity.addresses[turn % identity.addresses.length] ?? "";
     const startedMs = performance.now();
     try {
-      const reason = await connect(options, address, signal);
+      const reason = await connect({ ...options, discover }, address, signal);
       log.info({ address, reason }, "session ended");
     } catch (error) {
       if (signal.aborted) return;

@@ -21,20 +21,21 @@ export async function getFile(
   { range, signal }: { range: ByteRange | undefined; signal: AbortSignal },
   watch: Watch,
 ): Promise<{ readonly fd: number; readonly bytes: Readable }> {
-  return await watch(async (watched) => {
-    watched.signal.throwIfAborted();
-    const file = await openObject(root, key);
-    try {
-      const { size } = await file.stat();
-      watched.signal.throwIfAborted();
-      const start = Math.min(range?.offset ?? 0, size);
-      const end = start + Math.min(range?.length ?? size, size - start);
-      return { fd: file.fd, bytes: readPart(file, { start, end, key, root, signal, watch }) };
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
-  });
+  return await watch(({ signal: watched, ask }) =>
+    ask(async () => {
+      const file = await openObject(root, key);
+      try {
+        const { size } = await file.stat();
+        watched.throwIfAborted();
+        const start = Math.min(range?.offset ?? 0, size);
+        const end = start + Math.min(range?.length ?? size, size - start);
+        return { fd: file.fd, bytes: readPart(file, { start, end, key, root, signal, watch }) };
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
+    }),
+  );
 }
 
 async function openObject(root: FilesystemRoot, key: string): Promise<FileHandle> {
@@ -70,14 +71,15 @@ function readPart(file: FileHandle, { start, end, key, root, signal, watch }: Pa
   const readChunk = async (): Promise<Buffer | null> => {
     const wanted = Math.min(chunkBytes, end - offset);
     if (wanted === 0) return null;
-    const { buffer, bytesRead } = await watch(async () => {
+    const read = async () => {
       isReading = true;
       try {
         return await file.read(Buffer.allocUnsafeSlow(wanted), 0, wanted, offset);
       } finally {
         isReading = false;
       }
-    });
+    };
+    const { buffer, bytesRead } = await watch(({ ask }) => ask(read));
     if (bytesRead === 0) {
       throw new Failure("DIGEST_MISMATCH", `repository ${root.path}: object ${key} ended after ${offset} bytes`);
     }

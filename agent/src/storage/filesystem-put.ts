@@ -38,34 +38,36 @@ async function writeAndPublish(
   { ifAbsent, ownsChunks = false }: PutOptions,
   watched: Watched,
 ): Promise<{ sizeBytes: number }> {
-  const { signal, beat } = watched;
-  signal.throwIfAborted();
-  await checkRoot(root);
-  const { folder, temporary, file } = await openTemporary(root, operationId, names.slice(0, -1));
+  const { ask, clear } = watched;
+  const { folder, temporary, file } = await ask(async () => {
+    await checkRoot(root);
+    return await openTemporary(root, operationId, names.slice(0, -1));
+  });
   const target = join(folder, names.at(-1) ?? "");
   let isThere = false;
   try {
     let sizeBytes: number;
     try {
       sizeBytes = await writeBody(file, chunks, { watched, ownsChunks });
-      beat();
-      await file.sync();
+      await ask(() => file.sync());
     } finally {
-      await file.close();
+      await clear(() => file.close());
     }
-    signal.throwIfAborted();
-    // From its name on others may rely on it, who meet it as theirs: it stays, also when what comes next fails.
-    if (ifAbsent) await linkNew(root, names, { temporary, target });
-    else await rename(temporary, target);
-    isThere = true;
-    if (ifAbsent) await unlink(temporary);
-    await syncNearest(root, names.slice(0, -1));
+    await ask(async () => {
+      // From its name on others may rely on it, who meet it as theirs: it stays, also when what comes next fails.
+      if (ifAbsent) await linkNew(root, names, { temporary, target });
+      else await rename(temporary, target);
+      isThere = true;
+      if (ifAbsent) await unlink(temporary);
+      await syncNearest(root, names.slice(0, -1));
+    });
     return { sizeBytes };
   } catch (error) {
-    await quietly(() => unlink(temporary));
-    if (isThere) throw error;
-    // Folders that were made for it alone; who makes a file in one of them meanwhile makes the folder once more.
-    await quietly(() => pruneFolders(root, names.slice(0, -1)));
+    await clear(async () => {
+      await quietly(() => unlink(temporary));
+      // Folders that were made for it alone; who makes a file in one of them meanwhile makes the folder once more.
+      if (!isThere) await quietly(() => pruneFolders(root, names.slice(0, -1)));
+    });
     throw error;
   }
 }
@@ -124,7 +126,7 @@ async function writeBody(
   chunks: AsyncIterator<Uint8Array>,
   { watched, ownsChunks }: { watched: Watched; ownsChunks: boolean },
 ): Promise<number> {
-  const { signal, beat, rest } = watched;
+  const { signal, ask } = watched;
   let sizeBytes = 0;
   let gathered: Uint8Array[] = [];
   let gatheredBytes = 0;
@@ -137,7 +139,7 @@ async function writeBody(
     isSyncing = true;
     unsyncedBytes = 0;
     // Both are awaited later, and must not count as unhandled until then.
-    syncing = file.datasync().finally(() => (isSyncing = false));
+    syncing = ask(() => file.datasync()).finally(() => (isSyncing = false));
     syncing.catch(() => {});
   };
   const flush = async () => {
@@ -145,7 +147,7 @@ async function writeBody(
     if (unsyncedBytes >= syncEveryBytes && !isSyncing) await sync();
     unsyncedBytes += gatheredBytes;
     const taken = gathered;
-    writing = writeAll(file, taken).then(() => {
+    writing = ask(() => writeAll(file, taken)).then(() => {
       if (ownsChunks) for (const chunk of taken) freeChunk(chunk);
     });
     writing.catch(() => {});
@@ -155,9 +157,7 @@ async function writeBody(
   try {
     for (;;) {
       // The body may take its time.
-      rest();
       const next = await raceSignal(chunks.next(), signal);
-      beat();
       if (next.done) break;
       gathered.push(next.value);
       gatheredBytes += next.value.length;

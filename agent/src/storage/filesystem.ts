@@ -30,7 +30,8 @@ export async function openFilesystem(
 ): Promise<Storage> {
   const watch = <T>(signal: AbortSignal, work: (watched: Watched) => Promise<T>) =>
     watchFilesystem({ path, patience, signal }, work);
-  const root = await watch(opening, () => openRoot(path));
+  const one = <T>(signal: AbortSignal, call: () => Promise<T>) => watch(signal, ({ ask }) => ask(call));
+  const root = await one(opening, () => openRoot(path));
   const attempt = async <T>(doing: Attempted["doing"], key: string, run: () => Promise<T>): Promise<T> => {
     try {
       return await run();
@@ -42,7 +43,7 @@ export async function openFilesystem(
   async function* each<T>(items: AsyncGenerator<T, void>, signal: AbortSignal): AsyncGenerator<T, void> {
     try {
       for (;;) {
-        const next = await watch(signal, () => items.next());
+        const next = await one(signal, () => items.next());
         if (next.done) return;
         yield next.value;
       }
@@ -71,7 +72,7 @@ export async function openFilesystem(
       ),
     get: async (key, { signal, range }) => (await open(key, signal, range)).bytes,
     getFile: (key, signal) => open(key, signal),
-    stat: (key, signal) => attempt("read", key, () => watch(signal, () => statFile(root, key, signal))),
+    stat: (key, signal) => attempt("read", key, () => one(signal, () => statFile(root, key))),
     list: (prefix, signal) => each(listObjects(root, prefix, signal), signal),
     deleteMany: (keys, signal) =>
       attempt("delete", keys[0] ?? "", () =>
@@ -85,8 +86,7 @@ export async function openFilesystem(
       }),
     freeBytes: (signal) =>
       attempt("read", "", () =>
-        watch(signal, async () => {
-          signal.throwIfAborted();
+        one(signal, async () => {
           await checkRoot(root);
           const { bavail, bsize } = await statfs(root.realPath);
           return bavail * bsize;
@@ -97,8 +97,7 @@ export async function openFilesystem(
   };
 }
 
-async function statFile(root: FilesystemRoot, key: string, signal: AbortSignal) {
-  signal.throwIfAborted();
+async function statFile(root: FilesystemRoot, key: string) {
   const path = await findPath(root, parseFileKey(key));
   if (path === undefined) return undefined;
   try {
@@ -150,28 +149,21 @@ function parseTemporaryPath(id: string): string[] {
 }
 
 /** Removes files, and the folders that became empty; what resolved is gone for good. */
-async function deleteFiles(
-  root: FilesystemRoot,
-  files: readonly string[][],
-  { signal, beat }: Watched,
-): Promise<number> {
-  signal.throwIfAborted();
-  await checkRoot(root);
+async function deleteFiles(root: FilesystemRoot, files: readonly string[][], { ask, clear }: Watched): Promise<number> {
+  await ask(() => checkRoot(root));
   let deleted = 0;
   const touched = new Map<string, string[]>();
   for (const names of files) {
-    signal.throwIfAborted();
-    beat();
     const folders = names.slice(0, -1);
-    const folder = await findFolder(root, folders);
-    if (folder === undefined || !(await removeFile(join(folder, names.at(-1) ?? "")))) continue;
+    const folder = await ask(async () => {
+      const found = await findFolder(root, folders);
+      return found !== undefined && (await removeFile(join(found, names.at(-1) ?? ""))) ? found : undefined;
+    });
+    if (folder === undefined) continue;
     deleted++;
     touched.set(folder, folders);
   }
-  for (const folders of touched.values()) {
-    beat();
-    await pruneFolders(root, folders);
-  }
+  for (const folders of touched.values()) await clear(() => pruneFolders(root, folders));
   return deleted;
 }
 
