@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { planPart } from "../../agent/src/scratch/plan-part.ts";
 import { openPartLab, type PartLab, type PartWish } from "../support/physical/part-lab.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
@@ -52,6 +52,9 @@ beforeAll(async () => {
   await server.sql("orders", "rollback prepared 'it''s open'");
   await server.sql("orders", "update pg_extension set extconfig = null, extcondition = null where extname = 'plpgsql'");
 });
+afterEach(async () => {
+  await server.sql("postgres", "drop database if exists past");
+});
 afterAll(() => stack.disposeAsync());
 
 const recover = (wish: PartWish) => parts.recover(parts.command([full], wish));
@@ -88,37 +91,39 @@ test("what an extension has pg_dump take is in a file, and a definition needs no
   await runProgram("rm", [file], { env: process.env });
   const selection = { ...named("public.scratchpad"), contents: DumpContents.SCHEMA_ONLY };
   expect(await recover({ selection })).toMatchObject({ loaded: { database: "past" } });
-  await server.sql("postgres", "drop database past");
 });
 
 test("what was prepared and not committed at that point is rolled back, and holds up no dump", async () => {
-  await server.sql("postgres", "alter role all set quote_all_identifiers = on");
-  const { loaded, differences, warnings } = await recover({ selection: named("public.items") });
-  await server.sql("postgres", "alter role all reset all");
+  const { loaded, warnings } = await recover({ selection: named("public.items") });
   expect(loaded).toMatchObject({ rows: 10n });
   expect(await server.sql("past", "select count(*) from items")).toBe("10");
   expect(warnings).toEqual(["1 transaction was prepared at that point and not committed: nothing of it is there"]);
-  // The live server quotes all names, which is no difference.
-  expect(differences).toMatchObject([{ table: "items", same: 10n, changed: 0n }]);
-  await server.sql("postgres", "drop database past");
+});
+
+test("what the live server's roles are told keeps no part from being loaded, and is no difference in rows", async () => {
+  const role = `alter role "${server.superuser}"`;
+  await server.sql(
+    "postgres",
+    `${role} set quote_all_identifiers = on; ${role} set default_transaction_read_only = on`,
+  );
+  try {
+    const { loaded, differences } = await recover({ selection: named("public.items") });
+    expect(loaded).toMatchObject({ rows: 10n });
+    expect(differences).toMatchObject([{ table: "items", same: 10n, changed: 0n }]);
+  } finally {
+    await server.sql("postgres", `set default_transaction_read_only = off; ${role} reset all`);
+  }
 });
 
 test("a whole database names what is empty in it", async () => {
-  await server.sql("postgres", `alter role "${server.superuser}" set default_transaction_read_only = on`);
-  const selection = { schemas: ["public"] };
-  // What the role is told does not keep its restore from writing.
-  const { loaded, warnings } = await recover({ selection });
-  await server.sql(
-    "postgres",
-    `set default_transaction_read_only = off; alter role "${server.superuser}" reset default_transaction_read_only`,
-  );
-  expect(loaded).toMatchObject({ database: "past" });
+  const file = join(lab.folder, "work", "orders.dump");
+  const { warnings } = await recover({ file });
   expect(warnings).toEqual([
     expect.stringContaining("1 transaction was prepared"),
     expect.stringMatching(/^"public.scratchpad": empty, because they are unlogged/),
     expect.stringMatching(/^"public.rates": without their rows, because they belong to extensions/),
   ]);
-  await server.sql("postgres", "drop database past");
+  await runProgram("rm", [file], { env: process.env });
 });
 
 test("a database that allowed no connections is said to be there", async () => {
