@@ -179,7 +179,7 @@ describe.each([
       /^bkp_1 is recovered from \S+ to \S+ on timelines? [12, ]+ by \d+ archived segments, /,
     );
     expect(planned.stdout.includes("timelines 1, 2")).toBe(isPromoted);
-    expect(planned.stdout).toContain("will be there\n");
+    expect(planned.stdout).toContain("will be there, except what unlogged tables hold\n");
     const options = { repo: lab.repository, cluster: "shop", into: join(folder, "planned"), plan: true };
     const ask = (target: RecoveryFlags) =>
       restoreDirectory({ ...options, ...(isEncrypted ? { identity: identity[1] ?? "" } : {}), ...target }, signal);

@@ -6,6 +6,7 @@ import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common
 import { fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
 import { openConnection } from "../postgres/connect.ts";
+import { allowWrites, type ToolAccess } from "../postgres/tool-access.ts";
 import { describeEntries } from "./archive/select.ts";
 import { type Compared, compareDatabase } from "./compare.ts";
 import { compareRows } from "./checksums.ts";
@@ -90,10 +91,24 @@ export interface LoadedDump {
   readonly bytesRead: bigint;
 }
 
+/** Only where it is needed are the sessions told more: poolers refuse that. */
+async function findLoadAccess(
+  { signal }: RestoreRequest,
+  { access, endpoint }: RestorePlan,
+  database: string,
+): Promise<ToolAccess> {
+  await using connection = await openConnection(endpoint, { database, signal });
+  const { readOnly } = await connection.queryOne<{ readOnly: string }>(
+    `select reset_val as "readOnly" from pg_settings where name = 'default_transaction_read_only'`,
+  );
+  return readOnly === "on" ? allowWrites(access) : access;
+}
+
 /** Loads the dump into a database, staged or there. */
 export async function load(request: RestoreRequest, plan: RestorePlan, database: string): Promise<LoadedDump> {
   const { command, signal, log } = request;
-  const { source, scope, access, isInto } = plan;
+  const { source, scope, isInto } = plan;
+  const access = await findLoadAccess(request, plan, database);
   const progress = create(WorkDoneSchema, {
     phase: "restoring",
     item: command.database || source.title,

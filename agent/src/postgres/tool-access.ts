@@ -82,3 +82,14 @@ export async function findToolAccess(
 
   return { tools, user, connecting, offline };
 }
+
+/** The same access, for sessions that write although the role, the database or the server has them read only. */
+export function allowWrites(access: ToolAccess): ToolAccess {
+  return {
+    ...access,
+    connecting(...given) {
+      const program = access.connecting(...given);
+      return { ...program, env: { ...program.env, PGOPTIONS: "-c default_transaction_read_only=off" } };
+    },
+  };
+}

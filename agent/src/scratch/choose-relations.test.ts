@@ -7,6 +7,9 @@ const relation = (oid: string, schema: string, name: string, kind = "r", parent:
   name,
   kind,
   parent,
+  isUnlogged: false,
+  extension: null,
+  isConfiguration: false,
 });
 const relations = [
   relation("1", "public", "items"),

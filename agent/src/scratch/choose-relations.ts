@@ -12,6 +12,12 @@ export interface Relation {
   readonly kind: string;
   /** Oid of the partitioned table that it is a partition of. */
   readonly parent: string | null;
+  /** Whether it is empty behind a recovery, because nothing that it holds is in WAL. */
+  readonly isUnlogged: boolean;
+  /** Name of the extension that it belongs to: pg_dump leaves its definition to that. */
+  readonly extension: string | null;
+  /** Whether that extension has pg_dump take its rows all the same. */
+  readonly isConfiguration: boolean;
 }
 
 /** What a selection comes to in the database that it is of. */
@@ -22,12 +28,23 @@ export interface ChosenRelations {
   readonly others: readonly Relation[];
 }
 
+/** A sequence of such a table goes with it, and is not told of beside it. */
+const unlogged = `c.relpersistence = 'u' and c.relkind in ('r', 'S') and not exists (
+         select from pg_depend d join pg_class o on o.oid = d.refobjid and o.relpersistence = 'u'
+         where c.relkind = 'S' and d.classid = 'pg_class'::regclass and d.objid = c.oid
+           and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i'))`;
+
 /** Every relation of the database that is not the system's. */
 export async function listRelations(connection: PostgresConnection): Promise<Relation[]> {
   return await connection.query<Relation>(
     `select c.oid::text as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
-       case when c.relispartition then (select i.inhparent::text from pg_inherits i where i.inhrelid = c.oid limit 1) end as parent
+       case when c.relispartition then (select i.inhparent::text from pg_inherits i where i.inhrelid = c.oid limit 1) end as parent,
+       ${unlogged} as "isUnlogged", e.extname::text as extension,
+       coalesce(c.oid = any (e.extconfig), false) as "isConfiguration"
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+       left join pg_depend m on m.classid = 'pg_class'::regclass and m.objid = c.oid and m.objsubid = 0
+         and m.refclassid = 'pg_extension'::regclass and m.deptype = 'e'
+       left join pg_extension e on e.oid = m.refobjid
      where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't'
        and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
      order by c.oid`,

@@ -49,7 +49,8 @@ const rowsAtOnce = 5000;
 
 /** So that values are written alike by both servers. */
 const settings = `set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set timezone = 'UTC';
-  set extra_float_digits = 1; set bytea_output = 'hex'; set xmlbinary = 'base64'; set row_security = off`;
+  set extra_float_digits = 1; set bytea_output = 'hex'; set xmlbinary = 'base64'; set quote_all_identifiers = off;
+  set lc_monetary = 'C'; set row_security = off`;
 
 async function findShape(connection: PostgresConnection, { schema, name }: NamedTable): Promise<Shape | undefined> {
   const [found] = await connection.query<Shape>(

@@ -4,30 +4,22 @@ import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options"
 import { type RestoreSelection, RestoreSelectionSchema } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
 import { type DumpedDatabase, DumpedDatabaseSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { fail, Failure, isFailure } from "@coppice/proto/kit/failure";
-import { quoteNames } from "../host/look.ts";
 import { openChain } from "../host/chain.ts";
 import { runProgram } from "../host/run.ts";
 import { replaceFile } from "../journal/durable-file.ts";
-import { listDatabases } from "../logical/databases.ts";
 import { openFileSource } from "../logical/source/file-source.ts";
 import type { RestoreSource } from "../logical/source/source.ts";
-import { openConnection } from "../postgres/connect.ts";
-import type { ResolvedEndpoint } from "../postgres/endpoint.ts";
 import { findToolAccess } from "../postgres/tool-access.ts";
 import { findTools, toolPath } from "../postgres/tools.ts";
-import { type ChosenRelations, chooseRelations, listRelations, patternOf } from "./choose-relations.ts";
+import { type ChosenRelations, patternOf } from "./choose-relations.ts";
+import { findPart, type PartToFind } from "./find-part.ts";
+import { requireDumped } from "./lacking.ts";
 
-/** What is dumped, out of where. */
-export interface PartToDump {
-  readonly endpoint: ResolvedEndpoint;
+/** What is dumped; `isForPeople`: nothing is in the archive but what was chosen. Else it has all definitions, to choose by. */
+export interface PartToDump extends PartToFind {
   readonly major: number;
-  readonly database: string;
-  readonly selection: RestoreSelection | undefined;
   /** The archive that is made. */
   readonly file: string;
-  /** Whether the archive is for people: nothing is in it but what was chosen. Else it has all definitions, to choose by. */
-  readonly isForPeople: boolean;
-  readonly signal: AbortSignal;
   readonly onBytes: (bytes: bigint) => void;
   readonly log: (line: string) => void;
 }
@@ -35,6 +27,8 @@ export interface PartToDump {
 /** Above that a list of what to leave out would be too long for a command line, and all rows are dumped. */
 const mostLeftOut = 10_000;
 const askEveryMs = 500;
+/** Nobody else is there who could hold a lock, and what waits for one all the same is to come to an end. */
+const lockWaitMs = 300_000;
 
 function contentArguments({ contents, noOwner, noPrivileges }: RestoreSelection, isForPeople: boolean): string[] {
   const isSchemaOnly = contents === DumpContents.SCHEMA_ONLY;
@@ -61,44 +55,35 @@ function partArguments(
   return schemas.map((schema) => `--schema="${schema.replaceAll('"', '""')}"`);
 }
 
-/** Fails with DATABASE_NOT_FOUND, or as chooseRelations does. */
-async function findPart({ endpoint, database, selection, signal }: PartToDump) {
-  await using connection = await openConnection(endpoint, { signal });
-  const databases = await listDatabases(connection);
-  const found = databases.find(({ name }) => name === database);
-  if (!found || found.isHalfDropped || !found.allowsConnections) {
-    const held = databases.filter(({ properties }) => !properties.isTemplate).map(({ name }) => name);
-    return fail("DATABASE_NOT_FOUND", `there was no database ${JSON.stringify(database)} at that point`, {
-      hint: `there were ${quoteNames(held.slice(0, 20))}; name another point or another database`,
-    });
-  }
-  const wanted = selection ?? create(RestoreSelectionSchema);
-  if (wanted.schemas.length === 0 && wanted.tables.length === 0) return { found, chosen: undefined };
-  await using own = await openConnection(endpoint, { database, signal });
-  const chosen = chooseRelations(await listRelations(own), wanted, `the database ${JSON.stringify(database)}`);
-  return { found, chosen };
-}
-
 function noRoom(error: unknown, file: string): unknown {
   const said = isFailure(error, "PROGRAM_FAILED") ? `${error.message} ${error.metadata["stderr"] ?? ""}` : "";
   if (!/No space left on device|Disk quota exceeded/.test(said)) return error;
   return new Failure("SPACE_MISSING", `there was no room for the dump ${file}`, { cause: error });
 }
 
+/** What was dumped. */
+export interface DumpedPart {
+  /** What has to be known of the database to load it. */
+  readonly dumped: DumpedDatabase;
+  readonly warnings: string[];
+}
+
 /**
  * Dumps a database, or a part of it, into a new archive of pg_dump (0600), and makes sure that it is on the disk and that
- * pg_restore reads it. Gives what has to be known of the database to load it. Fails with DATABASE_NOT_FOUND,
- * SELECTION_REFUSED, SPACE_MISSING, PROGRAM_FAILED, FILE_EXISTS; then there is no such file.
+ * pg_restore reads it and that what was chosen is in it. Fails with DATABASE_NOT_FOUND, SELECTION_REFUSED, SPACE_MISSING,
+ * PROGRAM_FAILED, ARCHIVE_DIFFERS, FILE_EXISTS; then there is no such file.
  */
-export async function dumpOut(part: PartToDump): Promise<DumpedDatabase> {
+export async function dumpOut(part: PartToDump): Promise<DumpedPart> {
   const { endpoint, major, database, selection, file, isForPeople, signal, onBytes, log } = part;
-  const { found, chosen } = await findPart(part);
+  const { database: found, chosen, warnings } = await findPart(part);
+  for (const warning of warnings) log(`warning: ${warning}`);
   const tools = await findTools(major, { signal });
   const access = await findToolAccess(endpoint, { tools, signal });
   const wanted = selection ?? create(RestoreSelectionSchema);
   const args = [
     "--format=custom",
     "--compress=1",
+    `--lock-wait-timeout=${lockWaitMs}`,
     ...contentArguments(wanted, isForPeople),
     ...(chosen ? partArguments(wanted, chosen, isForPeople) : []),
   ];
@@ -130,11 +115,13 @@ export async function dumpOut(part: PartToDump): Promise<DumpedDatabase> {
     await handle.sync();
     const list = { file: toolPath(tools, "pg_restore"), args: ["--list", "--file=/dev/null", file] };
     await runProgram(list, { signal });
+    const { contents } = await openFileSource({ path: file, identities: undefined, signal });
+    if (chosen && contents) requireDumped(chosen.chosen, wanted.contents, contents);
   } catch (error) {
     await rm(file, { force: true });
     throw noRoom(error, file);
   }
-  return create(DumpedDatabaseSchema, {
+  const dumped = create(DumpedDatabaseSchema, {
     oid: found.oid,
     name: found.name,
     format: "custom",
@@ -144,6 +131,7 @@ export async function dumpOut(part: PartToDump): Promise<DumpedDatabase> {
     roles: [...found.roles],
     tablespaces: [...found.tablespaces],
   });
+  return { dumped, warnings };
 }
 
 const besideDump = (file: string) => `${file}.json`;

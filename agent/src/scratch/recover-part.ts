@@ -95,7 +95,7 @@ async function takeOut(part: PartToRecover, ground: RestoreGround, dump: string)
     const recovered = await recoverScratch(watched);
     const scratch = await findLogin(places.socketFolder, ground, signal);
     say(0n);
-    const dumped = await dumpOut({
+    const { dumped, warnings } = await dumpOut({
       endpoint: scratch,
       major: ground.chain.major,
       database,
@@ -108,7 +108,8 @@ async function takeOut(part: PartToRecover, ground: RestoreGround, dump: string)
     });
     if (load) await keepDumped(dump, dumped);
     const tables = await tablesOf(watched, dump);
-    return { recovered, tables: tables.length, ...(await compare(watched, scratch, tables)) };
+    const compared = await compare(watched, scratch, tables);
+    return { recovered, tables: tables.length, ...compared, warnings: [...warnings, ...compared.warnings] };
   } catch (error) {
     signal.throwIfAborted();
     throw error;

@@ -5,6 +5,7 @@ import { findDatabase } from "../logical/staged-database.ts";
 import { openConnection } from "../postgres/connect.ts";
 import { type ResolvedEndpoint, resolveEndpoint } from "../postgres/endpoint.ts";
 import { isNamed, listRelations } from "./choose-relations.ts";
+import { findLack } from "./lacking.ts";
 import type { Part } from "./part.ts";
 
 /** It may have been dropped since, which is why it is wanted. */
@@ -14,21 +15,26 @@ const unknown = (what: string): Item => ({
   warning: "it has to have been there at that point, spelled like this",
 });
 
-/** Tables and schemas that the live database has not. */
-async function findMissing({ command, restore }: Part, endpoint: ResolvedEndpoint): Promise<string[]> {
-  const { database, selection } = command;
-  const [tables, schemas] = [selection?.tables ?? [], selection?.schemas ?? []];
-  if (tables.length + schemas.length === 0) return [];
+/** What the live database has not, or has in a way that would be refused behind the recovery. */
+async function compareWanted({ command, restore }: Part, endpoint: ResolvedEndpoint): Promise<Item[]> {
+  const { database, selection, file } = command;
+  if (!selection || selection.tables.length + selection.schemas.length === 0) return [];
   await using connection = await openConnection(endpoint, { database, signal: restore.signal });
   const relations = await listRelations(connection);
-  return [
-    ...tables
-      .filter((table) => !relations.some((relation) => isNamed(relation, table)))
-      .map(({ schema, name }) => `table ${quoteNames([schema === "" ? name : `${schema}.${name}`])}`),
-    ...schemas
-      .filter((schema) => !relations.some((relation) => relation.schema === schema))
-      .map((schema) => `schema ${quoteNames([schema])} with anything in it`),
-  ];
+  const where = `the live database ${quoteNames([database])}`;
+  const tables = selection.tables.flatMap((table): Item[] => {
+    const shown = quoteNames([table.schema === "" ? table.name : `${table.schema}.${table.name}`]);
+    const found = relations.filter((relation) => isNamed(relation, table));
+    if (found.length === 0) return [unknown(`${where} has no table ${shown}`)];
+    const lack = found[0] && findLack(found[0], { selection, isForPeople: file !== undefined });
+    if (!lack) return [];
+    const warning = `where it was so at that point it is refused, after all of the recovery: ${lack.hint}`;
+    return [{ name: "wanted", message: `${shown} of ${where} ${lack.is}`, warning }];
+  });
+  const schemas = selection.schemas
+    .filter((schema) => !relations.some((relation) => relation.schema === schema))
+    .map((schema) => unknown(`${where} has no schema ${quoteNames([schema])} with anything in it`));
+  return [...tables, ...schemas];
 }
 
 async function lookAtLive(part: Part, isKnown: boolean): Promise<Item[]> {
@@ -41,8 +47,7 @@ async function lookAtLive(part: Part, isKnown: boolean): Promise<Item[]> {
   if ((await findDatabase(connection, database)) === undefined) return isKnown ? [] : [nobodyKnows];
   // Into the present database goes what is not there, and another one says nothing of this one's tables.
   if (load?.mode === RestoreMode.INTO || liveDatabase !== database) return [];
-  const missing = await findMissing(part, endpoint);
-  return missing.map((what) => unknown(`the live database ${quoteNames([database])} has no ${what}`));
+  return await compareWanted(part, endpoint);
 }
 
 /**

@@ -187,7 +187,7 @@ test("a plan says what would be read and replayed, and what would be there", () 
     "✓ shop can be restored into db7:/srv/pg, as it was at 2026-11-21T10:03:07Z; nothing was touched\n" +
       "  from bkp_1, then bkp_2, the newest of 1 h ago\n" +
       "  replays WAL from 0/2000028 to 0/D6000000 through timelines 1, 2, at most 212 segments\n" +
-      "  everything that was committed until 2026-11-21T10:03:07Z will be there\n" +
+      "  everything that was committed until 2026-11-21T10:03:07Z will be there, except what unlogged tables hold\n" +
       "  the server is told to end recovery before WAL position 0/D6000000\n" +
       "  reads 14 GB, writes about 36 GB; needs 38 GB, 210 GB free\n" +
       "  1. read\n" +

@@ -117,7 +117,7 @@ export function describePhysicalPlan(plan: PhysicalPlan, operation: Operation, n
   const facts = [`from ${plan.chain.join(", then ")}${age}`];
   if (plan.startLsn) facts.push(describeReplay(plan, restore?.walRepository === ""));
   const end = instantOf(plan.endTime);
-  if (end) facts.push(`everything that was committed until ${end} will be there`);
+  if (end) facts.push(`everything that was committed until ${end} will be there, except what unlogged tables hold`);
   const told = describeTarget(plan.serverTarget);
   if (plan.serverTarget && told !== as) facts.push(`the server is told to end recovery ${told}`);
   const free = plan.freeBytes === undefined ? "" : `, ${formatSize(plan.freeBytes)} free`;

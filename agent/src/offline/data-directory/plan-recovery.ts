@@ -80,7 +80,7 @@ export function describeRecovery({ chain, timelines, startLsn, ...plan }: Recove
     `${chain.at(-1)} is recovered from ${formatLsn(startLsn)} to ${formatLsn(endLsn ?? mostLsn)} on ${along} ${wal}`,
     ...(completeUntilUs === undefined
       ? []
-      : [`what was committed up to ${formatInstant(completeUntilUs)} will be there`]),
+      : [`what was committed up to ${formatInstant(completeUntilUs)} will be there, except what unlogged tables hold`]),
     ...warnings.map(({ message }) => `! ${message}`),
   ];
 }

@@ -201,6 +201,17 @@ async function findSubscriptions(connection: PostgresConnection): Promise<string
   ];
 }
 
+/** They hold their locks, and keep vacuum from its work, for as long as nobody ends them. */
+async function findPrepared(connection: PostgresConnection): Promise<string[]> {
+  const { count } = await connection.queryOne<{ count: number }>(
+    "select count(*)::int as count from pg_prepared_xacts",
+  );
+  if (count === 0) return [];
+  return [
+    `${count} prepared transaction${count === 1 ? " is" : "s are"} open, as at the target, with all locks: see \`select * from pg_prepared_xacts\`, and end each in its database by COMMIT PREPARED or ROLLBACK PREPARED`,
+  ];
+}
+
 function requireShown(name: string, value: string, shown: string): void {
   // An archive_command that is not in use is shown as such.
   if (shown !== value && !(name === "archive_command" && shown === "(disabled)"))
@@ -252,7 +263,7 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
       requireReached(endLsn, request);
       await requireStopped(request);
-      warnings.push(...(await findSubscriptions(connection)));
+      warnings.push(...(await findSubscriptions(connection)), ...(await findPrepared(connection)));
       if (!seen.in_recovery) await onRecovered();
       else await sealRecovery(place, request, []);
       await access.close(connection);

@@ -214,7 +214,8 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
         isEndExact: recovery.restoreCommand !== undefined && recovery.target.point.case === undefined,
         expectedEnd: command.expectedEndLsn === "" ? undefined : parseLsn(command.expectedEndLsn),
         onWait: (lsn) => say("recovering", lsn),
-        warnings,
+        // Of a scratch server there is nothing to do for anybody.
+        warnings: restore.scratch ? [] : warnings,
         logins,
         onRaised: async (raised) => {
           extra.push(...raised);

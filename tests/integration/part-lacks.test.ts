@@ -1,0 +1,143 @@
+// What no dump of a recovered server holds is refused or named, never called restored; what stands in the way of the dump
+// and of the load is put aside.
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
+import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { planPart } from "../../agent/src/scratch/plan-part.ts";
+import { openPartLab, type PartLab, type PartWish } from "../support/physical/part-lab.ts";
+import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
+import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
+import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { runProgram } from "../support/run-program.ts";
+
+const named = (...names: string[]) => ({
+  tables: names.map((each) => {
+    const [schema = "", name = ""] = each.split(".");
+    return { schema, name };
+  }),
+});
+
+const stack = new AsyncDisposableStack();
+let server: PostgresServer;
+let backups: PhysicalLab;
+let lab: RestoreLab;
+let parts: PartLab;
+let full: BackupAddress;
+
+beforeAll(async () => {
+  server = stack.use(await openPostgresServer({ major: 18, settings: { max_prepared_transactions: "5" } }));
+  backups = stack.use(await openPhysicalLab(server));
+  lab = stack.use(await openRestoreLab(server, backups.repository));
+  parts = await openPartLab(server, lab);
+  await server.sql("postgres", "create database orders; create database closed allow_connections false");
+  await server.sql(
+    "orders",
+    `create table items (id int primary key, kind regclass);
+     insert into items select i, 'items' from generate_series(1, 10) i;
+     create unlogged table scratchpad (id serial); insert into scratchpad select generate_series(1, 60);
+     create table rates (day int); insert into rates values (1), (2); alter extension plpgsql add table rates;
+     create schema geo; create table geo.zones (name text); insert into geo.zones values ('UTC');
+     alter extension plpgsql add table geo.zones;
+     update pg_extension set extconfig = array['geo.zones'::regclass::oid], extcondition = array['']
+       where extname = 'plpgsql'`,
+  );
+  // It locks even those who only read, and lacks a row.
+  const change = "alter table items add column n int; delete from items where id = 1";
+  await server.sql("orders", `begin; ${change}; prepare transaction 'it''s open'`);
+  const command = backups.command();
+  await backups.take(command);
+  full = command.backup;
+  await server.sql("orders", "rollback prepared 'it''s open'");
+  await server.sql("orders", "update pg_extension set extconfig = null, extcondition = null where extname = 'plpgsql'");
+});
+afterEach(async () => {
+  await server.sql("postgres", "drop database if exists past");
+});
+afterAll(() => stack.disposeAsync());
+
+const recover = (wish: PartWish) => parts.recover(parts.command([full], wish));
+
+test("rows that no WAL holds, or that pg_dump leaves to an extension, are refused where they are named", async () => {
+  const refused = (name: string, message: string, wish: PartWish = {}) =>
+    expect(recover({ selection: named(name), ...wish })).rejects.toMatchObject({
+      reason: "SELECTION_REFUSED",
+      message: expect.stringContaining(message) as string,
+    });
+  const file = join(lab.folder, "work", "part.dump");
+  await refused("public.scratchpad", '"public.scratchpad" is unlogged: what it holds is in no WAL');
+  await refused("public.rates", '"public.rates" belongs to the extension "plpgsql"', { file });
+  await refused("geo.zones", '"geo.zones" belongs to the extension "plpgsql"');
+  // A plan that asks the live server knows it before a cluster is recovered.
+  const { items } = await parts.with(
+    parts.command([full], { selection: named("public.scratchpad", "public.rates") }),
+    (part) => planPart(part, true),
+  );
+  expect(items.filter(({ name }) => name === "wanted").map(({ message }) => message)).toEqual([
+    expect.stringMatching(
+      /^"public.scratchpad" of the live database "orders" is unlogged: .* after all of the recovery/,
+    ),
+    expect.stringContaining("belongs to the extension"),
+  ]);
+  expect(await readdir(join(lab.folder, "work"))).toEqual([]);
+});
+
+test("what an extension has pg_dump take is in a file, and a definition needs no rows", async () => {
+  const file = join(lab.folder, "work", "zones.dump");
+  expect(await recover({ selection: named("geo.zones"), file })).toMatchObject({ tables: 1 });
+  const { stdout } = await runProgram(join(server.binDir, "pg_restore"), ["--list", file], { env: process.env });
+  expect(stdout).toMatch(/ TABLE DATA geo zones /);
+  await runProgram("rm", [file], { env: process.env });
+  const selection = { ...named("public.scratchpad"), contents: DumpContents.SCHEMA_ONLY };
+  expect(await recover({ selection })).toMatchObject({ loaded: { database: "past" } });
+});
+
+test("what was prepared and not committed at that point is rolled back, and holds up no dump", async () => {
+  const { loaded, warnings } = await recover({ selection: named("public.items") });
+  expect(loaded).toMatchObject({ rows: 10n });
+  expect(await server.sql("past", "select count(*) from items")).toBe("10");
+  expect(warnings).toEqual(["1 transaction was prepared at that point and not committed: nothing of it is there"]);
+});
+
+test("what the live server's roles are told keeps no part from being loaded, and is no difference in rows", async () => {
+  const role = `alter role "${server.superuser}"`;
+  await server.sql(
+    "postgres",
+    `${role} set quote_all_identifiers = on; ${role} set default_transaction_read_only = on`,
+  );
+  try {
+    const { loaded, differences } = await recover({ selection: named("public.items") });
+    expect(loaded).toMatchObject({ rows: 10n });
+    expect(differences).toMatchObject([{ table: "items", same: 10n, changed: 0n }]);
+  } finally {
+    await server.sql("postgres", `set default_transaction_read_only = off; ${role} reset all`);
+  }
+});
+
+test("a whole database names what is empty in it", async () => {
+  const file = join(lab.folder, "work", "orders.dump");
+  const { warnings } = await recover({ file });
+  expect(warnings).toEqual([
+    expect.stringContaining("1 transaction was prepared"),
+    expect.stringMatching(/^"public.scratchpad": empty, because they are unlogged/),
+    expect.stringMatching(/^"public.rates": without their rows, because they belong to extensions/),
+  ]);
+  await runProgram("rm", [file], { env: process.env });
+});
+
+test("a database that allowed no connections is said to be there", async () => {
+  const command = Object.assign(parts.command([full], {}), { database: "closed" });
+  await expect(parts.recover(command)).rejects.toMatchObject({
+    reason: "DATABASE_NOT_FOUND",
+    message: 'the database "closed" allowed no connections at that point, and is not dumped',
+  });
+});
+
+test("a whole cluster keeps what was prepared, and says so", async () => {
+  const command = await lab.command("whole", [full]);
+  const { warnings } = await lab.restore(command);
+  expect(warnings).toEqual([expect.stringContaining("1 prepared transaction is open")]);
+  expect(await lab.sql(command, "select gid from pg_prepared_xacts")).toBe("it's open");
+  await lab.stop(command);
+});
