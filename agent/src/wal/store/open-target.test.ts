@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { WalArchiveSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { expect, onTestFinished, test } from "vitest";
+import { openBudget } from "../../budget.ts";
 import { openArchiveTarget } from "./open-target.ts";
 
 const signal = new AbortController().signal;
@@ -18,7 +19,11 @@ test("nothing is archived into a place that has heard of no cluster whose backup
       repository: { repositoryId: "rep_a", location },
       knownClusters,
     });
-    await using storage = await openArchiveTarget(archive, { secret: () => undefined, signal });
+    await using storage = await openArchiveTarget(archive, {
+      secret: () => undefined,
+      budget: openBudget(1 << 20),
+      signal,
+    });
     return storage.name;
   };
   await expect(open(["cls_a", "cls_b"])).rejects.toMatchObject({
