@@ -1,3 +1,4 @@
+// One thing: dumps of real servers, from the command to what lies in the repository, and what refuses or ends one.
 import { mkdir, readdir, rename, rmdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";

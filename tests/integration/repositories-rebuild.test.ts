@@ -121,6 +121,7 @@ test("an empty catalog is rebuilt from the repository alone, and what is foreign
   expect(await readFile(join(folder, "notes.txt"), "utf8")).toBe("mine");
   expect(await cli.must(["backup", "list", "-o", "name"])).toBe(`${backup}\n`);
   expect(await cli.must(["repository", "rebuild", "old"])).toMatch(/: 0 backups entered, 1 known before/);
+  expect(await cli.must(["status"])).toMatch(/nobody backs it up[^]*coppice cluster add shop --host HOST/);
 });
 
 test("a rebuild names what it cannot read, enters the rest, and ends with 1", async () => {

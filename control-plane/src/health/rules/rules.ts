@@ -1,6 +1,6 @@
 import { agentLost } from "./agent-lost.ts";
 import { backupDamaged } from "./backup-damaged.ts";
-import { clusterUnreachable } from "./cluster-unreachable.ts";
+import { clusterUnreachable, noServer } from "./cluster-unreachable.ts";
 import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
 import { repositoryUnreachable } from "./repository-unreachable.ts";
@@ -17,6 +17,7 @@ const rules: readonly Rule[] = [
   backupDamaged,
   clusterUnreachable,
   noGoodBackup,
+  noServer,
   repositoryUnreachable,
   restoreUndecided,
   twoPrimaries,
