@@ -36,7 +36,7 @@ async function withFlippedByte(file: string, at: number, work: () => Promise<voi
   }
 }
 
-const scan = () => scanRepository(storage, { knownFolders: [], signal, onProgress: () => {} });
+const scan = () => scanRepository(storage, { knownFolders: [], activeFolders: [], signal, onProgress: () => {} });
 
 test("one changed bit anywhere in any object of a backup is found, and the object is named", async () => {
   const { backups } = await scan();

@@ -54,7 +54,8 @@ async function dump({ command, leavings }: Place, storage: Storage): Promise<voi
   if (failure) throw failure;
 }
 
-const scan = (storage: Storage) => scanRepository(storage, { knownFolders: [], signal, onProgress: () => {} });
+const scan = (storage: Storage) =>
+  scanRepository(storage, { knownFolders: [], activeFolders: [], signal, onProgress: () => {} });
 
 /** What is in the repository and belongs to no backup and no cluster. */
 async function left(storage: Storage): Promise<string[]> {

@@ -202,7 +202,12 @@ describe.each([
     const report = await sweepFaults({
       open: async () => ({ storage: place.storage, async [Symbol.asyncDispose]() {} }),
       async run(_place, storage) {
-        const found = await scanRepository(storage, { knownFolders: [], signal, onProgress: () => {} });
+        const found = await scanRepository(storage, {
+          knownFolders: [],
+          activeFolders: [],
+          signal,
+          onProgress: () => {},
+        });
         // What cannot be read is named, and whoever reads the answer sees it.
         const [unreadable] = found.unreadable;
         if (unreadable !== undefined) throw new Failure("MANIFEST_UNREADABLE", unreadable);

@@ -49,7 +49,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(copy, { recursive: true, force: true }));
 
-const scan = () => scanRepository(storage, { knownFolders: [], signal, onProgress: () => {} });
+const scan = () => scanRepository(storage, { knownFolders: [], activeFolders: [], signal, onProgress: () => {} });
 
 async function find(
   number: number,

@@ -1,3 +1,4 @@
+// One thing: dumps of real servers, from the command to what lies in the repository, and what refuses or ends one.
 import { mkdir, readdir, rename, rmdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -191,18 +192,23 @@ describe.each([15, 18] as const)("on PostgreSQL %i", (major) => {
     for (const command of [unknown, other]) expect(await stored(command.backup?.folder)).toEqual([]);
   });
 
-  test("an empty folder in the place of a repository that holds backups of the cluster is refused, and stays empty", async () => {
-    await lab.dump(lab.dumpCommand({ databases: ["first"] }));
-    const command = lab.dumpCommand({ databases: ["first"] });
-    command.clusterFileExpected = true;
-    await rename(lab.repository, `${lab.repository}-away`);
-    await mkdir(lab.repository);
-    await expect(lab.dump(command)).rejects.toMatchObject({ reason: "REPOSITORY_UNREACHABLE" });
-    expect(await readdir(lab.repository)).toEqual([]);
-    await rmdir(lab.repository);
-    await rename(`${lab.repository}-away`, lab.repository);
-    expect((await lab.dump(command)).failure).toBeUndefined();
-  });
+  test.for([
+    ["the cluster", { clusterFileExpected: true }],
+    ["another one alone", { knownClusters: ["cls_gone", "cls_test"] }],
+  ] as const)(
+    "an empty folder in the place of a repository that holds backups of %s is refused, and stays empty",
+    async ([, known]) => {
+      await lab.dump(lab.dumpCommand({ databases: ["first"] }));
+      const command = Object.assign(lab.dumpCommand({ databases: ["first"] }), known);
+      await rename(lab.repository, `${lab.repository}-away`);
+      await mkdir(lab.repository);
+      await expect(lab.dump(command)).rejects.toMatchObject({ reason: "REPOSITORY_UNREACHABLE" });
+      expect(await readdir(lab.repository)).toEqual([]);
+      await rmdir(lab.repository);
+      await rename(`${lab.repository}-away`, lab.repository);
+      expect((await lab.dump(command)).failure).toBeUndefined();
+    },
+  );
 
   test("a role without the right to read passwords dumps the globals without them", async () => {
     await server.sql(

@@ -188,7 +188,7 @@ describe.concurrent("an operation", () => {
     const next = await agent.next("command");
     expect(next.operationId).toBe(second);
     // Where the catalog knows backups of the cluster, a repository that has never heard of it is another one.
-    expect(dumpOf(next).clusterFileExpected).toBe(true);
+    expect(dumpOf(next)).toMatchObject({ clusterFileExpected: true, knownClusters: [dumpOf(next).backup?.clusterId] });
     const check = await lab.client(RepositoryService).checkRepository({ repository: "waiting" });
     const tried = await agent.next("command");
     expect(tried.spec.value).toMatchObject({ knownClusters: [dumpOf(next).backup?.clusterId] });

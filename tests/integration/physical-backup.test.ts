@@ -1,5 +1,5 @@
 // One thing: full physical backups of real servers, from the command to a server recovered by RECOVER.txt.
-import { chmod, cp, mkdir, open, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BaseBackupCodec, CheckpointMode } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
@@ -136,6 +136,16 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
       await handle.write(kept, 0, 8, at);
     }
     expect((await lab.verify(command.backup)).failure).toBeUndefined();
+  });
+
+  test("a cluster's first backup is not stored where nothing knows of others' backups", async () => {
+    const command = Object.assign(lab.command(), { knownClusters: ["cls_other"] });
+    await rename(lab.repository, `${lab.repository}-away`);
+    await mkdir(lab.repository);
+    await expect(lab.take(command)).rejects.toMatchObject({ reason: "REPOSITORY_UNREACHABLE" });
+    expect(await readdir(lab.repository)).toEqual([]);
+    await rm(lab.repository, { recursive: true });
+    await rename(`${lab.repository}-away`, lab.repository);
   });
 
   test("a backup that is cancelled, or whose server dies, leaves nothing behind, on the server neither", async () => {

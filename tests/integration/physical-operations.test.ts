@@ -112,16 +112,25 @@ describe.concurrent("a physical backup", () => {
       agent.answer(command, { result: { case: "verifyBackup", value } });
       return await db.until(id, problems.length > 0 ? FAILED : SUCCEEDED);
     };
-    const states = async () => {
-      const of = async (backup: string) => (await lab.client(BackupService).getBackup({ backup })).copies[0]?.state;
-      return [await of(full), await of(middle), await of(newest)];
+    const copies = async () => {
+      const { backups } = await lab.client(BackupService).listBackups({ cluster: "chain" });
+      return [full, middle, newest].flatMap((id) => backups.find((one) => one.id === id)?.copies ?? []);
     };
+    const states = async () => (await copies()).map(({ state }) => state);
+    const verified = async () => (await copies()).map(({ verifyTime }) => verifyTime !== undefined);
     const { STORED, DAMAGED } = CopyState;
     const damaged = await verify([{ backupId: middle, message: "a byte is another one" }]);
     expect(damaged.result.value).toMatchObject({ problems: [{ backup: middle }], parents: [full, middle] });
     expect(await states()).toEqual([STORED, DAMAGED, STORED]);
+    // Nothing is verified by one that has failed, and what builds on damage is not good.
+    expect(await verified()).toEqual([false, false, false]);
+    const broken = `${middle}, which it builds on, is damaged`;
+    expect((await copies()).map(({ chainProblem }) => chainProblem)).toEqual(["", "", broken]);
+    expect((await lab.client(BackupService).getBackup({ backup: newest })).copies[0]?.chainProblem).toBe(broken);
     await verify([]);
     expect(await states()).toEqual([STORED, STORED, STORED]);
+    expect(await verified()).toEqual([true, true, true]);
+    expect((await copies()).map(({ chainProblem }) => chainProblem)).toEqual(["", "", ""]);
   });
 
   test("cannot be deleted while incremental ones build on it", async ({ expect }) => {

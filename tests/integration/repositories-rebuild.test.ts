@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { newId } from "@coppice/proto/kit/id";
@@ -121,6 +121,7 @@ test("an empty catalog is rebuilt from the repository alone, and what is foreign
   expect(await readFile(join(folder, "notes.txt"), "utf8")).toBe("mine");
   expect(await cli.must(["backup", "list", "-o", "name"])).toBe(`${backup}\n`);
   expect(await cli.must(["repository", "rebuild", "old"])).toMatch(/: 0 backups entered, 1 known before/);
+  expect(await cli.must(["status"])).toMatch(/nobody backs it up[^]*coppice cluster add shop --host HOST/);
 });
 
 test("a rebuild names what it cannot read, enters the rest, and ends with 1", async () => {
@@ -142,6 +143,19 @@ test("a rebuild names what it cannot read, enters the rest, and ends with 1", as
     /^ {2}next: .*\n {2}! [^]*^ {2}! .*20200102T000000Z_dump_bkp_01bbbbbbbbbbbbbbbbbbbbbbbb/m,
   );
   expect(ended.stderr).toContain(`${strange}/cluster.json does not say which cluster it is of`);
+});
+
+test("a backup that the catalog knows and the repository has lost is named by a rebuild, and counts as damaged", async () => {
+  const { cli } = second;
+  const [manifest = ""] = (await listFiles()).filter((file) => file.endsWith("manifest.json"));
+  await rename(manifest, `${manifest}.away`);
+  const ended = await cli.run(["repository", "rebuild", "old"]);
+  await rename(`${manifest}.away`, manifest);
+  expect(ended.code).toBe(1);
+  expect(ended.stderr).toMatch(/^ {2}! cls_.*bkp_.*: the catalog knows it, and its manifest is not in the repository/m);
+  expect(await cli.must(["backup", "get", backup])).toMatch(/^state: +damaged$/m);
+  await cli.must(["backup", "verify", backup]);
+  expect(await cli.must(["backup", "get", backup])).toMatch(/^state: +good$/m);
 });
 
 test("a rebuilt backup is restored into another cluster, and adding the old cluster adopts its backups", async () => {

@@ -1,7 +1,7 @@
 // What a verification found to be lost of archived WAL, and an archive that refuses its server, mean for backups; the agent
 // is played by the test.
 import { create } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
@@ -9,6 +9,7 @@ import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { FindingService } from "@coppice/proto/gen/coppice/control/v1/finding";
 import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
+import { RepositoryService } from "@coppice/proto/gen/coppice/control/v1/repository";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
@@ -161,6 +162,7 @@ test("an archive is not behind by a position of before a promotion, or of an age
     const { findings } = await lab.client(FindingService).listFindings({});
     return findings.some(({ subject, rule }) => subject === clusterId && rule === "wal-behind");
   };
+  await tell({ timeline: 2, serverLsn: "0/3000100", serverTime: timestampFromMs(now) });
   for (const storedLsn of ["", "0/3000080"]) {
     expect(await behindAt("0/20000000", storedLsn)).toBe(false);
     expect(await behindAt("0/20000028", storedLsn)).toBe(false);
@@ -176,13 +178,14 @@ test.each([
 ])("an archive is behind also where the server's clock %s", async (what, anchors) => {
   const { agent, clusterId, tell } = await open(what.replaceAll(" ", "-"));
   const now = Date.now();
-  await tell({
-    stored: [run("0/2000000", "0/5000000")],
-    storedLsn: "0/5000000",
-    serverLsn: "0/20000000",
-    serverTime: timestampFromMs(now + 2 * hour),
-    anchors: Object.entries(anchors).map(([lsn, ms]) => anchor(now + ms, lsn)),
-  });
+  for (const hours of [5, 1, 2])
+    await tell({
+      stored: [run("0/2000000", "0/5000000")],
+      storedLsn: "0/5000000",
+      serverLsn: "0/20000000",
+      serverTime: timestampFromMs(now + hours * hour),
+      anchors: Object.entries(anchors).map(([lsn, ms]) => anchor(now + ms, lsn)),
+    });
   expect((await lab.client(ClusterService).getWalArchive({ cluster: clusterId })).lagSeconds).not.toBe(0);
   const behind = async () => {
     const { findings } = await lab.client(FindingService).listFindings({});
@@ -212,5 +215,37 @@ test("an archive of a server that long stood still is behind only once what it w
   expect(await behindAt(now + 11 * minute)).toMatchObject([
     { message: expect.stringContaining("512 B of WAL") as string },
   ]);
+  agent[Symbol.dispose]();
+});
+
+test("an archive in another repository, or on another timeline, is behind only five minutes after it began there", async () => {
+  const { agent, clusterId, db, repositoryId: here } = await open("began");
+  await makePhysical(lab, db, agent, { walEmbedded: true });
+  const location = { kind: { case: "filesystem" as const, value: { path: "/srv/began-there" } } };
+  await lab.client(RepositoryService).createRepository({ name: "began-there", homeHost: "began", location });
+  const now = Date.now();
+  let number = 100n;
+  const found = async (rule: string) => {
+    const { findings } = await lab.client(FindingService).listFindings({});
+    return findings.find((finding) => finding.subject === clusterId && finding.rule === rule);
+  };
+  const behindAt = async (repositoryId: string, minutes: number, told: object = {}) => {
+    const serverTime = timestampFromMs(now + minutes * 60_000);
+    const positions = { serverLsn: "0/20000000", serverTime, anchors: [anchor(now, "0/5000000")] };
+    await report(agent, { db, clusterId, repositoryId }, { ...positions, ...told, number: ++number });
+    return (await found("wal-behind")) !== undefined;
+  };
+  expect(await behindAt(here, 20)).toBe(false);
+  expect(await behindAt(here, 26)).toBe(true);
+  const moved = Date.now();
+  const { repository: there } = await setUp(lab, "began", { repository: "began-there" });
+  const archived = { stored: [run("0/10000000", "0/11000000")], storedLsn: "0/11000000" };
+  expect(await behindAt(there, 50, archived)).toBe(false);
+  const { sinceTime } = (await found("wal-without-backup")) ?? {};
+  expect(sinceTime && timestampMs(sinceTime)).toBeGreaterThanOrEqual(moved);
+  expect(await behindAt(there, 56, archived)).toBe(true);
+  // A server that was promoted, or restored in its place: no time on that timeline is known yet.
+  expect(await behindAt(there, 57, { timeline: 2 })).toBe(false);
+  expect(await behindAt(there, 63, { timeline: 2 })).toBe(true);
   agent[Symbol.dispose]();
 });

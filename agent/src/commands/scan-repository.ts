@@ -12,10 +12,11 @@ import { withStorage } from "./with-storage.ts";
 
 /** Reads what a repository says of itself, and of the WAL in it. */
 export const scanRepositoryCommand: Handler<"scanRepository"> = async (command, context) => {
-  const { repository, knownFolders, knownServers } = command;
+  const { repository, knownFolders, activeFolders, knownServers } = command;
   return await withStorage(repository, context, async (storage) => {
     const { signal } = context;
-    const result = await scanRepository(storage, { knownFolders, signal, onProgress: context.progress });
+    const known = { knownFolders, activeFolders };
+    const result = await scanRepository(storage, { ...known, signal, onProgress: context.progress });
     const { wal, problems } = await scanWal(storage, {
       servers: [...knownServers, ...result.backups.flatMap(serverOf)],
       identities: context.secret(repository?.identitySecret ?? ""),

@@ -253,7 +253,8 @@ function secretsIn(text: string, secrets: Secrets): Secrets {
 function textOf(given: DesiredEntry, secrets: Secrets): string {
   const entry = clone(DesiredEntrySchema, given);
   // What the catalog knew at that moment makes no other archive of it.
-  if (entry.desired.case === "walArchive") entry.desired.value.nothingArchived = false;
+  if (entry.desired.case === "walArchive")
+    Object.assign(entry.desired.value, { nothingArchived: false, knownClusters: [] });
   const text = toJsonString(DesiredEntrySchema, entry);
   // Those of others come and go.
   const own = secretsIn(text, secrets);

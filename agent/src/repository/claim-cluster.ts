@@ -3,7 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { lookIfAllowed, unseen } from "../storage/look-if-allowed.ts";
 import type { Storage } from "../storage/storage.ts";
-import { addClusterFile, requireClusterFile, writeClusterFile } from "./cluster-file.ts";
+import { addClusterFile, requireAnyClusterFile, requireClusterFile, writeClusterFile } from "./cluster-file.ts";
 
 /** The cluster that a backup is about to be taken of. */
 export interface ClusterToClaim {
@@ -14,6 +14,8 @@ export interface ClusterToClaim {
   readonly seenTime: Date;
   /** Whether cluster.json has to be there already. */
   readonly isExpected: boolean;
+  /** Clusters whose backups are known to be in the repository: where this one is not expected, one of them is. */
+  readonly knownClusters: readonly string[];
 }
 
 /**
@@ -23,11 +25,12 @@ export interface ClusterToClaim {
  * writeClusterFile.
  */
 export async function claimCluster(storage: Storage, cluster: ClusterToClaim, signal: AbortSignal): Promise<boolean> {
-  const { clusterId, name, systemIdentifier, major, seenTime, isExpected } = cluster;
+  const { clusterId, name, systemIdentifier, major, seenTime, isExpected, knownClusters } = cluster;
   const incarnation = { systemIdentifier, major, firstSeenTime: timestampFromDate(seenTime) };
   const file = create(ClusterFileSchema, { formatVersion: 1, clusterId, name, incarnations: [incarnation] });
   const looked = await lookIfAllowed(storage, async () => {
     if (isExpected) await requireClusterFile(storage, clusterId, signal);
+    else await requireAnyClusterFile(storage, knownClusters, signal);
     await writeClusterFile(storage, file, signal);
   });
   if (looked !== unseen) return true;

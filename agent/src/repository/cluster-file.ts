@@ -41,9 +41,28 @@ async function* bodyOf(file: ClusterFile): AsyncGenerator<Uint8Array, void> {
  * REPOSITORY_UNREACHABLE.
  */
 export async function requireClusterFile(storage: Storage, clusterId: string, signal: AbortSignal): Promise<void> {
+  if (await storage.stat(clusterFileKey(clusterId), signal)) return;
+  refusePlace(storage, clusterId);
+}
+
+/**
+ * The same of a place where backups of several clusters are known to be: one that has heard of any of them is the repository.
+ * Fails with REPOSITORY_UNREACHABLE.
+ */
+export async function requireAnyClusterFile(
+  storage: Storage,
+  clusterIds: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const clusterId of clusterIds) if (await storage.stat(clusterFileKey(clusterId), signal)) return;
+  const [first] = clusterIds;
+  if (first !== undefined) refusePlace(storage, first);
+}
+
+/** Says that a place is not the repository, for it has never heard of that cluster. Fails with REPOSITORY_UNREACHABLE. */
+export function refusePlace(storage: Pick<Storage, "name">, clusterId: string): never {
   const key = clusterFileKey(clusterId);
-  if (await storage.stat(key, signal)) return;
-  fail("REPOSITORY_UNREACHABLE", `${storage.name} is there and is not the repository: ${key} is missing`, {
+  return fail("REPOSITORY_UNREACHABLE", `${storage.name} is there and is not the repository: ${key} is missing`, {
     hint:
       "mount what belongs there; if its content is lost for good, say so: " +
       `mkdir -p ${clusterId} && echo '{"formatVersion": 1, "clusterId": "${clusterId}"}' > ${key}    # in that folder`,

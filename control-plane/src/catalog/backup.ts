@@ -1,6 +1,6 @@
 import { and, asc, desc, eq, exists, inArray, lt, sql } from "drizzle-orm";
 import type { Database } from "./catalog.ts";
-import { backup, backupCopy } from "./schema/backup.ts";
+import { backup, backupCopy, type CopyStateName } from "./schema/backup.ts";
 import { cluster, clusterIncarnation } from "./schema/cluster.ts";
 import { operation, operationBackup } from "./schema/operation.ts";
 import { repository } from "./schema/repository.ts";
@@ -77,13 +77,24 @@ export async function listBackups(
   return complete(db, rows);
 }
 
-/** `<cluster id>/<folder>` of every copy in a repository. */
-export async function listFolders(db: Database, repositoryId: string): Promise<string[]> {
+/** Ids of the clusters of which a repository holds backups. */
+export async function listStoredClusters(db: Database, repositoryId: string): Promise<string[]> {
+  const rows = await db
+    .selectDistinct({ clusterId: backup.clusterId })
+    .from(backupCopy)
+    .innerJoin(backup, eq(backup.id, backupCopy.backupId))
+    .where(eq(backupCopy.repositoryId, repositoryId))
+    .orderBy(asc(backup.clusterId));
+  return rows.map(({ clusterId }) => clusterId);
+}
+
+/** `<cluster id>/<folder>` of every copy in a repository, or of those in a state. */
+export async function listFolders(db: Database, repositoryId: string, state?: CopyStateName): Promise<string[]> {
   const rows = await db
     .select({ clusterId: backup.clusterId, folder: backupCopy.folder })
     .from(backupCopy)
     .innerJoin(backup, eq(backup.id, backupCopy.backupId))
-    .where(eq(backupCopy.repositoryId, repositoryId))
+    .where(and(eq(backupCopy.repositoryId, repositoryId), state && eq(backupCopy.state, state)))
     .orderBy(asc(backup.id));
   return rows.map(({ clusterId, folder }) => `${clusterId}/${folder}`);
 }

@@ -126,7 +126,7 @@ function usesSlot({ clusterId, systemIdentifier, settings }: WalArchiveRow, left
 async function readUnledArchives(db: Database, names: Names, repositories: Names): Promise<UnledArchiveFact[]> {
   const facts: UnledArchiveFact[] = [];
   for (const archive of await listAllWalArchives(db)) {
-    const { clusterId, repositoryId, createTime, grantTime } = archive;
+    const { clusterId, repositoryId, createTime, beginTime, grantTime } = archive;
     const unled = await findUnled(db, archive);
     if (unled === undefined || (await findWalGap(db, archive)) !== undefined) continue;
     const clusterName = names.get(clusterId) ?? clusterId;
@@ -135,7 +135,7 @@ async function readUnledArchives(db: Database, names: Names, repositories: Names
       clusterId,
       clusterName,
       repositoryName: repositories.get(repositoryId) ?? repositoryId,
-      since: unled.isBackedUp ? grantTime : createTime,
+      since: unled.isBackedUp ? (beginTime ?? grantTime) : createTime,
     });
   }
   return facts;
@@ -177,7 +177,7 @@ async function readWalArchives(db: Database, names: Names, hosts: readonly HostR
 
 /** By positions and the server's clock: what the archive is in trouble with, or not, is no part of it. */
 async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArchiveFact["behind"]> {
-  const { timeline, segmentBytes, storedLsn, serverLsn, serverTime, storedRate, grantTime } = archive;
+  const { timeline, segmentBytes, storedLsn, serverLsn, serverTime, storedRate, grantTime, behindTime } = archive;
   if (serverLsn === null || serverTime === null || segmentBytes === null || timeline === null) return null;
   // Where nothing was stored yet, what was there at the beginning is none of it.
   const toldLsn = storedLsn ?? (await firstAnchorFrom(db, archive, grantTime))?.lsn;
@@ -194,7 +194,9 @@ async function readBehind(db: Database, archive: WalArchiveRow): Promise<WalArch
   // By a clock that was set back since, what came later has an earlier time.
   const laterUs = await anchorTimeBehind(db, archive, { ...position, from: grantTime });
   const sinceUs = lastUs === undefined || laterUs === undefined || lastUs < laterUs ? lastUs : laterUs;
-  const since = sinceUs === undefined ? grantTime : new Date(Number(sinceUs / 1000n));
+  const writtenTime = sinceUs === undefined ? grantTime : new Date(Number(sinceUs / 1000n));
+  // Older WAL was stored elsewhere, or is the business of the archive of before.
+  const since = behindTime !== null && behindTime > writtenTime ? behindTime : writtenTime;
   const settings = fromJson(WalSettingsSchema, archive.settings, { ignoreUnknownFields: true });
   return {
     bytes: endLsn - fromLsn,

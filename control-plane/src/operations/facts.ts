@@ -11,7 +11,7 @@ import { RepositoryEncryptionSchema } from "@coppice/proto/gen/coppice/control/v
 import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import { fail } from "@coppice/proto/kit/failure";
 import { listActiveSpecs } from "../catalog/active-operations.ts";
-import { findBackup, listBackups, listFolders } from "../catalog/backup.ts";
+import { findBackup, listFolders, listStoredClusters } from "../catalog/backup.ts";
 import type { Database } from "../catalog/catalog.ts";
 import { findCluster, instanceOn, mainInstance } from "../catalog/cluster.ts";
 import { findHost } from "../catalog/host.ts";
@@ -58,7 +58,7 @@ export async function lookUpFacts(db: Database, hostId: string, references: Refe
     ...(contents && repositoryId !== undefined ? { contents: await contentsFact(db, repositoryId) } : {}),
     ...(clusterId === undefined || repositoryId === undefined
       ? {}
-      : { isClusterStored: (await listBackups(db, { clusterId, repositoryId, limit: 1 })).length > 0 }),
+      : { storedClusters: await listStoredClusters(db, repositoryId) }),
   };
 }
 
@@ -140,6 +140,7 @@ async function contentsFact(db: Database, repositoryId: string): Promise<Reposit
   const writing = (await listActiveSpecs(db, repositoryId)).map((json) => parseStored(json).spec);
   return {
     knownFolders: await listFolders(db, repositoryId),
+    deletingFolders: await listFolders(db, repositoryId, "DELETING"),
     knownServers: await listServers(db),
     activeFolders: writing.flatMap((spec) =>
       spec.case === "createBackup" || spec.case === "createPhysicalBackup"

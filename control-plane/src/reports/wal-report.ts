@@ -10,7 +10,8 @@ import type { Catalog, Database } from "../catalog/catalog.ts";
 import { holdSession } from "../catalog/operations/claim.ts";
 import { noteClusterAnswered } from "../catalog/outcome/reachability.ts";
 import { findWalArchive, lockWal, noteWalPositions, type WalPositions } from "../catalog/physical/wal-archive.ts";
-import { addExtents, addKnowledge, thinKnowledge } from "../catalog/physical/wal-knowledge.ts";
+import { addExtents, addKnowledge, isTimelineKnown, thinKnowledge } from "../catalog/physical/wal-knowledge.ts";
+import { behindSince } from "./behind-since.ts";
 import type { AgentSession } from "../fleet/agent-session.ts";
 import { microsecondsOf } from "@coppice/proto/kit/recovery-point/microseconds";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
@@ -45,6 +46,10 @@ export async function takeWalReport(
     const known = await findWalArchive(tx, clusterId);
     const before = known?.reportTime ?? new Date(0);
     const isPresent = known?.hostId === session.hostId && known.systemIdentifier === systemIdentifier;
+    const { timeline } = parsed.positions;
+    const isBegun =
+      known?.reportTime === null ||
+      (timeline !== null && timeline !== known?.timeline && !(await isTimelineKnown(tx, server, timeline)));
     const isNews = serverTime !== null && known?.serverTime?.getTime() !== serverTime.getTime();
     // It is newer than the report before, which itself may have been on its way for a while; no clock of a server counts.
     if (isPresent && isNews && report.trouble === undefined) answeredAfter = known.reportTime;
@@ -57,7 +62,11 @@ export async function takeWalReport(
     await noteWalPositions(
       tx,
       { ...server, repositoryId, hostId: session.hostId },
-      { ...parsed.positions, trouble: datedTrouble(report.trouble, known?.trouble ?? null, new Date()) },
+      {
+        ...parsed.positions,
+        behindTime: known ? behindSince(known, parsed.positions, isBegun) : null,
+        trouble: datedTrouble(report.trouble, known?.trouble ?? null, new Date()),
+      },
     );
     return "stored";
   });
@@ -122,7 +131,7 @@ function datedTrouble(trouble: WalReport["trouble"], before: JsonValue, now: Dat
   return toJson(FailureDetailSchema, create(FailureDetailSchema, { ...trouble, metadata }));
 }
 
-function positionsOf(report: WalReport): Omit<WalPositions, "trouble"> {
+function positionsOf(report: WalReport): Omit<WalPositions, "trouble" | "behindTime"> {
   const { timeline, segmentBytes, receivedLsn, storedLsn, serverLsn, serverTime, slotStatus, archiver } = report;
   const position = (text: string) => (text === "" ? null : parseLsn(text));
   return {

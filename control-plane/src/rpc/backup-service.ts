@@ -3,6 +3,7 @@ import type { Backup, BackupService } from "@coppice/proto/gen/coppice/control/v
 import { type BackupRecord, listBackups } from "../catalog/backup.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
 import { clusterNames } from "../catalog/cluster.ts";
+import { listBrokenChains } from "../catalog/physical/broken-chain.ts";
 import { repositoryNames } from "../catalog/repository.ts";
 import { requireBackup, requireCluster, requireRepository } from "../inventory/require.ts";
 import { prepareBackup } from "../preflight/backup.ts";
@@ -57,6 +58,10 @@ async function describeAll(db: Database, records: readonly BackupRecord[]): Prom
     repositoryNames: await repositoryNames(
       db,
       records.flatMap(({ copies }) => copies.map(({ repositoryId }) => repositoryId)),
+    ),
+    brokenChains: await listBrokenChains(
+      db,
+      records.map(({ row }) => row),
     ),
   };
   return records.map((record) => backupMessage(record, facts));

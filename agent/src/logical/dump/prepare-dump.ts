@@ -148,6 +148,7 @@ export async function prepareDump(request: DumpRequest): Promise<PreparedDump> {
     major: majorOf(facts.serverVersionNum),
     seenTime: startTime,
     isExpected: command.clusterFileExpected,
+    knownClusters: command.knownClusters,
   };
   if (!(await claimCluster(storage, cluster, signal))) log(unseenWarning(storage));
   log(`PostgreSQL ${majorOf(facts.serverVersionNum)}, tools ${tools.version}, ${chosen.chosen.length} databases`);

@@ -218,7 +218,8 @@ export async function prepareBackup(request: BackupRequest): Promise<PreparedBac
   const codecTools = await readCodecTools({ codec: options.codec, recipients }, signal);
   await checkRoom(request, facts);
   const cluster = { clusterId, name: command.clusterName, systemIdentifier, major, seenTime: clock.time };
-  const isSeen = await claimCluster(storage, { ...cluster, isExpected: command.clusterFileExpected }, signal);
+  const { clusterFileExpected: isExpected, knownClusters } = command;
+  const isSeen = await claimCluster(storage, { ...cluster, isExpected, knownClusters }, signal);
   if (!isSeen) log(unseenWarning(storage));
   log(`PostgreSQL ${major}${facts.inRecovery ? ", a standby" : ""}`);
   if (server.dataDirectory === "")

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type StoredBackup, storeBackup } from "../../../../tests/support/stored-backup.ts";
@@ -18,7 +18,8 @@ afterEach(async () => {
 });
 
 const committed = "20261121T013000Z_dump_bkp_a";
-const scan = (knownFolders: string[] = []) => scanRepository(backup.storage, { knownFolders, signal, onProgress });
+const scan = (knownFolders: string[] = [], activeFolders: string[] = []) =>
+  scanRepository(backup.storage, { knownFolders, activeFolders, signal, onProgress });
 
 async function put(path: string, text: string): Promise<void> {
   await mkdir(join(backup.folder, path, ".."), { recursive: true });
@@ -42,6 +43,22 @@ test("a scan gives clusters and committed backups as they are stored, and names 
     marks: ["20261121T020000Z_pin.json"],
   });
   expect(found).toMatchObject({ foreignKeys: ["holiday.jpg"], foreignObjects: 1n, more: false, unreadable: [] });
+});
+
+test("what is known and gone is named, and a place that knows nothing of it is not the repository", async () => {
+  const [here, gone, active] = [
+    `cls_a/${committed}`,
+    "cls_a/20261121T020000Z_full_bkp_b",
+    "cls_a/20261121T020000Z_dump_bkp_w",
+  ];
+  const found = await scan([here, gone, active], [active]);
+  expect(found).toMatchObject({ knownBackups: 1, missingFolders: [gone] });
+  await rm(join(backup.folder, "cls_a"), { recursive: true });
+  await expect(scan([here, gone])).rejects.toMatchObject({
+    reason: "REPOSITORY_UNREACHABLE",
+    message: expect.stringContaining("is there and is not the repository: cls_a/cluster.json is missing") as string,
+  });
+  expect((await scan([active], [active])).missingFolders).toEqual([]);
 });
 
 test("what is known is counted and not read, and what cannot be read is named", async () => {

@@ -10,7 +10,7 @@ import type { BackupManifest } from "@coppice/proto/gen/coppice/repository/v1/ma
 import { type WorkDone, WorkDoneSchema } from "@coppice/proto/gen/coppice/common/v1/progress";
 import { isFailure } from "@coppice/proto/kit/failure";
 import type { Storage } from "../../storage/storage.ts";
-import { fetchClusterFile } from "../cluster-file.ts";
+import { fetchClusterFile, refusePlace } from "../cluster-file.ts";
 import { readChecked } from "../get.ts";
 import { backupPrefix, clusterFileKey, manifestKey, objectKey, recipeName } from "../layout.ts";
 import { parseManifest } from "../manifest-text.ts";
@@ -22,21 +22,36 @@ const mostAnswerBytes = 32 * 1024 * 1024;
 
 /**
  * Reads what a repository says of itself: its clusters, and the manifests of committed backups that are not known. What
- * cannot be read is named in the result. Fails as the storage does where it cannot be listed.
+ * cannot be read is named in the result. Fails with REPOSITORY_UNREACHABLE where nothing of what is known is there, and as
+ * the storage does where it cannot be listed.
  */
 export async function scanRepository(
   storage: Storage,
   {
     knownFolders,
+    activeFolders,
     signal,
     onProgress,
-  }: { knownFolders: readonly string[]; signal: AbortSignal; onProgress: (work: WorkDone) => void },
+  }: {
+    knownFolders: readonly string[];
+    /** Those of them that need not be there. */
+    activeFolders: readonly string[];
+    signal: AbortSignal;
+    onProgress: (work: WorkDone) => void;
+  },
 ): Promise<ScanRepositoryResult> {
   const { clusterIds, backups, foreign } = await surveyRepository(storage, signal);
   const known = new Set(knownFolders);
   const committed = backups.filter(({ isCommitted }) => isCommitted);
   const unknown = committed.filter(({ clusterId, folder }) => !known.has(`${clusterId}/${folder}`));
+  const there = new Set([...committed.map(({ clusterId, folder }) => `${clusterId}/${folder}`), ...activeFolders]);
+  const missing = knownFolders.filter((folder) => !there.has(folder));
+  const [missed] = missing;
+  // A mount that is missing has lost nothing.
+  if (missed !== undefined && committed.length === 0 && clusterIds.length === 0)
+    refusePlace(storage, missed.split("/")[0] ?? "");
   const result = create(ScanRepositoryResultSchema, {
+    missingFolders: missing,
     foreignKeys: [...foreign.keys],
     foreignObjects: BigInt(foreign.objects),
     knownBackups: committed.length - unknown.length,

@@ -17,10 +17,11 @@ import { formatTable } from "../../output/table.ts";
 import { timeOf } from "../../output/time.ts";
 import { backupTree } from "./tree.ts";
 
-/** In one word whether a backup is good: incomplete, damaged, being deleted, with corrupt pages, less than the cluster on purpose, or good. */
+/** In one word whether a backup is good: incomplete, damaged, being deleted, of a broken chain, with corrupt pages, less than the cluster on purpose, or good. */
 function health({ complete, copies, dump, physical }: Backup): string {
   if (copies.some(({ state }) => state === CopyState.DAMAGED)) return "damaged";
   if (copies.some(({ state }) => state === CopyState.DELETING)) return "deleting";
+  if (copies.some(({ chainProblem }) => chainProblem !== "")) return "broken chain";
   if (!complete) return "incomplete";
   if (physical?.corruptPages) return "corrupt";
   return isWholeCluster(dump) ? "good" : "selection";
@@ -86,11 +87,11 @@ export function formatBackup(backup: Backup, now: Date): string {
     ["encrypted", backup.recipients.length === 0 ? "no" : `by age, to ${backup.recipients.join(", ")}`],
     ["operation", backup.operation],
     ...backup.copies.map(
-      ({ repositoryName, state, verifyTime, problem, folder }) =>
+      ({ repositoryName, state, verifyTime, problem, chainProblem, folder }) =>
         [
           `in ${repositoryName}`,
           `${enumLabel(CopyStateSchema, state)}, ${verifyTime ? `verified ${formatRelative(timeOf(verifyTime), now)}` : "never verified"}` +
-            `${problem ? `: ${problem}` : ""}, folder ${folder}`,
+            `${problem ? `: ${problem}` : ""}${chainProblem ? `; nothing can be restored from it: ${chainProblem}` : ""}, folder ${folder}`,
         ] as const,
     ),
   ]);

@@ -15,6 +15,7 @@ export type WalPositions = Pick<
   | "storedLsn"
   | "serverLsn"
   | "serverTime"
+  | "behindTime"
   | "slotStatus"
   | "trouble"
   | "archiver"
@@ -75,7 +76,12 @@ export async function noteWalPositions(
 ): Promise<void> {
   await tx
     .update(walArchive)
-    .set({ ...told, reportTime: new Date() })
+    .set({
+      ...told,
+      reportTime: new Date(),
+      // What was told of another place is forgotten when the archive moves, with the time of its report.
+      beginTime: sql`case when ${walArchive.reportTime} is null then now() else ${walArchive.beginTime} end`,
+    })
     .where(
       and(
         eq(walArchive.clusterId, of.clusterId),

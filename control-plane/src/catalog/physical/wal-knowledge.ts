@@ -221,6 +221,11 @@ export async function anchorTimeBefore(
   return (await findAnchor(db, server, isBefore, desc(walAnchor.lsn), desc(walAnchor.timeUs)))?.timeUs;
 }
 
+/** Whether a time is known of a timeline. */
+export async function isTimelineKnown(db: Database, server: WalServer, timeline: number): Promise<boolean> {
+  return (await findAnchor(db, server, eq(walAnchor.timeline, timeline), asc(walAnchor.timeUs))) !== undefined;
+}
+
 /** The first anchor of a server from a time on; undefined when none is known. */
 export async function firstAnchorFrom(db: Database, server: WalServer, time: Date): Promise<ToldAnchor | undefined> {
   return await findAnchor(db, server, isFrom(time), asc(walAnchor.timeUs));

@@ -48,6 +48,10 @@ export const walArchive = pgTable(
     version: integer().notNull().default(1),
     createTime: time().notNull().defaultNow(),
     reportTime: time(),
+    /** When it was first told of in its present place. */
+    beginTime: time(),
+    /** Since when, by the server's clock, it was not told to hold all that the server wrote; null while it was. */
+    behindTime: time(),
     timeline: bigint({ mode: "number" }),
     segmentBytes: bigint({ mode: "bigint" }),
     receivedLsn: lsn(),

@@ -21,3 +21,17 @@ export const clusterUnreachable: Rule = ({ clusters }) =>
       };
     }),
   );
+
+/** A cluster that is known from its backups alone, after a rebuild for one: nobody takes new ones. */
+export const noServer: Rule = ({ clusters }) =>
+  clusters
+    .filter(({ servers }) => servers.length === 0)
+    .map(({ id, name, createTime }) => ({
+      rule: "no-server",
+      subject: id,
+      subjectName: name,
+      severity: Severity.WARNING,
+      since: createTime,
+      message: `cluster ${name} is known from its backups only, without a server: nobody backs it up`,
+      fix: `coppice cluster add ${name} --host HOST`,
+    }));

@@ -95,6 +95,19 @@ test("a cluster without a good backup is found, and is urgent after a day", () =
   expect(found({ clusters: [{ ...cluster, createTime: ago(1500) }] })).toEqual(["no-good-backup shop CRITICAL"]);
 });
 
+test("a cluster that is known from its backups only is found, with the command that names its server", () => {
+  const clusters = healthy.clusters.map((one) => ({ ...one, servers: [] }));
+  expect(findWhatIsWrong({ ...healthy, clusters }, now)).toMatchObject([
+    {
+      rule: "no-server",
+      subject: "cls_1",
+      severity: Severity.WARNING,
+      message: "cluster shop is known from its backups only, without a server: nobody backs it up",
+      fix: "coppice cluster add shop --host HOST",
+    },
+  ]);
+});
+
 test("a standby that cannot be reached is less urgent than a primary, and is named", () => {
   const standby = { ...server, id: "ins_2", hostName: "db9", isMain: false, isPrimary: false };
   const clusters = healthy.clusters.map((one) => ({

@@ -1,6 +1,6 @@
 import { agentLost } from "./agent-lost.ts";
 import { backupDamaged } from "./backup-damaged.ts";
-import { clusterUnreachable } from "./cluster-unreachable.ts";
+import { clusterUnreachable, noServer } from "./cluster-unreachable.ts";
 import type { Finding, HealthFacts, Rule } from "./facts.ts";
 import { noGoodBackup } from "./no-good-backup.ts";
 import { operationStalled } from "./operation-stalled.ts";
@@ -19,6 +19,7 @@ const rules: readonly Rule[] = [
   clusterUnreachable,
   noGoodBackup,
   operationStalled,
+  noServer,
   repositoryUnreachable,
   restoreUndecided,
   twoPrimaries,

@@ -72,6 +72,7 @@ async function walEntry(db: Database, masterKey: KeyObject, row: WalArchiveRow):
         settings: fromJson(WalSettingsSchema, row.settings, { ignoreUnknownFields: true }),
         systemIdentifier,
         grant: { number: row.grantNumber, firstTimeline: row.grantTimeline },
+        knownClusters: [...required(facts.storedClusters)],
         nothingArchived: extents.every((extent) => extent.repositoryId !== repositoryId),
       }),
     },

@@ -37,7 +37,8 @@ export const createBackup = defineKind({
       backup: addressOfBackup(spec, facts),
       clusterName: name,
       expectedSystemIdentifier: systemIdentifier,
-      clusterFileExpected: required(facts.isClusterStored),
+      clusterFileExpected: required(facts.storedClusters).includes(spec.cluster),
+      knownClusters: [...required(facts.storedClusters)],
       ...(spec.dump ? { options: spec.dump } : {}),
     });
   },

@@ -62,8 +62,8 @@ export interface Facts {
   readonly backup?: BackupFact;
   readonly chain?: readonly BackupFact[];
   readonly walRepository?: RepositoryTarget;
-  /** Whether the catalog knows backups of the cluster in the repository; where both are referred to. */
-  readonly isClusterStored?: boolean;
+  /** Clusters that the catalog knows backups of in the repository; where a cluster and a repository are referred to. */
+  readonly storedClusters?: readonly string[];
   readonly contents?: RepositoryContents;
   /** A secret of this operation alone. */
   readonly ownSecret?: string;
@@ -77,6 +77,8 @@ export interface RepositoryContents {
   readonly knownFolders: readonly string[];
   /** The same of backups that operations write right now. */
   readonly activeFolders: readonly string[];
+  /** Those of the known ones whose deletion has begun. */
+  readonly deletingFolders: readonly string[];
   /** Servers that the catalog knows physical backups of, in any repository. */
   readonly knownServers: readonly WalServer[];
 }

@@ -241,14 +241,34 @@ test("a restored cluster counts what succeeded, and names what did not", () => {
 });
 
 test("neither a cleaning nor a rebuild touches the folder of a backup that is being written", () => {
-  const contents = { knownFolders: ["cls_a/known"], activeFolders: ["cls_a/active"], knownServers: [] };
+  const contents = {
+    knownFolders: ["cls_a/known"],
+    activeFolders: ["cls_a/active"],
+    deletingFolders: ["cls_a/going"],
+    knownServers: [],
+  };
   const facts = { repository: create(RepositoryTargetSchema, { repositoryId: "rep_a" }), contents };
   expect(kinds.cleanRepository.plan(specs.cleanRepository, facts).value).toMatchObject({
     activeFolders: ["active", "known"],
   });
   expect(kinds.rebuildRepository.plan(specs.rebuildRepository, facts).value).toMatchObject({
     knownFolders: ["cls_a/known", "cls_a/active"],
+    activeFolders: ["cls_a/active", "cls_a/going"],
   });
+});
+
+test("a backup whose manifest a rebuild misses counts as damaged, and is named", () => {
+  const id = newId("bkp");
+  const result = answer({
+    case: "scanRepository",
+    value: { knownBackups: 2, missingFolders: [`cls_a/20261121T013000Z_full_${id}`] },
+  });
+  const { changes, ...applied } = kinds.rebuildRepository.apply(specs.rebuildRepository, { result });
+  const problem = "the catalog knows it, and its manifest is not in the repository";
+  expect(applied.result?.value).toMatchObject({
+    problems: [`cls_a/20261121T013000Z_full_${id}: ${problem}; it counts as damaged`],
+  });
+  expect(changes).toContainEqual({ is: "copyVerified", backupId: id, repositoryId: "rep_a", problem });
 });
 
 test("a rebuild enters every cluster that the catalog can take, and names what is wrong with the others", () => {

@@ -9,7 +9,7 @@ import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { RebuiltRepositorySchema } from "@coppice/proto/gen/coppice/control/v1/repository_operation";
 import { type ClusterFile, ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
-import type { StoredBackup } from "./catalog-change.ts";
+import type { CatalogChange, StoredBackup } from "./catalog-change.ts";
 import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { isId } from "@coppice/proto/kit/id";
 import { parseTimelineHistory } from "@coppice/proto/kit/recovery/timeline-history";
@@ -38,10 +38,11 @@ export const rebuildRepository = defineKind({
   }),
   plan(_spec, facts) {
     // What an operation is writing it will enter itself, or remove again where it turns out not to be whole.
-    const { activeFolders, knownFolders, knownServers } = required(facts.contents);
+    const { activeFolders, deletingFolders, knownFolders, knownServers } = required(facts.contents);
     return create(ScanRepositoryCommandSchema, {
       repository: required(facts.repository),
       knownFolders: [...knownFolders, ...activeFolders],
+      activeFolders: [...activeFolders, ...deletingFolders],
       knownServers: [...knownServers],
     });
   },
@@ -73,6 +74,7 @@ export const rebuildRepository = defineKind({
     for (const { folder, clusterId, manifest } of cut) {
       problems.push(`${clusterId}/${folder}: ${parentOf(manifest)}, which it builds on, was not found with it`);
     }
+    for (const folder of result.missingFolders) problems.push(`${folder}: ${missing}; it counts as damaged`);
     const value = create(RebuiltRepositorySchema, {
       repository: repositoryId,
       clusters: clusters.map(({ name }) => name),
@@ -89,12 +91,20 @@ export const rebuildRepository = defineKind({
         ...changes,
         ...clusters.map((file) => ({ is: "clusterFound", file }) as const),
         ...entered.map((backup) => ({ is: "backupStored", backup }) as const),
+        ...result.missingFolders.flatMap((folder) => missingCopy(repositoryId, folder)),
         // Of a cluster that could not be entered nothing is.
         ...wal.map((found) => ({ is: "walScanned", repositoryId, ...found }) as const),
       ],
     };
   },
 });
+
+const missing = "the catalog knows it, and its manifest is not in the repository";
+
+function missingCopy(repositoryId: string, folder: string): CatalogChange[] {
+  const backupId = /bkp_[0-9a-z]{26}$/.exec(folder)?.[0];
+  return backupId === undefined ? [] : [{ is: "copyVerified", backupId, repositoryId, problem: missing }];
+}
 
 const isName = (name: string) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name);
 const mostInteger = 2 ** 31 - 1;

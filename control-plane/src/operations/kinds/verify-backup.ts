@@ -45,14 +45,19 @@ export const verifyBackup = defineKind({
     const damaged = problems.filter(({ isUnread }) => !isUnread);
     const isDamaged =
       damaged.length > 0 || (problems.length === 0 && damage.some((reason) => reason === found?.reason));
-    const copyOf = (id: string, problem: string | undefined): CatalogChange[] => {
-      // What may not be read may be whole.
-      if (problem === undefined && problems.some(isOf(id))) return [];
-      return [{ is: "copyVerified", backupId: id, repositoryId, problem: problem ?? "" }];
-    };
-    const messageOf = (id: string) => damaged.find(isOf(id))?.message;
+    const copyOf = (id: string, problem: string): CatalogChange => ({
+      is: "copyVerified",
+      backupId: id,
+      repositoryId,
+      problem,
+    });
     // A problem of a parent is its own; the backup that builds on it has no other bytes than before.
-    const ownDamage = problems.every(isOf(backupId)) ? found?.message : messageOf(backupId);
+    const damageOf = (id: string): CatalogChange[] => {
+      const own = damaged.find(isOf(id));
+      if (own === undefined) return [];
+      return [copyOf(id, id === backupId && problems.every(isOf(id)) ? required(found).message : own.message)];
+    };
+    const read = [...(result?.parents ?? []), backupId];
     return {
       ...(result && {
         result: {
@@ -76,10 +81,9 @@ export const verifyBackup = defineKind({
       failure: found,
       changes: [
         ...reachability({ repositoryId }, isDamaged ? undefined : found),
-        // A verification that could not read says nothing about the bytes.
-        ...(isDamaged ? copyOf(backupId, ownDamage) : []),
-        ...(found === undefined || isBroken ? copyOf(backupId, undefined) : []),
-        ...(result?.parents ?? []).flatMap((id) => copyOf(id, messageOf(id))),
+        // One that has failed confirms nothing; it says which bytes are damaged, and nothing of those that it could not read.
+        ...(found === undefined ? read.map((id) => copyOf(id, "")) : read.flatMap(damageOf)),
+        ...(isDamaged && problems.length === 0 ? [copyOf(backupId, required(found).message)] : []),
       ],
     };
   },

@@ -9,7 +9,8 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
-import type { BackupRecord } from "../../catalog/backup.ts";
+import type { BackupCopyRow, BackupRecord } from "../../catalog/backup.ts";
+import type { BrokenChain } from "../../catalog/physical/broken-chain.ts";
 import { archivedWalBytes } from "../../operations/kinds/physical-manifest.ts";
 import { formatEtag } from "../etag.ts";
 import { times } from "./times.ts";
@@ -18,6 +19,7 @@ import { times } from "./times.ts";
 export interface BackupFacts {
   readonly clusterNames: ReadonlyMap<string, string>;
   readonly repositoryNames: ReadonlyMap<string, string>;
+  readonly brokenChains: readonly BrokenChain[];
 }
 
 export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts): Backup {
@@ -38,6 +40,7 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
       folder: copy.folder,
       problem: copy.problem,
       retentionReason: copy.retentionReason,
+      chainProblem: facts.brokenChains.find((one) => isOf(one, copy))?.problem ?? "",
       ...times({ verifyTime: copy.verifyTime }),
       ...(copy.pinReason === null ? {} : { pin: { reason: copy.pinReason, ...times({ untilTime: copy.pinUntil }) } }),
     })),
@@ -57,6 +60,9 @@ export function backupMessage({ row, copies }: BackupRecord, facts: BackupFacts)
     ...times({ createTime: row.createTime, startTime: row.startTime, endTime: row.endTime }),
   });
 }
+
+const isOf = (one: BrokenChain, { backupId, repositoryId }: BackupCopyRow) =>
+  one.backupId === backupId && one.repositoryId === repositoryId;
 
 function physicalBackup({ systemIdentifier }: BackupManifest, physical: PhysicalContent): PhysicalBackup {
   const { timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, fromStandby, options } = physical;
