@@ -16,13 +16,14 @@ export const scanRepositoryCommand: Handler<"scanRepository"> = async (command, 
   return await withStorage(repository, context, async (storage) => {
     const { signal } = context;
     const result = await scanRepository(storage, { knownFolders, signal, onProgress: context.progress });
-    const { wal, problems } = await scanWal(storage, {
+    const { wal, problems, undecrypted } = await scanWal(storage, {
       servers: [...knownServers, ...result.backups.flatMap(serverOf)],
       identities: context.secret(repository?.identitySecret ?? ""),
       signal,
     });
     result.wal.push(...wal);
     result.unreadable.push(...problems);
+    result.undecrypted = undecrypted;
     return { result };
   });
 };
