@@ -1,19 +1,18 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { ChangedSettings } from "./configuration.ts";
-import { quoteSetting } from "./recovery-settings.ts";
+import { quoteSetting, staysQuiet } from "./recovery-settings.ts";
 import { readSettings, type ServerPlace } from "../server.ts";
 
 /** Settings that a server needs on this host besides its own configuration. */
 export async function findExtraSettings(place: ServerPlace, port: number): Promise<ChangedSettings> {
   const settings: [string, string][] = port === 0 ? [] : [["port", String(port)]];
   const warnings: string[] = [];
-  const [folders, ssl, key, standbys, preloaded] = await readSettings(place, [
+  const [folders, ssl, key, standbys] = await readSettings(place, [
     "unix_socket_directories",
     "ssl",
     "ssl_key_file",
     "synchronous_standby_names",
-    "shared_preload_libraries",
   ]);
   const sockets = folders.split(",").map((each) => each.trim());
   const usable = await Promise.all(sockets.map((folder) => isFolder(folder)));
@@ -25,25 +24,19 @@ export async function findExtraSettings(place: ServerPlace, port: number): Promi
     settings.push(["ssl", "off"]);
     warnings.push(`TLS is off: its key ${key} is not here`);
   }
-  warnings.push(...findQuieted(standbys, preloaded));
+  warnings.push(...findQuieted(standbys));
   return { settings, warnings };
 }
 
-/** What the source did and its copy is kept from, besides archiving and following. */
-function findQuieted(standbys: string, preloaded: string): string[] {
-  const libraries = preloaded.split(",").map((each) => each.trim());
-  return [
-    ...(standbys === ""
+/** What the source did and its copy is kept from. */
+function findQuieted(standbys: string): string[] {
+  const waited =
+    standbys === ""
       ? []
       : [
           `synchronous_standby_names was ${standbys}, and is empty: no standby follows this server; ALTER SYSTEM SET synchronous_standby_names = ${quoteSetting(standbys)} and a reload when some do`,
-        ]),
-    ...(libraries.includes("pg_cron")
-      ? [
-          "jobs of pg_cron are not run, because the living server may run them: ALTER SYSTEM RESET cron.launch_active_jobs and a restart when this one is to",
-        ]
-      : []),
-  ];
+        ];
+  return [...waited, staysQuiet];
 }
 
 async function isFolder(path: string): Promise<boolean> {
