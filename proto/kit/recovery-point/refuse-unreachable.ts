@@ -18,11 +18,13 @@ export function refuseUnreachable(clusterName: string, unreachable: Unreachable)
   ].filter((text) => text !== "");
   const [first] = unusable;
   const hint =
-    points.length > 0
-      ? `what can be reached: ${points.join("; ")}${soon}`
-      : first === undefined
-        ? `take a full backup: coppice backup create ${clusterName} --kind full`
-        : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
+    reason === "backup-unusable"
+      ? `name another one, or leave --backup out: coppice backup list --cluster ${clusterName}`
+      : points.length > 0
+        ? `what can be reached: ${points.join("; ")}${soon}`
+        : first === undefined
+          ? `take a full backup: coppice backup create ${clusterName} --kind full`
+          : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
   return fail("RECOVERY_TARGET_UNREACHABLE", `cluster ${clusterName}: ${message}`, {
     hint,
     metadata: {

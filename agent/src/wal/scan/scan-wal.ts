@@ -1,4 +1,3 @@
-import { text } from "node:stream/consumers";
 import { create } from "@bufbuild/protobuf";
 import {
   type ScannedServer,
@@ -12,7 +11,7 @@ import { historyName, isSegmentSize } from "@coppice/proto/kit/wal/segment";
 import { parseObjectOwner, parseWalAnchor, type WalPlace } from "../../repository/layout.ts";
 import { type ListedRun, listedRun } from "../../repository/wal/listed-run.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { readWal } from "../fetch/fetch-wal.ts";
+import { readWalText } from "../fetch/fetch-wal.ts";
 import { joinRuns } from "../store/list-extents.ts";
 import { openAnchors, thinAnchors } from "./thin-anchors.ts";
 
@@ -130,8 +129,8 @@ async function readHistories(
     const timeline = Number.parseInt(name, 16);
     if (historyName(timeline) !== name) continue;
     try {
-      const plain = await readWal(storage, { place, name, identities, signal });
-      if (plain) read.push({ timeline, content: await text(plain) });
+      const content = await readWalText(storage, { place, name, identities, signal });
+      if (content !== undefined) read.push({ timeline, content });
     } catch (error) {
       signal.throwIfAborted();
       if (isFailure(error, "REPOSITORY_UNREACHABLE")) throw error;
