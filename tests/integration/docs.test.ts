@@ -76,6 +76,15 @@ describe("the documents", { timeout: 120_000 }, () => {
     expect(said).toMatch(/^✓ the catalog has what repository main holds: 0 backups entered, \d+ known before/m);
   });
 
+  test("who rebuilds with an identity labels the host first, that it may read the histories of timelines", async () => {
+    for (const name of ["docs/worst-night.md", "docs/repositories.md"]) {
+      // Within a list, too.
+      const blocks = (await readFile(join(root, name), "utf8")).split("```");
+      const rebuilds = blocks.filter((text) => text.includes(" --identity ") && text.includes("repository rebuild"));
+      expect(rebuilds).toEqual([expect.stringMatching(/may-decrypt=true[^]*repository rebuild/)]);
+    }
+  });
+
   test("links between the documents lead somewhere, to a heading that is there", async () => {
     const names = [
       "README.md",

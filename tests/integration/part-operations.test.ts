@@ -9,6 +9,7 @@ import { afterAll, beforeAll, test } from "vitest";
 import { listHeld } from "../../control-plane/src/catalog/operations/held.ts";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
+import { openTestCli } from "../support/real/cli.ts";
 import { checkPlayed, makePhysical } from "../support/physical/played-backups.ts";
 
 const heartbeatMs = 1000;
@@ -196,6 +197,13 @@ test("what would replace a database waits beside it until that is decided, and o
     value: { database: "orders", keptAs: "orders_kept" },
   });
   expect(await waiting()).toEqual([]);
+  // At once, before anybody is asked, and before an agent is.
+  await using cli = await openTestCli(lab);
+  const again = await cli.must(["restore", "swap", id]);
+  expect(again).toMatch(/^✓ orders of held is the restored one now\n {2}the database before is kept as orders_kept/);
+  const drop = await cli.run(["restore", "drop", id]);
+  expect(drop).toMatchObject({ code: 4, stdout: "" });
+  expect(drop.stderr).toContain(`✗ orders of held is the restored one already: ${name} was swapped in by ${swap.id}\n`);
   // What has left nothing beside has nothing to be decided.
   expect(await reasonOf(decide(swap.id))).toBe("NOTHING_TO_DECIDE");
 });

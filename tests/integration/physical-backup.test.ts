@@ -233,7 +233,7 @@ describe.each([15, 17, 18])("PostgreSQL %i", { timeout: 240_000 }, (major) => {
       expect(manifest).toMatchObject({ kind: BackupKind.FULL });
       return physicalContent(manifest).fullReason;
     };
-    expect(await reasonOf(wish())).toContain("no backup that it could build on");
+    expect(await reasonOf(wish())).toContain("the repository that it goes into has no backup");
     const gone = { ...parent.backup, backupId: "bkp_gone", folder: "20261121T000000Z_full_bkp_gone" };
     expect(await reasonOf(Object.assign(wish(), { parent: gone }))).toContain("is missing");
     await server.sql("postgres", "alter system set summarize_wal = off");

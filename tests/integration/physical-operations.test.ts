@@ -8,6 +8,7 @@ import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { OperationState } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { RestoreService } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { failureFromConnectError } from "@coppice/proto/kit/connect-failure";
+import { Failure, failureToDetail } from "@coppice/proto/kit/failure";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { type ControlPlaneLab, openControlPlaneLab } from "../support/control-plane-lab.ts";
 import { openOperationLab } from "../support/operation-lab.ts";
@@ -49,6 +50,14 @@ describe.concurrent("a physical backup", () => {
     const create = (request: object) =>
       refusal(lab.client(BackupService).createBackup({ cluster: "unchecked", repository: "unchecked", ...request }));
     expect((await create(embedded)).reason).toBe("CLUSTER_NOT_CHECKED");
+    const { id: check } = await lab.client(ClusterService).checkCluster({ cluster: "unchecked" });
+    const unseen = failureToDetail(new Failure("CLUSTER_UNREACHABLE", "no server listens there"));
+    agent.answer(await agent.next("command"), { failure: unseen });
+    await db.until(check, FAILED);
+    expect(await create(embedded)).toMatchObject({
+      reason: "CLUSTER_NOT_CHECKED",
+      message: "cluster unchecked was never seen, its last check has failed: no server listens there",
+    });
     await checkPlayed(lab, db, agent);
     expect(await create({ kind: BackupKind.FULL, physical: { walArchived: true } })).toMatchObject({
       reason: "WAL_NOT_ARCHIVED",

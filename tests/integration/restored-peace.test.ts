@@ -1,5 +1,6 @@
 // A restored server leaves the living ones in peace, and is not kept from its own work by what the source was told.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { staysQuiet } from "../../agent/src/physical/restore/settings/recovery-settings.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -39,12 +40,16 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     const { warnings } = await lab.restore(command);
     expect(warnings).toEqual([
       expect.stringContaining("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (a, b)'"),
+      staysQuiet,
       expect.stringContaining("1 enabled subscription does not run"),
     ]);
     const workers = "select count(*) from pg_stat_activity where backend_type like 'logical replication%'";
     expect(await lab.sql(command, workers)).toBe("0");
     // It would wait for ever.
     await lab.sql(command, "set statement_timeout = '20s'; create table written as select 1");
+    // As it was said.
+    await lab.sql(command, "alter system reset max_logical_replication_workers");
+    await lab.sql(command, "alter system reset cron.launch_active_jobs");
     const active = "select coalesce(bool_or(active), false) from pg_replication_slots";
     expect(await publisher.sql("postgres", active)).toBe("f");
     await server.sql("postgres", "alter system reset synchronous_standby_names");

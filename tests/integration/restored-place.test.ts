@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { findExtraSettings } from "../../agent/src/physical/restore/settings/extra-settings.ts";
+import { staysQuiet } from "../../agent/src/physical/restore/settings/recovery-settings.ts";
 import { requireOwnPlace } from "../../agent/src/physical/restore/settings/own-place.ts";
 import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
@@ -57,7 +58,10 @@ async function take(): Promise<BackupAddress> {
 test("a restored server works in its own directory, and has the rest of what is included", async () => {
   const command = await lab.command("own", [await take()]);
   const living = await readdir(logs);
-  expect((await lab.restore(command)).warnings).toEqual([expect.stringContaining(`log_directory was ${logs}, where`)]);
+  expect((await lab.restore(command)).warnings).toEqual([
+    expect.stringContaining(`log_directory was ${logs}, where`),
+    staysQuiet,
+  ]);
   const shown =
     "select current_setting('data_directory'), current_setting('hba_file'), current_setting('work_mem'), current_setting('maintenance_work_mem')";
   const { dataDirectory } = command;

@@ -5,6 +5,7 @@ import { ConnectionSchema } from "@coppice/proto/gen/coppice/common/v1/connectio
 import { Failure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { staysQuiet } from "../../agent/src/physical/restore/settings/recovery-settings.ts";
 import { requireStandby } from "../../agent/src/physical/backup/require-standby.ts";
 import { openReplication } from "../../agent/src/postgres/replication/open-replication.ts";
 import { replicationEndpoint } from "../support/replication/replication-endpoint.ts";
@@ -78,7 +79,7 @@ describe.each([15, 18])("PostgreSQL %i", (major) => {
     expect((await lab.verify(command.backup)).failure).toBeUndefined();
     await using restores = await openRestoreLab(standby, lab.repository);
     const restore = await restores.command("copy", [command.backup]);
-    expect(await restores.restore(restore)).toMatchObject({ started: true, timeline: 2, warnings: [] });
+    expect(await restores.restore(restore)).toMatchObject({ started: true, timeline: 2, warnings: [staysQuiet] });
     expect(await restores.sql(restore, digest)).toBe(await primary.sql("postgres", digest));
     expect(await restores.sql(restore, "select pg_is_in_recovery(), current_setting('primary_conninfo') = ''")).toBe(
       "f|t",

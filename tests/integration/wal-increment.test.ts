@@ -199,7 +199,7 @@ describe.each([
     };
     const gap = "the archive lacks WAL from 0/5000000 to 0/8000000";
     expect(await reasonOf(Object.assign(increment(newest), { fullReason: gap }))).toBe(gap);
-    expect(await reasonOf(command({ incremental: true }))).toContain("no backup that it could build on");
+    expect(await reasonOf(command({ incremental: true }))).toContain("the repository that it goes into has no backup");
     const gone = { ...newest, backupId: "bkp_gone", folder: "20261121T000000Z_full_bkp_gone" };
     expect(await reasonOf(increment(gone))).toContain("is missing");
   });

@@ -254,7 +254,10 @@ test(
     expect(await query(rows, kept)).toBe(live);
     await expectGone(18);
     const late = await installation.coppice(["restore", "drop", operation, "--yes"]);
-    expect([late.code, late.stderr]).toEqual([4, expect.stringContaining('is called "orders" now')]);
+    expect([late.code, late.stderr]).toEqual([
+      4,
+      expect.stringContaining("orders of shop18 is the restored one already"),
+    ]);
 
     // Said beforehand, the difference is shown all the same; now it is none.
     const again = await installation.coppice(["restore", "create", "shop18", ...what, "--yes"]);

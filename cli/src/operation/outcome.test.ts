@@ -249,13 +249,21 @@ test("a cleaning says what it found, and one that only looked how to remove it",
 });
 
 test("a rebuild that could not read everything reads as no success", () => {
-  const rebuilt = (problems: string[]) =>
+  const rebuilt = (problems: string[], undecrypted = false) =>
     operationOf({
       state: OperationState.SUCCEEDED,
       spec: { case: "rebuildRepository", value: { repositoryName: "main" } },
       result: {
         case: "rebuiltRepository",
-        value: { clusters: ["shop"], backups: 2, knownBackups: 1, problems, foreignObjects: 2n, foreignKeys: ["a\n"] },
+        value: {
+          clusters: ["shop"],
+          backups: 2,
+          knownBackups: 1,
+          problems,
+          foreignObjects: 2n,
+          foreignKeys: ["a\n"],
+          undecrypted,
+        },
       },
     });
   expect(sawTrouble(rebuilt([]))).toBe(false);
@@ -267,5 +275,8 @@ test("a rebuild that could not read everything reads as no success", () => {
   expect(sawTrouble(rebuilt(["x: torn"]))).toBe(true);
   expect(formatOutcome(rebuilt(["x: torn"]), { paint: plain, now })).toMatch(
     /^✗ not all that repository main holds could be entered: .*\n {2}next: .*\n {2}! x: torn\n/,
+  );
+  expect(formatOutcome(rebuilt(["x: encrypted"], true), { paint: plain, now })).toContain(
+    "\n  next: coppice host update db7 --label may-decrypt=true, and then: coppice repository rebuild main\n",
   );
 });

@@ -154,10 +154,11 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
       return formatSuccess(paint, `the catalog has what repository ${name} holds: ${read}`, { facts, next });
     }
     const message = `not all that repository ${name} holds could be entered: ${read}`;
-    return (
-      formatFailure({ message, hint: "mend or remove what is named, and repeat it", fields: [] }, paint) +
-      linesOf(facts)
-    );
+    // What waits only for an identity is sound.
+    const hint = result.undecrypted
+      ? `coppice host update ${operation.hostName} --label may-decrypt=true, and then: coppice repository rebuild ${name}`
+      : "mend what is named, and repeat it; what is whole was entered";
+    return formatFailure({ message, hint, fields: [] }, paint) + linesOf(facts);
   },
   restoredGlobals: (result, operation, { paint }) =>
     formatRestoredGlobals(result, operation, { paint, took: formatElapsed(workedMs(operation)) }),

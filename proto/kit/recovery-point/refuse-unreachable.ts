@@ -6,18 +6,25 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 
 /** Says why a target cannot be reached, and what can be. Errors: RECOVERY_TARGET_UNREACHABLE, always. */
 export function refuseUnreachable(clusterName: string, unreachable: Unreachable): never {
-  const { message, before, after, unusable } = unreachable;
+  const { message, reason, before, after, unusable } = unreachable;
+  // What was written just now is not stored before its segment is ended.
+  const soon =
+    reason === "too-late"
+      ? "; where it has only just passed and WAL is archived, wait for its max age, 60 s unless it was set otherwise, and ask again"
+      : "";
   const points = [
     before === undefined ? "" : `before it ${describe(before)}`,
     after === undefined ? "" : `after it ${describe(after)}`,
   ].filter((text) => text !== "");
   const [first] = unusable;
   const hint =
-    points.length > 0
-      ? `what can be reached: ${points.join("; ")}`
-      : first === undefined
-        ? `take a full backup: coppice backup create ${clusterName} --kind full`
-        : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
+    reason === "backup-unusable"
+      ? `name another one, or leave --backup out: coppice backup list --cluster ${clusterName}`
+      : points.length > 0
+        ? `what can be reached: ${points.join("; ")}${soon}`
+        : first === undefined
+          ? `take a full backup: coppice backup create ${clusterName} --kind full`
+          : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
   return fail("RECOVERY_TARGET_UNREACHABLE", `cluster ${clusterName}: ${message}`, {
     hint,
     metadata: {

@@ -10,7 +10,7 @@ import { type Attempt, type ResolvedTarget, resolveTarget } from "./resolve-targ
 import type { Target } from "./target.ts";
 import { greatest, least, timeFacts } from "./time-facts.ts";
 import { leadsThrough, type PathPiece, pieceAt, timelinePath } from "./timeline-path.ts";
-import { usableChains } from "./usable-chains.ts";
+import { unpackedFor, usableChains } from "./usable-chains.ts";
 import { type RecoveryWindow, recoveryWindows, windowsOf } from "./windows.ts";
 
 /**
@@ -295,7 +295,11 @@ interface Asked {
 
 function explain(input: RecoveryInput, asked: Asked): Unreachable {
   const { target, windows } = asked;
-  const { bases } = usableChains(input);
+  const { bases, unusable } = usableChains(input);
+  const named = input.backup === undefined ? undefined : unpackedFor(input, input.backup);
+  const defect = unusable.find(({ backup }) => backup === named);
+  if (defect && !bases.some(({ backup }) => backup.id === named))
+    return unreachable(input, asked, "backup-unusable", `backup ${defect.backup} cannot be used: ${defect.problem}`);
   if (bases.length === 0)
     return unreachable(input, asked, "no-backup", "no usable physical backup of this server is known");
   if (windows.length === 0) {

@@ -54,7 +54,14 @@ export interface PlanWarning {
 /** Why a target cannot be reached, and what can. */
 export interface Unreachable {
   readonly kind: "unreachable";
-  readonly reason: "no-backup" | "timeline-unknown" | "too-early" | "too-late" | "in-gap" | "not-known";
+  readonly reason:
+    | "no-backup"
+    | "backup-unusable"
+    | "timeline-unknown"
+    | "too-early"
+    | "too-late"
+    | "in-gap"
+    | "not-known";
   readonly message: string;
   /** The nearest points that can be reached, on either side. */
   readonly before: ReachablePoint | undefined;

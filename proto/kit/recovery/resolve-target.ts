@@ -142,7 +142,7 @@ function resolveUnknown(
   const { reach, base } = attempt;
   if (reach.repository === undefined) return undefined;
   const from = formatLsn(base.backup.stopLsn);
-  const message = `${unknownPosition} ${what} is: it is found if it lies between ${from} and ${formatLsn(reach.endLsn)} on timeline ${reach.timeline}, else the server starts nothing; it may lie before ${base.backup.id}: then name an older backup with --backup`;
+  const message = `${unknownPosition} ${what} is, nor whether it is there at all: it is found if it lies between ${from} and ${formatLsn(reach.endLsn)} on timeline ${reach.timeline}, else the server starts nothing; it may lie before ${base.backup.id}: then name an older backup with --backup`;
   return {
     serverTarget,
     endLsn: undefined,

@@ -1,4 +1,3 @@
-import { text } from "node:stream/consumers";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { IncrementalMethod } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
@@ -11,7 +10,7 @@ import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { parseObjectOwner, type WalPlace, walHistoryPrefix } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { listAnchors } from "../../wal/anchors/list-anchors.ts";
-import { readWal } from "../../wal/fetch/fetch-wal.ts";
+import { readWalText } from "../../wal/fetch/fetch-wal.ts";
 import { listExtents } from "../../wal/store/list-extents.ts";
 import type { FoundBackup, FoundCluster } from "../catalog.ts";
 
@@ -109,8 +108,8 @@ async function readHistories(
     const owner = parseObjectOwner(key);
     const file = owner.is === "wal" ? parseWalFile(owner.name, segmentBytes) : undefined;
     if (owner.is !== "wal" || file?.kind !== "history") continue;
-    const plain = await readWal(storage, { place, name: owner.name, identities, signal });
-    if (plain) histories.push(parseTimelineHistory(file.timeline, await text(plain)));
+    const content = await readWalText(storage, { place, name: owner.name, identities, signal });
+    if (content !== undefined) histories.push(parseTimelineHistory(file.timeline, content));
   }
   return histories;
 }

@@ -134,9 +134,13 @@ function checkData(
   // Where it is minimal the server would not start with it.
   if (summarizesWal === false && walLevel !== "minimal")
     items.push(
-      mendable("summaries", "summarize_wal is off: no incremental backups, every physical backup is a full one", {
-        statements: ["ALTER SYSTEM SET summarize_wal = on;", reload],
-      }),
+      mendable(
+        "summaries",
+        "summarize_wal is off: no incremental backups of blocks, each becomes a full one; `--method wal` needs none of it",
+        {
+          statements: ["ALTER SYSTEM SET summarize_wal = on;", reload],
+        },
+      ),
     );
   const defect = summarizesWal === undefined ? undefined : incrementalDefect({ versionNum, logsHints });
   if (defect) {

@@ -1,6 +1,7 @@
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { addAbortSignal, type Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
 import { parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { requireClusterFile } from "../../repository/cluster-file.ts";
@@ -55,6 +56,17 @@ export async function fetchWal(storage: Storage, wal: WalToFetch, path: string):
 export async function readWal(storage: Storage, wal: WalToFetch): Promise<Readable | undefined> {
   const stored = await findStored(storage, walKey(wal.place, wal.name), wal.signal);
   return stored && (await decodeWal(stored, wal.identities, wal.signal));
+}
+
+/** A small file of WAL as text, such as the history of a timeline; undefined as readWal. Fails as fetchWal does. */
+export async function readWalText(storage: Storage, wal: WalToFetch): Promise<string | undefined> {
+  const plain = await readWal(storage, wal);
+  try {
+    return plain && (await text(plain));
+  } catch (error) {
+    wal.signal.throwIfAborted();
+    throw toDecodeFailure(error, walKey(wal.place, wal.name));
+  }
 }
 
 /**

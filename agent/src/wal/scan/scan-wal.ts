@@ -1,4 +1,3 @@
-import { text } from "node:stream/consumers";
 import { create } from "@bufbuild/protobuf";
 import {
   type ScannedServer,
@@ -12,7 +11,7 @@ import { historyName, isSegmentSize } from "@coppice/proto/kit/wal/segment";
 import { parseObjectOwner, parseWalAnchor, type WalPlace } from "../../repository/layout.ts";
 import { type ListedRun, listedRun } from "../../repository/wal/listed-run.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { readWal } from "../fetch/fetch-wal.ts";
+import { readWalText } from "../fetch/fetch-wal.ts";
 import { joinRuns } from "../store/list-extents.ts";
 import { openAnchors, thinAnchors } from "./thin-anchors.ts";
 
@@ -35,16 +34,18 @@ const anchorBytes = 48;
 
 /**
  * What a repository says of archived WAL: which there is by the names that lie there, times, and the histories of timelines.
- * Of times no more than fit into an answer, all servers' alike. `servers` say how long segments are. What cannot be told is named among the problems. Fails as the storage does.
+ * Of times no more than fit into an answer, all servers' alike. `servers` say how long segments are. What cannot be told is named among the
+ * problems; `undecrypted` is whether an identity would have told some of it. Fails as the storage does.
  */
 export async function scanWal(
   storage: Storage,
   { servers, ...reading }: Reading & { readonly servers: readonly ScannedServer[] },
-): Promise<{ wal: ScannedWal[]; problems: string[] }> {
+): Promise<{ wal: ScannedWal[]; problems: string[]; undecrypted: boolean }> {
   const nowUs = Date.now() * 1000;
   const found = await listServers(storage, servers, { nowUs, signal: reading.signal });
   const wal: ScannedWal[] = [];
   const problems: string[] = [];
+  let undecrypted = false;
   const thinned = thinAnchors(
     found.map(({ segmentBytes, anchors }) => (segmentBytes === undefined ? [] : anchors.anchors)),
     { most: mostAnchorBytes / anchorBytes, nowUs },
@@ -57,7 +58,8 @@ export async function scanWal(
       );
       continue;
     }
-    const histories = await readHistories(storage, server, { ...reading, problems });
+    const { histories, isMissed } = await readHistories(storage, server, { ...reading, problems });
+    undecrypted ||= isMissed;
     wal.push(
       create(ScannedWalSchema, {
         clusterId,
@@ -83,7 +85,7 @@ export async function scanWal(
       `there are more times of WAL, of ${wal.length} servers, than one answer holds (${mostAnchorBytes / 1024 / 1024} MiB): of those older than seven days one of each ${olderMinutes} minutes was entered, of those since ${recent}; how far WAL reaches in time is known no closer than that; all WAL itself was entered`,
     );
   }
-  return { wal, problems };
+  return { wal, problems, undecrypted };
 }
 
 async function listServers(
@@ -117,22 +119,29 @@ async function readHistories(
   storage: Storage,
   { place, histories }: Found,
   { identities, signal, problems }: Reading & { readonly problems: string[] },
-): Promise<{ timeline: number; content: string }[]> {
+): Promise<{
+  histories: { timeline: number; content: string }[];
+  /** Whether an identity was missed. */ isMissed: boolean;
+}> {
   const read: { timeline: number; content: string }[] = [];
+  let isMissed = false;
   for (const name of histories) {
     const timeline = Number.parseInt(name, 16);
     if (historyName(timeline) !== name) continue;
     try {
-      const plain = await readWal(storage, { place, name, identities, signal });
-      if (plain) read.push({ timeline, content: await text(plain) });
+      const content = await readWalText(storage, { place, name, identities, signal });
+      if (content !== undefined) read.push({ timeline, content });
     } catch (error) {
       signal.throwIfAborted();
       if (isFailure(error, "REPOSITORY_UNREACHABLE")) throw error;
-      const why = error instanceof Error ? error.message : String(error);
+      const isEncrypted = isFailure(error, "IDENTITY_MISSING");
+      isMissed ||= isEncrypted;
+      const told = error instanceof Error ? error.message : String(error);
+      const why = isEncrypted ? "it is encrypted, and this host was given no identity to read it" : told;
       problems.push(
         `${place.clusterId}/wal/${place.systemIdentifier}/${name}: ${why}; without it nothing leads to timeline ${timeline}`,
       );
     }
   }
-  return read;
+  return { histories: read, isMissed };
 }

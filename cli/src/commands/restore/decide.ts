@@ -94,16 +94,36 @@ async function requireWaiting(api: Api, id: string): Promise<Waiting> {
   );
 }
 
+/**
+ * The operation that did what is asked for once more; undefined while it was not done. Fails as the decision itself, where
+ * the other one was taken, before anybody is asked anything.
+ */
+async function doneBefore(api: Api, { restore }: Waiting, decision: RestoreDecision): Promise<Operation | undefined> {
+  try {
+    await api.restores.decideRestore({ operation: restore.id, decision, validateOnly: true });
+    return undefined;
+  } catch (error) {
+    const { reason, metadata } = api.failureOf(error);
+    if (reason !== "NOTHING_TO_DECIDE" || metadata["decision"] !== RestoreDecision[decision]) throw error;
+    return await api.operations.getOperation({ operation: metadata["operation"] ?? "" });
+  }
+}
+
 /** `coppice restore swap OPERATION`: shows the difference once more, and asks. */
 export async function swapRestored(session: Session, options: DecideOptions, id: string): Promise<number> {
   const api = await session.api();
-  return await swapIn(session, api, await requireWaiting(api, id), options);
+  const waiting = await requireWaiting(api, id);
+  const done = await doneBefore(api, waiting, RestoreDecision.SWAP);
+  return await (done ? conclude(session, api, done) : swapIn(session, api, waiting, options));
 }
 
 /** `coppice restore drop OPERATION`. */
 export async function dropRestored(session: Session, options: DecideOptions, id: string): Promise<number> {
   const api = await session.api();
-  const { restore, beside, target, cluster } = await requireWaiting(api, id);
+  const waiting = await requireWaiting(api, id);
+  const done = await doneBefore(api, waiting, RestoreDecision.DROP);
+  if (done) return await conclude(session, api, done);
+  const { restore, beside, target, cluster } = waiting;
   const what = `database ${beside} in ${cluster} is dropped; ${target} stays as it is`;
   await confirm(session, { yes: options.yes, what, name: beside });
   return await decide(session, api, { restore, decision: RestoreDecision.DROP, options });

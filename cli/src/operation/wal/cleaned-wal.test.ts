@@ -40,7 +40,7 @@ test("what went is said stretch by stretch, each with its reason", () => {
 test("what would go is said as that, and so is that nothing does", () => {
   const shown = formatCleanedWal(cleaned, operation({ dryRun: true }), context);
   expect(shown).toContain("✓ 11 objects of WAL of shop in main would be deleted, 5.5 MB; nothing was done\n");
-  expect(shown).toContain("  next: coppice wal cleanup shop\n");
+  expect(shown).toContain("  next: coppice wal cleanup shop --in main\n");
   const nothing = create(CleanedWalSchema);
   expect(formatCleanedWal(nothing, operation(), context)).toBe(
     "✓ all WAL of shop in main is needed, nothing was deleted\n",

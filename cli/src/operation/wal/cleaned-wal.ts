@@ -60,7 +60,10 @@ export function formatCleanedWal(
     facts.push("nothing that can be recovered to is lost by it");
     const would = `${what} would be deleted, ${formatSize(bytes)}`;
     if (isAsked) return formatSuccess(paint, would, { facts });
-    return formatSuccess(paint, `${would}; nothing was done`, { facts, next: `coppice wal cleanup ${clusterName}` });
+    return formatSuccess(paint, `${would}; nothing was done`, {
+      facts,
+      next: `coppice wal cleanup ${clusterName} --in ${repositoryName}`,
+    });
   }
   if (result.stays) facts.push(result.stays);
   return formatSuccess(

@@ -1,6 +1,7 @@
 import { fromJson } from "@bufbuild/protobuf";
+import type { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
-import { and, asc, eq, isNotNull, lt, notExists, sql } from "drizzle-orm";
+import { and, asc, desc, eq, isNotNull, lt, notExists, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/pg-core";
 import type { Database } from "../catalog.ts";
 import { cluster } from "../schema/cluster.ts";
@@ -57,4 +58,26 @@ export async function listHeld(db: Database, before: Date): Promise<HeldRow[]> {
     const { name } = result.value.held;
     return { operationId: row.id, clusterId, clusterName, name, target: spec.value.targetDatabase, since: row.endTime };
   });
+}
+
+/** The operation by which what that restore left beside was put into place or dropped; undefined while it waits. */
+export async function findDecision(
+  db: Database,
+  operationId: string,
+): Promise<{ readonly id: string; readonly decision: RestoreDecision } | undefined> {
+  const [row] = await db
+    .select()
+    .from(operation)
+    .where(
+      and(
+        eq(operation.kind, "decide_restore"),
+        eq(operation.state, "SUCCEEDED"),
+        sql`${operation.spec} #>> '{decideRestore,restore}' = ${operationId}`,
+      ),
+    )
+    .orderBy(desc(operation.id))
+    .limit(1);
+  if (!row) return undefined;
+  const { spec } = fromJson(OperationSchema, row.spec, { ignoreUnknownFields: true });
+  return spec.case === "decideRestore" ? { id: row.id, decision: spec.value.decision } : undefined;
 }

@@ -8,7 +8,8 @@ export const backupDamaged: Rule = ({ damagedCopies }) =>
     if (newest === undefined) return [];
     const { clusterId, clusterName, backupId, repositoryName, problem } = newest;
     const about = problem === "" ? "" : `: ${problem}`;
-    const more = others.length === 0 ? "" : ` (and ${others.length} more, see \`coppice backup list ${clusterName}\`)`;
+    const more =
+      others.length === 0 ? "" : ` (and ${others.length} more, see \`coppice backup list --cluster ${clusterName}\`)`;
     return {
       rule: "backup-damaged",
       subject: clusterId,

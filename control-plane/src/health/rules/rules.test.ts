@@ -175,7 +175,7 @@ test("a damaged backup is found, one finding a cluster, with what is wrong and w
       severity: Severity.CRITICAL,
       since: ago(9),
       message:
-        "backup bkp_2 of cluster shop is damaged in repository main: an object is gone (and 1 more, see `coppice backup list shop`)",
+        "backup bkp_2 of cluster shop is damaged in repository main: an object is gone (and 1 more, see `coppice backup list --cluster shop`)",
       fix: "coppice backup create shop    # then: coppice backup delete bkp_2",
     },
     { subject: "cls_2", since: ago(3), message: "backup bkp_0 of cluster crm is damaged in repository main" },

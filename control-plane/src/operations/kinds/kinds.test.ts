@@ -284,9 +284,10 @@ test("a rebuild enters every cluster that the catalog can take, and names what i
   const manifest = Buffer.from(JSON.stringify({ formatVersion: 1, clusterId: id, kind: "BACKUP_KIND_DUMP", dump: {} }));
   const backups = [{ folder: "20261121T000000Z_dump_bkp_a", manifest }];
   const { result, failure, changes } = kinds.rebuildRepository.apply(specs.rebuildRepository, {
-    result: answer({ case: "scanRepository", value: { clusterFiles, backups } }),
+    result: answer({ case: "scanRepository", value: { clusterFiles, backups, undecrypted: true } }),
   });
   expect(failure).toBeUndefined();
+  expect(result?.case === "rebuiltRepository" && result.value.undecrypted).toBe(true);
   const found = changes.flatMap((change) => (change.is === "clusterFound" ? [change.file] : []));
   expect(found).toMatchObject([
     { clusterId: id, name: "shop", incarnations: [{ systemIdentifier: sound.systemIdentifier }] },

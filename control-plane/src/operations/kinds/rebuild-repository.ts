@@ -83,6 +83,7 @@ export const rebuildRepository = defineKind({
       problems,
       foreignObjects: result.foreignObjects,
       foreignKeys: result.foreignKeys,
+      undecrypted: result.undecrypted,
     });
     return {
       result: { case: "rebuiltRepository", value },

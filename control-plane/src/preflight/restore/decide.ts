@@ -1,4 +1,5 @@
 import { create, fromJson } from "@bufbuild/protobuf";
+import { RestoreDecision } from "@coppice/proto/gen/coppice/common/v1/held_database";
 import { OperationSchema } from "@coppice/proto/gen/coppice/control/v1/operation";
 import { DecideRestoreSpecSchema } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import type { DecideRestoreRequest } from "@coppice/proto/gen/coppice/control/v1/restore";
@@ -6,6 +7,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { newId } from "@coppice/proto/kit/id";
 import { formatKeptDatabase } from "@coppice/proto/kit/repository/restore-names";
 import type { Database } from "../../catalog/catalog.ts";
+import { findDecision } from "../../catalog/operations/held.ts";
 import { findOperation } from "../../catalog/operations/read.ts";
 import { requireCluster } from "../../inventory/require.ts";
 import type { Prepared } from "../prepared.ts";
@@ -26,7 +28,18 @@ async function requireHeld(db: Database, id: string) {
     return fail("NOTHING_TO_DECIDE", `operation ${id} has left no database beside that waits to be swapped in`, {
       hint: `look at what it has left: coppice operation get ${id}`,
     });
-  const { targetCluster, targetDatabase } = spec.value;
+  const { targetCluster, targetDatabase, targetClusterName } = spec.value;
+  const done = await findDecision(db, id);
+  if (done) {
+    const isSwapped = done.decision === RestoreDecision.SWAP;
+    const what = isSwapped
+      ? `${targetDatabase} of ${targetClusterName} is the restored one already: ${held.name} was swapped in by ${done.id}`
+      : `${held.name} of ${targetClusterName} was dropped by ${done.id}; nothing was replaced`;
+    return fail("NOTHING_TO_DECIDE", what, {
+      hint: `look at it: coppice operation get ${done.id}`,
+      metadata: { decision: RestoreDecision[done.decision], operation: done.id },
+    });
+  }
   return { held, targetCluster, targetDatabase };
 }
 

@@ -79,7 +79,7 @@ export async function chooseParent(
   folder: string,
 ): Promise<ChosenParent> {
   const { server, signal } = seen;
-  if (!request) return { fullReason: "the cluster has no backup that it could build on" };
+  if (!request) return { fullReason: "the repository that it goes into has no backup that it could build on" };
   if (server.summarizesWal !== true)
     return { fullReason: "the server summarizes no WAL: run ALTER SYSTEM SET summarize_wal = on and reload it" };
   const versionNum = seen.facts.serverVersionNum;

@@ -16,7 +16,7 @@ export type ChosenWalParent =
 
 /** Looks at the parent of a WAL increment, which may be of any kind. Fails only as the storage does. */
 export async function chooseWalParent(request: ParentRequest | undefined, seen: SeenServer): Promise<ChosenWalParent> {
-  if (!request) return { fullReason: "the cluster has no backup that it could build on" };
+  if (!request) return { fullReason: "the repository that it goes into has no backup that it could build on" };
   const parent = await readParent(request, seen);
   if (!parent.manifest) return { fullReason: parent.problem };
   const { address } = request;

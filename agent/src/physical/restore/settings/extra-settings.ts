@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { ChangedSettings } from "./configuration.ts";
-import { quoteSetting } from "./recovery-settings.ts";
+import { quoteSetting, staysQuiet } from "./recovery-settings.ts";
 import { readSettings, type ServerPlace } from "../server.ts";
 
 /** Where a server is to be, and was. */
@@ -18,12 +18,11 @@ export async function findExtraSettings(place: ServerPlace, newPlace: NewPlace):
   const { port } = newPlace;
   const settings: [string, string][] = port === 0 ? [] : [["port", String(port)]];
   const warnings: string[] = [];
-  const [folders, ssl, key, standbys, preloaded, collects, logs] = await readSettings(place, [
+  const [folders, ssl, key, standbys, collects, logs] = await readSettings(place, [
     "unix_socket_directories",
     "ssl",
     "ssl_key_file",
     "synchronous_standby_names",
-    "shared_preload_libraries",
     "logging_collector",
     "log_directory",
   ]);
@@ -43,25 +42,19 @@ export async function findExtraSettings(place: ServerPlace, newPlace: NewPlace):
       `log_directory was ${logs}, where the living server may write its own log, and is log in the data directory: ALTER SYSTEM SET log_directory = ${quoteSetting(logs)} and a reload when this one takes its place`,
     );
   }
-  warnings.push(...findQuieted(standbys, preloaded));
+  warnings.push(...findQuieted(standbys));
   return { settings, warnings };
 }
 
-/** What the source did and its copy is kept from, besides archiving and following. */
-function findQuieted(standbys: string, preloaded: string): string[] {
-  const libraries = preloaded.split(",").map((each) => each.trim());
-  return [
-    ...(standbys === ""
+/** What the source did and its copy is kept from. */
+function findQuieted(standbys: string): string[] {
+  const waited =
+    standbys === ""
       ? []
       : [
           `synchronous_standby_names was ${standbys}, and is empty: no standby follows this server; ALTER SYSTEM SET synchronous_standby_names = ${quoteSetting(standbys)} and a reload when some do`,
-        ]),
-    ...(libraries.includes("pg_cron")
-      ? [
-          "jobs of pg_cron are not run, because the living server may run them: ALTER SYSTEM RESET cron.launch_active_jobs and a restart when this one is to",
-        ]
-      : []),
-  ];
+        ];
+  return [...waited, staysQuiet];
 }
 
 /** Whether a server's log may go on there: in its directory, or where it went already before that was replaced. */

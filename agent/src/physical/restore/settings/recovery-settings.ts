@@ -61,6 +61,10 @@ export const quietSettings: Settings = [
   ["cron.launch_active_jobs", "off"],
 ];
 
+/** What stays switched off until somebody takes it back: said of every restore, for it is missed only when it is used. */
+export const staysQuiet =
+  "left switched off in postgresql.auto.conf: archive_mode (`coppice wal setup` archives this server anew), max_logical_replication_workers (no subscription runs) and cron.launch_active_jobs (no job of pg_cron does), those made later neither; when they are to: ALTER SYSTEM RESET max_logical_replication_workers; ALTER SYSTEM RESET cron.launch_active_jobs; and a restart";
+
 /** With any of the source's own a log might not hold, or not where it can be read, what the server says of its target. */
 const watchedSettings: Settings = [
   ["log_destination", "stderr"],
