@@ -89,7 +89,7 @@ test("the log stays where it was when a server is replaced by its own backup", a
   const user = { ...owner, home: "/", groups: [] };
   const place = { data: dataDir, programs: { version: "17", folder: binDir }, user, signal, earlierLogs: new Map() };
   const replaced = await findExtraSettings(place, { port: 0, dataDirectory: dataDir, source: dataDir });
-  expect(replaced).toEqual({ settings: [], warnings: [] });
+  expect(replaced).toEqual({ settings: [], warnings: [staysQuiet] });
   const moved = await findExtraSettings(place, { port: 0, dataDirectory: "/srv/restored", source: dataDir });
   expect(moved.settings).toEqual([["log_directory", "log"]]);
 });
