@@ -24,7 +24,7 @@ export interface TablespaceWatch {
   look(path: string, name: string): Promise<void>;
 }
 
-const chunkBytes = 1 << 20;
+const chunkBytes = 256 << 10;
 
 /** Opens one for the WAL that one server replays. */
 export function openTablespaceWatch({ dataDirectory, isScratch }: ReplayingServer): TablespaceWatch {
@@ -32,6 +32,8 @@ export function openTablespaceWatch({ dataDirectory, isScratch }: ReplayingServe
   let refused: TablespaceWatch["refused"];
   let found: MadeTablespace[] = [];
   let reader: RecordReader | undefined;
+  // One for all files: a new one for each came to many before the garbage collector does.
+  const buffer = Buffer.allocUnsafeSlow(chunkBytes);
 
   /** Its own, by a link of an earlier replay of the same record for example, or nobody's. */
   async function isFree({ location }: MadeTablespace): Promise<boolean> {
@@ -58,7 +60,6 @@ export function openTablespaceWatch({ dataDirectory, isScratch }: ReplayingServe
       if (file?.kind !== "segment") return;
       reader ??= openRecordReader(segmentBytes, { onTablespace: (made) => void found.push(made) });
       await using handle = await open(path, "r");
-      const buffer = Buffer.allocUnsafe(chunkBytes);
       for (let at = 0; ;) {
         const { bytesRead } = await handle.read(buffer, 0, chunkBytes, at);
         if (bytesRead === 0) break;

@@ -93,7 +93,8 @@ function tablespaceOf(head: Buffer): Omit<MadeTablespace, "startLsn"> | undefine
  * everything behind a switch or the end of what was written, up to the next segment.
  */
 export function openRecordReader(segmentBytes: bigint, { onEnd, onTablespace }: RecordListener): RecordReader {
-  const headBytes = onTablespace ? tablespaceBytes : endBytes;
+  // Of the one record that is open; it is filled before it is looked at.
+  const opened = Buffer.allocUnsafeSlow(onTablespace ? tablespaceBytes : endBytes);
   let held = Buffer.alloc(0);
   let record: OpenRecord | undefined;
   let isOver = false;
@@ -132,9 +133,9 @@ export function openRecordReader(segmentBytes: bigint, { onEnd, onTablespace }: 
         const rmid = page[at + 17] ?? 0;
         return rmid > transaction.rmid && rmid !== tablespace.rmid
           ? next
-          : endRecord(page.subarray(at, at + Math.min(headBytes, totalBytes)), pageLsn + BigInt(at), pageLsn, next);
+          : endRecord(page.subarray(at, at + Math.min(opened.length, totalBytes)), pageLsn + BigInt(at), pageLsn, next);
       }
-      const head = Buffer.alloc(Math.min(headBytes, totalBytes));
+      const head = opened.subarray(0, totalBytes);
       record = { startLsn: pageLsn + BigInt(at), totalBytes, head, doneBytes: 0 };
     }
     const { startLsn, totalBytes, head, doneBytes } = record;
