@@ -15,6 +15,11 @@ export type WalFile =
 const form =
   /^([0-9A-F]{8})(?:\.history|([0-9A-F]{8})([0-9A-F]{8})(?:\.(partial)(?:\.([0-9A-F]{16}))?|\.([0-9A-F]{8})\.backup)?)$/;
 
+/** Whether a file is called as whole segments are, of whatever size. */
+export function isSegmentName(name: string): boolean {
+  return /^[0-9A-F]{24}$/.test(name);
+}
+
 /** Whether PostgreSQL can have such segments: a power of two from 1 MiB to 1 GiB. */
 export function isSegmentSize(bytes: bigint): boolean {
   return bytes >= 1n << 20n && bytes <= 1n << 30n && (bytes & (bytes - 1n)) === 0n;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { addAbortSignal, type Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { Failure, isFailure } from "@coppice/proto/kit/failure";
-import { parseWalFile } from "@coppice/proto/kit/wal/segment";
+import { isSegmentName, parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { requireClusterFile } from "../../repository/cluster-file.ts";
 import { walKey, type WalPlace, walPrefix } from "../../repository/layout.ts";
 import { findSegment } from "../../repository/wal/find-segment.ts";
@@ -29,7 +29,7 @@ export interface WalToFetch {
  */
 export async function fetchWal(storage: Storage, wal: WalToFetch, path: string): Promise<boolean> {
   const { place, name, identities, signal } = wal;
-  const stored = await findStored(storage, walKey(place, name), signal);
+  const stored = await findStored(storage, wal);
   if (!stored) {
     await requireArchive(storage, place, signal);
     return false;
@@ -54,7 +54,7 @@ export async function fetchWal(storage: Storage, wal: WalToFetch, path: string):
  * archive has no such file. Fails as fetchWal does, the stream itself with what toDecodeFailure knows.
  */
 export async function readWal(storage: Storage, wal: WalToFetch): Promise<Readable | undefined> {
-  const stored = await findStored(storage, walKey(wal.place, wal.name), wal.signal);
+  const stored = await findStored(storage, wal);
   return stored && (await decodeWal(stored, wal.identities, wal.signal));
 }
 
@@ -93,14 +93,14 @@ function asSpaceFailure(error: unknown, name: string): unknown {
 }
 
 /** The stored bytes of a file; of a segment that is not there whole, of the longest part of it. */
-async function findStored(storage: Storage, key: string, signal: AbortSignal) {
+async function findStored(storage: Storage, { place, name, signal }: WalToFetch) {
+  const key = walKey(place, name);
   try {
     return await storage.get(key, { signal });
   } catch (error) {
     if (!isFailure(error, "OBJECT_MISSING")) throw error;
   }
-  // A name of 24 digits is a segment's.
-  if (!/\/[0-9A-F]{24}$/.test(key)) return undefined;
+  if (!isSegmentName(name)) return undefined;
   const { part } = await findSegment(storage, key, signal);
   return part && (await storage.get(part.key, { signal }));
 }

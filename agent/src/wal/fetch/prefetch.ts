@@ -1,7 +1,7 @@
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isFailure } from "@coppice/proto/kit/failure";
-import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
+import { isSegmentName, parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
 import type { TablespaceWatch } from "../../postgres/wal/new-tablespaces.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { fetchPatiently } from "./fetch-patiently.ts";
@@ -37,7 +37,7 @@ export function openPrefetch({ storage, wal, folder, waitMs, watch }: PrefetchOp
   const fetchOne = async (name: string): Promise<string | undefined> => {
     const path = join(folder, `${count++}_${name}`);
     const fetching = fetchPatiently(storage, { ...wal, name }, { path, waitMs });
-    const isWatched = watch && /^[0-9A-F]{24}$/.test(name);
+    const isWatched = watch && isSegmentName(name);
     return (await (isWatched ? watched(watch, { name, path, fetching }) : fetching)) ? path : undefined;
   };
   /** Records go on from one segment to the next: each is looked through after those that were asked for before it. */

@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { isFailure } from "@coppice/proto/kit/failure";
-import { parseWalFile } from "@coppice/proto/kit/wal/segment";
+import { isSegmentName, parseWalFile } from "@coppice/proto/kit/wal/segment";
 import { beforeMissing, type WalExtent } from "../store/extent.ts";
 import { identityAt } from "./offered-file.ts";
 import type { StoredFile } from "./store-offered.ts";
@@ -96,7 +96,7 @@ export function openLookAhead({ statusFolder, store, pathOf, signal }: LookAhead
 
   return {
     async take(name) {
-      const isSegment = /^[0-9A-F]{24}$/.test(name);
+      const isSegment = isSegmentName(name);
       if (isSegment) newest = name;
       const ahead = begun.get(name);
       begun.delete(name);

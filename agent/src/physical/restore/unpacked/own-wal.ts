@@ -11,7 +11,7 @@ export async function requireOwnWal(server: ReplayingServer): Promise<void> {
   const watch = openTablespaceWatch(server);
   const names = await readdir(folder);
   for (const name of names.toSorted()) {
-    if (/^[0-9A-F]{24}$/.test(name)) await watch.look(join(folder, name), name);
+    await watch.look(join(folder, name), name);
     if (watch.refused) throw watch.refused.failure;
   }
 }
