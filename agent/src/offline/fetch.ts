@@ -1,9 +1,11 @@
-import { open, rm, stat } from "node:fs/promises";
+import { open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail, toFailure } from "@coppice/proto/kit/failure";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { isSegmentName, segmentName } from "@coppice/proto/kit/wal/segment";
 import { openTablespaceWatch } from "../postgres/wal/new-tablespaces.ts";
+import type { SegmentTablespaces } from "../postgres/wal/tablespace-records.ts";
 import { isWalName } from "../repository/layout.ts";
 import { fetchPatiently } from "../wal/fetch/fetch-patiently.ts";
 import { offlineFailure } from "./offline-failure.ts";
@@ -56,10 +58,24 @@ export async function fetchFromRepository(options: FetchOptions, signal: AbortSi
 /** What is replayed must not write where another server has its tables. */
 async function requireNoNewTablespace(path: string, name: string): Promise<void> {
   const watch = openTablespaceWatch({ dataDirectory: ".", isScratch: false });
-  await watch.look(path, name);
+  const seen = await watch.look(path, name);
+  if (!seen) return;
+  const before = await findReplayed(name, seen);
+  const seenBefore = before && (await watch.look(join("pg_wal", before), before));
+  if (seenBefore) await watch.admit(seenBefore);
+  await watch.admit(seen);
   if (!watch.refused) return;
   await rm(path);
-  throw watch.refused.failure;
+  throw watch.refused;
+}
+
+/** The segment that was replayed before one, in which a record of it may have begun, where PostgreSQL has kept it. */
+async function findReplayed(name: string, { startLsn, endLsn }: SegmentTablespaces): Promise<string | undefined> {
+  const segmentBytes = endLsn - startLsn;
+  if (startLsn < segmentBytes) return undefined;
+  const before = segmentName(0, startLsn - segmentBytes, segmentBytes);
+  const names = (await readdir("pg_wal").catch(() => [])).filter((each) => isSegmentName(each) && each < name);
+  return names.toSorted().findLast((each) => each.slice(8) === before.slice(8));
 }
 
 /** PostgreSQL runs the command in the data directory. */

@@ -138,7 +138,8 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       });
     }
     await removeServerTraces(staged.data);
-    await requireOwnWal({ dataDirectory: staged.data, isScratch: restore.scratch !== undefined });
+    const replaying = { dataDirectory: staged.data, isScratch: restore.scratch !== undefined, tablespaces };
+    await requireOwnWal(replaying, signal);
     // What was kept has its configuration already, and perhaps somebody has mended it meanwhile.
     const warnings = ground.goesOn
       ? [...ground.goesOn.unpacked.warnings]

@@ -9,8 +9,10 @@ export interface TransactionEnd {
 
 /** A tablespace that is made, at a path of the host. */
 export interface MadeTablespace {
-  /** Where its record begins. */
+  /** Where its record begins, and the one before it. */
   readonly startLsn: bigint;
+  readonly prevLsn: bigint;
+  readonly oid: number;
   /** Empty of one that lies in the data directory. */
   readonly location: string;
 }
@@ -85,7 +87,8 @@ function tablespaceOf(head: Buffer): Omit<MadeTablespace, "startLsn"> | undefine
   if (data.length < 5) return undefined;
   const path = data.subarray(4);
   const end = path.indexOf(0);
-  return { location: path.toString("utf8", 0, end < 0 ? path.length : end) };
+  const location = path.toString("utf8", 0, end < 0 ? path.length : end);
+  return { prevLsn: head.readBigUInt64LE(8), oid: data.readUInt32LE(0), location };
 }
 
 /**

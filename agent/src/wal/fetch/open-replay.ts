@@ -51,7 +51,7 @@ export async function openReplay({
   const resources = stack.move();
   return {
     restoreCommand: `${[shim, "fetch", socketPath].map(quoteWord).join(" ")} %f %p`,
-    refused: () => watch.refused?.failure,
+    refused: () => watch.refused,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

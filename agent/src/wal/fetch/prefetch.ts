@@ -1,8 +1,9 @@
 import { open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isFailure } from "@coppice/proto/kit/failure";
-import { isSegmentName, parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
+import { parseWalFile, segmentName } from "@coppice/proto/kit/wal/segment";
 import type { TablespaceWatch } from "../../postgres/wal/new-tablespaces.ts";
+import type { SegmentTablespaces } from "../../postgres/wal/tablespace-records.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { fetchPatiently } from "./fetch-patiently.ts";
 import { cutWal, type WalToFetch } from "./fetch-wal.ts";
@@ -16,7 +17,7 @@ export interface PrefetchOptions {
   readonly folder: string;
   /** How long to try while the storage is in trouble. */
   readonly waitMs: number;
-  /** Looks through each segment before it is handed out: nothing from what it refuses on is. */
+  /** Admits each segment before it is handed out: nothing from what it refuses on is. */
   readonly watch?: TablespaceWatch | undefined;
 }
 
@@ -28,44 +29,30 @@ export interface Prefetch {
   take(name: string): Promise<string | undefined>;
 }
 
+/** A file that is here, and what it makes, where somebody watches for that. */
+interface Fetched {
+  readonly path: string;
+  readonly seen: SegmentTablespaces | undefined;
+}
+
 const aheadOf = 4;
 
 /** Opens one; it ends with its signal. */
 export function openPrefetch({ storage, wal, folder, waitMs, watch }: PrefetchOptions): Prefetch {
-  const begun = new Map<string, Promise<string | undefined>>();
+  const begun = new Map<string, Promise<Fetched | undefined>>();
   let count = 0;
-  const fetchOne = async (name: string): Promise<string | undefined> => {
+  const fetchOne = async (name: string): Promise<Fetched | undefined> => {
     const path = join(folder, `${count++}_${name}`);
-    const fetching = fetchPatiently(storage, { ...wal, name }, { path, waitMs });
-    const isWatched = watch && isSegmentName(name);
-    return (await (isWatched ? watched(watch, { name, path, fetching }) : fetching)) ? path : undefined;
+    if (!(await fetchPatiently(storage, { ...wal, name }, { path, waitMs }))) return undefined;
+    return { path, seen: await watch?.look(path, name) };
   };
-  /** Records go on from one segment to the next: each is looked through after those that were asked for before it. */
-  let lastLook: Promise<unknown> = Promise.resolve();
-  async function watched(
-    tablespaces: TablespaceWatch,
-    { name, path, fetching }: { name: string; path: string; fetching: Promise<boolean> },
-  ): Promise<boolean> {
-    const before = lastLook;
-    const looking = (async () => {
-      if (!(await fetching)) return false;
-      await before;
-      await tablespaces.look(path, name);
-      const { refused } = tablespaces;
-      if (!refused || (await cutWal(path, name, refused.startLsn))) return true;
-      await rm(path, { force: true });
-      return false;
-    })();
-    lastLook = looking.catch(() => {});
-    return await looking;
-  }
   /** What a server takes into its pg_wal it syncs before it replays it: of a file that is renamed there that is done then. */
-  const fetchAhead = async (name: string): Promise<string | undefined> => {
-    const path = await fetchOne(name);
-    if (path === undefined) return undefined;
-    await using file = await open(path, "r");
+  const fetchAhead = async (name: string): Promise<Fetched | undefined> => {
+    const fetched = await fetchOne(name);
+    if (fetched === undefined) return undefined;
+    await using file = await open(fetched.path, "r");
     await file.datasync();
-    return path;
+    return fetched;
   };
   function begin(name: string): void {
     if (begun.has(name)) return;
@@ -73,7 +60,7 @@ export function openPrefetch({ storage, wal, folder, waitMs, watch }: PrefetchOp
     begun.set(name, fetching);
     // What is not there yet, or could not be had, is asked for again by who needs it.
     fetching.then(
-      (path) => path ?? begun.delete(name),
+      (fetched) => fetched ?? begun.delete(name),
       () => begun.delete(name),
     );
   }
@@ -88,7 +75,7 @@ export function openPrefetch({ storage, wal, folder, waitMs, watch }: PrefetchOp
     for (const [other, fetching] of begun) {
       if (next.includes(other)) continue;
       begun.delete(other);
-      void fetching.then((unused) => (unused === undefined ? undefined : rm(unused, { force: true }))).catch(() => {});
+      void fetching.then((unused) => unused && rm(unused.path, { force: true })).catch(() => {});
     }
     for (const one of next) begin(one);
   }
@@ -101,9 +88,15 @@ export function openPrefetch({ storage, wal, folder, waitMs, watch }: PrefetchOp
         if (!isFailure(error)) throw error;
         return undefined;
       });
-      const path = early ?? (await fetchOne(name));
-      if (path !== undefined) await follow(name, path);
-      return path;
+      const fetched = early ?? (await fetchOne(name));
+      if (fetched === undefined) return undefined;
+      const { path, seen } = fetched;
+      await follow(name, path);
+      // Only now: what was fetched ahead may be of a timeline that the server turns away from.
+      const endLsn = seen && (await watch?.admit(seen));
+      if (endLsn === undefined || (await cutWal(path, name, endLsn))) return path;
+      await rm(path, { force: true });
+      return undefined;
     },
   };
 }
