@@ -35,8 +35,8 @@ export const operationStalled: Rule = ({ stalledOperations }, now) =>
 /** The agent itself ends these waits: after the time that was asked for, and when the server answers nobody any more. */
 const watchedPhases = new Set(["waiting for WAL", "waiting for checkpoint"]);
 
-function saysWhatItWaitsFor({ phase, item }: StalledFact): boolean {
-  return watchedPhases.has(phase) && item !== "";
+function saysWhatItWaitsFor({ phase, item, isCancelled }: StalledFact): boolean {
+  return watchedPhases.has(phase) && item !== "" && !isCancelled;
 }
 
 function patienceOf({ phase, item, kind }: StalledFact): number {

@@ -333,6 +333,7 @@ test("work that does not move is found, later where nothing can be counted, and 
   ]);
   expect(findings({ since: ago(29) })).toEqual([]);
   expect(findings({ phase: "waiting for WAL", item: "0/5000000" })).toEqual([]);
+  expect(findings({ phase: "waiting for WAL", item: "0/5000000", isCancelled: true })).toHaveLength(1);
   expect(findings({ phase: "waiting for WAL" })).toHaveLength(1);
   expect(findings({ phase: "waiting for checkpoint", item: "since 12:00", since: ago(800) })).toEqual([]);
   expect(findings({ phase: "recovering" })).toEqual([]);
