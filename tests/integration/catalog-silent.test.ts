@@ -72,6 +72,28 @@ test("over TLS, and while nothing is asked, lost connections are found, too, and
   expect(lines.filter((line) => line.includes(silence))).toHaveLength(1);
 });
 
+test("what waits for a lock ends, says so, and fills no more of the server's connections with each new try", async () => {
+  await using server = await openPostgresServer({ major: 15 });
+  const lines: string[] = [];
+  const log = openLog({ level: "warn", name: "test", to: { write: (line) => void lines.push(line) } });
+  const url = urlOf(server, server.port);
+  await using catalog = await openCatalog({ url, signal, log, silentMs: 1500 });
+  const lock = server.sql("postgres", "begin; lock table host; select pg_sleep(60)");
+  const released = lock.catch(String);
+  const locking = "from pg_locks where mode = 'AccessExclusiveLock'";
+  await expect.poll(() => server.sql("postgres", `select count(*) ${locking}`)).toBe("1");
+  const ask = () => catalog.transaction((tx) => tx.execute(sql`table host`));
+  const hint = expect.stringContaining("a lock that another session holds") as string;
+  const refuse = () => expect(ask()).rejects.toMatchObject({ reason: "CATALOG_UNREACHABLE", hint });
+  for (let turn = 0; turn < 3; turn++) await Promise.all(Array.from({ length: 12 }, refuse));
+  const waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+  expect(await server.sql("postgres", waiting)).toBe("0");
+  expect(lines).toEqual([]);
+  await server.sql("postgres", `select pg_terminate_backend(pid) ${locking}`);
+  expect(await released).toContain("terminating connection");
+  expect(await ask()).toEqual([]);
+});
+
 test("a connection that the server ends in a transaction ends that, and nothing else", async () => {
   await using server = await openPostgresServer({ major: 15 });
   await using catalog = await openCatalog({ url: urlOf(server, server.port), signal });

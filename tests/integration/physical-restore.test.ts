@@ -268,12 +268,15 @@ describe.each([15, 17, 18])("PostgreSQL %i", (major) => {
       const other = { ...command, target: target({ case: "lsn", value: "0/FFFFFFF" }) };
       const planned = await lab.with(other, planPhysical, { operationId: "op_2", restoreCommand: fetch });
       expect(planned.items.find(({ name }) => name === "kept")?.message).toMatch(/of another restore .* is removed$/);
-      const phases = new Set<string>();
-      const onProgress = ({ phase }: { phase: string }) => void phases.add(phase);
-      const result = await lab.restore(command, { operationId: "op_2", restoreCommand: fetch, onProgress });
+      const told = new Set<string>();
+      const onProgress = ({ phase, item }: { phase: string; item: string }) => void told.add(`${phase} ${item}`);
+      const restoreCommand = `sleep 0.3; ${fetch}`;
+      const result = await lab.restore(command, { operationId: "op_2", restoreCommand, onProgress });
       expect(result).toMatchObject({ started: true, bytesRead: 0n, dataDirectory: command.dataDirectory });
       expect(result.files).toBeGreaterThan(100);
-      expect([...phases]).toEqual(["syncing", "moving into place", "recovering"]);
+      // Before it lets anybody in it says which file it replays.
+      const replaying = expect.stringMatching(/^recovering 0{7}[0-9A-F]{17}$/) as string;
+      expect([...told].slice(2, 4)).toEqual(["recovering ", replaying]);
       const rows = await server.sql("postgres", "select count(*) from moved");
       expect(await lab.sql(command, "select count(*) from moved")).toBe(rows);
       expect(await lab.sql(command, "show work_mem")).toBe("4321kB");

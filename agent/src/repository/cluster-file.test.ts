@@ -3,9 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
+import { fail } from "@coppice/proto/kit/failure";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openFilesystem } from "../storage/filesystem.ts";
-import { writeClusterFile } from "./cluster-file.ts";
+import { requireAnyClusterFile, writeClusterFile } from "./cluster-file.ts";
 
 const signal = new AbortController().signal;
 let folder: string;
@@ -50,4 +51,16 @@ test("a file that cannot be read is not replaced", async () => {
     await expect(write("shop", "1")).rejects.toMatchObject({ reason });
     expect(await readFile(path(), "utf8")).toBe(text);
   }
+});
+
+test("a cluster that may not be looked for hides no other one, and is told of only where none is seen", async () => {
+  await write("shop", "1");
+  const storage = await openFilesystem(folder, "op_x");
+  // As another user's folder, which root may enter all the same.
+  const closed = new Map([["cls_closed/cluster.json", () => fail("REPOSITORY_NOT_READABLE", "EACCES")]]);
+  const stat = async (key: string) => closed.get(key)?.() ?? (await storage.stat(key, signal));
+  const look = (...clusters: string[]) => requireAnyClusterFile({ name: storage.name, stat }, clusters, signal);
+  await look("cls_closed", "cls_a");
+  await expect(look("cls_closed", "cls_gone")).rejects.toMatchObject({ reason: "REPOSITORY_NOT_READABLE" });
+  await expect(look("cls_gone")).rejects.toMatchObject({ reason: "REPOSITORY_UNREACHABLE" });
 });

@@ -1,6 +1,6 @@
 import { clone, equals, fromJson, toJson } from "@bufbuild/protobuf";
 import { type ClusterFile, ClusterFileSchema } from "@coppice/proto/gen/coppice/repository/v1/cluster_file";
-import { fail, isFailure } from "@coppice/proto/kit/failure";
+import { type Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import type { Storage } from "../storage/storage.ts";
 import { checkFeatures, parseJsonObject } from "./document.ts";
 import { clusterFileKey } from "./layout.ts";
@@ -47,14 +47,23 @@ export async function requireClusterFile(storage: Storage, clusterId: string, si
 
 /**
  * The same of a place where backups of several clusters are known to be: one that has heard of any of them is the repository.
- * Fails with REPOSITORY_UNREACHABLE.
+ * Fails with REPOSITORY_UNREACHABLE, and with REPOSITORY_NOT_READABLE where none was seen and some may not be looked for.
  */
 export async function requireAnyClusterFile(
-  storage: Storage,
+  storage: Pick<Storage, "name" | "stat">,
   clusterIds: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
-  for (const clusterId of clusterIds) if (await storage.stat(clusterFileKey(clusterId), signal)) return;
+  let unreadable: Failure | undefined;
+  for (const clusterId of clusterIds)
+    try {
+      if (await storage.stat(clusterFileKey(clusterId), signal)) return;
+    } catch (error) {
+      // One may be of an agent of another user, the next of ours.
+      if (!isFailure(error, "REPOSITORY_NOT_READABLE")) throw error;
+      unreadable ??= error;
+    }
+  if (unreadable) throw unreadable;
   const [first] = clusterIds;
   if (first !== undefined) refusePlace(storage, first);
 }

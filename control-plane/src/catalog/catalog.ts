@@ -56,7 +56,7 @@ export async function openCatalog(options: CatalogOptions): Promise<Catalog> {
     toldMs = performance.now();
     log?.warn(
       { address, silentMs },
-      "the catalog's database does not answer on open connections: they are given up, and others opened",
+      "the catalog's database does not answer on open connections: it hangs, the way to it does, or it waits for a synchronous standby; they are given up, and others opened",
     );
   };
   const watch = { silentMs, onSilence };

@@ -41,6 +41,11 @@ const unreachable = new Set([
   "57P03",
 ]);
 
+/** By its statement_timeout, as a rule. */
+const queryCanceled = "57014";
+const findWhatHolds =
+  "a lock that another session holds is in its way, or the server is overloaded; in its database: select pid, state, query from pg_stat_activity where pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity)";
+
 /**
  * The failure that a database driver's error stands for; undefined for errors that are none, and for those that no
  * caller can do anything about. Drivers' messages hold statements and values, so they stay in the cause.
@@ -52,6 +57,10 @@ export function catalogFailure(error: unknown): Failure | undefined {
   const { code, constraint } = driverError;
   const meaning = constraint === undefined ? undefined : meanings[constraint];
   if (meaning !== undefined) return new Failure(meaning[0], meaning[1], { cause: error });
+  if (code === queryCanceled) {
+    const message = "the catalog's database did not get done in time with what it was asked";
+    return new Failure("CATALOG_UNREACHABLE", message, { hint: findWhatHolds, cause: error });
+  }
   if (unreachable.has(code) || code.startsWith("08")) {
     return new Failure("CATALOG_UNREACHABLE", "the catalog's database does not answer", { cause: error });
   }

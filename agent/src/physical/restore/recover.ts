@@ -10,6 +10,7 @@ import { freeBytesOf } from "../../host/space.ts";
 import { runProgram } from "../../host/run.ts";
 import type { PostgresConnection } from "../../postgres/connect.ts";
 import type { ResolvedEndpoint } from "../../postgres/endpoint.ts";
+import { replayedFile } from "./directory/replayed-file.ts";
 import { type ExtraSettings, readIfThere, writeOwned } from "./settings/configuration.ts";
 import { type Logins, openLogin, quoteLogin, socketEndpoint } from "./settings/logins.ts";
 import { quietSettings } from "./settings/recovery-settings.ts";
@@ -44,7 +45,8 @@ export interface RecoveryToRun {
   readonly expectedEnd: bigint | undefined;
   /** Whether that is where a record ends, and nothing else tells a server where to end. */
   readonly isEndExact: boolean;
-  readonly onWait: (lsn: string) => void;
+  /** Hears how far it is: the file of WAL until somebody is let in, then the position. */
+  readonly onWait: (at: string) => void;
   /** As whom it may be asked. */
   readonly logins: Logins;
   /** Called with settings that the server was started with too little of, while it does not run: it is started again. */
@@ -245,7 +247,12 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
   await using _last = { [Symbol.asyncDispose]: async () => await connection?.[Symbol.asyncDispose]() };
   const look = async (): Promise<Recovered | "paused by itself" | undefined> => {
     try {
-      if (!connection && !(await takesConnections(place.data))) return undefined;
+      if (!connection && !(await takesConnections(place.data))) {
+        // Until it is consistent, which after a long backup takes hours, nothing else tells that it moves.
+        const file = await replayedFile(place.data);
+        if (file !== undefined) onWait(file);
+        return undefined;
+      }
       connection ??= (await openLogin(endpoint, logins, place.signal)).connection;
       const seen = await connection.queryOne<Seen>(sight);
       if (seen.lsn !== null) onWait(seen.lsn);

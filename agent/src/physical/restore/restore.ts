@@ -214,7 +214,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
         beyondEnd: beyondEnd(recovery.target, chain.newest.manifest.backupId),
         isEndExact: recovery.restoreCommand !== undefined && recovery.target.point.case === undefined,
         expectedEnd: command.expectedEndLsn === "" ? undefined : parseLsn(command.expectedEndLsn),
-        onWait: (lsn) => say("recovering", lsn),
+        onWait: (at) => say("recovering", at),
         // Of a scratch server there is nothing to do for anybody.
         warnings: restore.scratch ? [] : warnings,
         logins,

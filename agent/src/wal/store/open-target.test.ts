@@ -9,7 +9,7 @@ import { openArchiveTarget } from "./open-target.ts";
 
 const signal = new AbortController().signal;
 
-test("nothing is archived into a place that has heard of no cluster whose backups are known to be there", async () => {
+async function openFolder() {
   const folder = await mkdtemp(join(tmpdir(), "coppice-target-"));
   onTestFinished(() => rm(folder, { recursive: true }));
   const location = { kind: { case: "filesystem" as const, value: { path: folder } } };
@@ -26,13 +26,27 @@ test("nothing is archived into a place that has heard of no cluster whose backup
     });
     return storage.name;
   };
+  const hear = async (cluster: string) => {
+    await mkdir(join(folder, cluster));
+    await writeFile(join(folder, cluster, "cluster.json"), "{}");
+  };
+  return { folder, open, hear };
+}
+
+test("nothing is archived into a place that has heard of no cluster whose backups are known to be there", async () => {
+  const { folder, open, hear } = await openFolder();
   await expect(open(["cls_a", "cls_b"])).rejects.toMatchObject({
     reason: "REPOSITORY_UNREACHABLE",
     message: expect.stringContaining("is there and is not the repository: cls_a/cluster.json is missing") as string,
   });
   expect(await readdir(folder)).toEqual([]);
   expect(await open([])).toContain(folder);
-  await mkdir(join(folder, "cls_b"));
-  await writeFile(join(folder, "cls_b/cluster.json"), "{}");
+  await hear("cls_b");
   expect(await open(["cls_a", "cls_b"])).toContain(folder);
+});
+
+test("a place that has heard of the archive's own cluster is the repository when all that it began with are gone", async () => {
+  const { folder, open, hear } = await openFolder();
+  await hear("cls_own");
+  expect(await open(["cls_a"])).toContain(folder);
 });

@@ -21,7 +21,10 @@ export async function openArchiveTarget(
   const storage = await openStorage(location, access);
   try {
     if (isShared(target)) await requireSharedMark(storage, target, options.signal);
-    await lookIfAllowed(storage, () => requireAnyClusterFile(storage, archive.knownClusters, options.signal));
+    const known = archive.knownClusters;
+    // Those that an archive began with may be given up later, when its own cluster has backups there.
+    const clusters = known.length === 0 ? [] : [...known, archive.clusterId];
+    await lookIfAllowed(storage, () => requireAnyClusterFile(storage, clusters, options.signal));
     return storage;
   } catch (error) {
     await storage[Symbol.asyncDispose]();

@@ -6,7 +6,10 @@ export interface ClientOptions {
   readonly url: string;
   readonly applicationName: string;
   readonly max: number;
-  /** Gives up connections whose other end has fallen silent; without it a query takes as long as it takes. */
+  /**
+   * Gives up connections whose other end has fallen silent, and before that has the server end what takes so long;
+   * without it a query takes as long as it takes.
+   */
   readonly watch?: { readonly silentMs: number; readonly onSilence: (address: string) => void } | undefined;
 }
 
@@ -29,10 +32,18 @@ export function openClient({ url, applicationName, max, watch }: ClientOptions):
     // The driver would ask for them by a query that nobody awaits: one that fails ends the process. Columns know theirs.
     fetch_types: false,
     onnotice: () => {},
-    connection: { application_name: applicationName },
+    connection: { application_name: applicationName, ...(watch && { statement_timeout: statementMs(watch) }) },
     ...(path === undefined ? {} : { path }),
     ...(watch === undefined ? {} : watched(watch, path)),
   });
+}
+
+/**
+ * What waits for a lock would hold its place among the server's connections also when its own is given up, for it reads
+ * nothing meanwhile: with each new try one more.
+ */
+function statementMs({ silentMs }: NonNullable<ClientOptions["watch"]>): number {
+  return Math.floor((silentMs * 5) / 6);
 }
 
 /** The driver bounds no query, so its sockets do; and it closes those that nobody uses before they look silent. */

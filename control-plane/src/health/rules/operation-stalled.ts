@@ -32,13 +32,17 @@ export const operationStalled: Rule = ({ stalledOperations }, now) =>
       };
     });
 
-/** The agent itself ends that wait after the time that was asked for. */
-function saysWhatItWaitsFor({ phase, item }: StalledFact): boolean {
-  return phase === "waiting for WAL" && item !== "";
+/** The agent itself ends these waits: after the time that was asked for, and when the server answers nobody any more. */
+const watchedPhases = new Set(["waiting for WAL", "waiting for checkpoint"]);
+
+function saysWhatItWaitsFor({ phase, item, isCancelled }: StalledFact): boolean {
+  return watchedPhases.has(phase) && item !== "" && !isCancelled;
 }
 
-function patienceOf({ phase, kind }: StalledFact): number {
-  return quietPhases.has(phase) || quietKinds.has(kind) ? quietMs : stalledMs;
+function patienceOf({ phase, item, kind }: StalledFact): number {
+  // Of its files of WAL a server tells when it replays them; before, it may sync all of its data directory.
+  const isQuiet = quietPhases.has(phase) || quietKinds.has(kind) || (phase === "recovering" && item === "");
+  return isQuiet ? quietMs : stalledMs;
 }
 
 function messageOf({ operationId, kind, clusterName, hostName, ...stalled }: StalledFact, now: Date): string {

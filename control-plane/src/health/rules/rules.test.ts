@@ -333,7 +333,11 @@ test("work that does not move is found, later where nothing can be counted, and 
   ]);
   expect(findings({ since: ago(29) })).toEqual([]);
   expect(findings({ phase: "waiting for WAL", item: "0/5000000" })).toEqual([]);
+  expect(findings({ phase: "waiting for WAL", item: "0/5000000", isCancelled: true })).toHaveLength(1);
   expect(findings({ phase: "waiting for WAL" })).toHaveLength(1);
+  expect(findings({ phase: "waiting for checkpoint", item: "since 12:00", since: ago(800) })).toEqual([]);
+  expect(findings({ phase: "recovering" })).toEqual([]);
+  expect(findings({ phase: "recovering", item: "00000001000000000000000A" })).toHaveLength(1);
   expect(findings({ phase: "restoring", item: "orders" })).toEqual([]);
   expect(findings({ phase: "restoring", item: "orders", since: ago(361) })).toHaveLength(1);
   expect(findings({ kind: "delete_backup", phase: "" })).toEqual([]);
