@@ -7,7 +7,7 @@ import { openConnection, type PostgresConnection } from "../postgres/connect.ts"
 import type { ResolvedEndpoint } from "../postgres/endpoint.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
 import { type ChosenRelations, chooseRelations, listRelations } from "./choose-relations.ts";
-import { describeLacking, refuseLacking } from "./lacking.ts";
+import { describeLacking, describeLargeObjects, refuseLacking } from "./lacking.ts";
 
 /** What is looked for, and where. */
 export interface PartToFind {
@@ -73,5 +73,7 @@ export async function findPart(part: PartToFind): Promise<FoundPart> {
   const chosen = isWhole ? undefined : chooseRelations(relations, selection, where);
   if (chosen) refuseLacking(chosen.chosen, { selection, isForPeople });
   const lacking = await describeLacking(connection, chosen?.chosen ?? relations, selection.contents);
-  return { database, chosen, warnings: [...rolledBack, ...lacking] };
+  if (!chosen) return { database, chosen, warnings: [...rolledBack, ...lacking] };
+  const objects = await describeLargeObjects(connection, selection.contents);
+  return { database, chosen, warnings: [...rolledBack, ...lacking, ...objects] };
 }
