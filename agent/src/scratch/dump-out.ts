@@ -9,6 +9,7 @@ import { runProgram } from "../host/run.ts";
 import { replaceFile } from "../journal/durable-file.ts";
 import { openFileSource } from "../logical/source/file-source.ts";
 import type { RestoreSource } from "../logical/source/source.ts";
+import { quoteIdentifier } from "../postgres/quote.ts";
 import { findToolAccess } from "../postgres/tool-access.ts";
 import { findTools, toolPath } from "../postgres/tools.ts";
 import { type ChosenRelations, patternOf } from "./choose-relations.ts";
@@ -24,7 +25,7 @@ export interface PartToDump extends PartToFind {
   readonly log: (line: string) => void;
 }
 
-/** Above that a list of what to leave out would be too long for a command line, and all rows are dumped. */
+/** Above that a list of what to leave out would be too long for a command line: for a load all rows are dumped then. */
 const mostLeftOut = 10_000;
 const askEveryMs = 500;
 /** Nobody else is there who could hold a lock, and what waits for one all the same is to come to an end. */
@@ -44,15 +45,25 @@ function contentArguments({ contents, noOwner, noPrivileges }: RestoreSelection,
 
 function partArguments(
   { schemas, tables }: RestoreSelection,
-  { chosen, others }: ChosenRelations,
+  { chosen, others, otherSchemas }: ChosenRelations,
   isForPeople: boolean,
 ): string[] {
   if (!isForPeople) {
-    if (others.length > mostLeftOut) return ["-B"];
-    return ["-B", ...others.map((each) => `--exclude-table-data=${patternOf(each)}`)];
+    const filled = others.filter(({ kind }) => kind === "r" || kind === "m");
+    if (filled.length > mostLeftOut) return ["-B"];
+    return ["-B", ...filled.map((each) => `--exclude-table-data=${patternOf(each)}`)];
   }
   if (tables.length > 0) return chosen.map((each) => `--table=${patternOf(each)}`);
-  return schemas.map((schema) => `--schema="${schema.replaceAll('"', '""')}"`);
+  // pg_dump takes no single table beside schemas: where partitions lie in another one, that goes without its other tables.
+  const left = others.filter(({ schema }) => otherSchemas.includes(schema));
+  if (left.length > mostLeftOut)
+    return fail("SELECTION_REFUSED", `partitions of what was chosen lie among ${left.length} other tables`, {
+      hint: "restore it into a database, with --as, or the whole database into a file",
+    });
+  return [
+    ...[...schemas, ...otherSchemas].map((schema) => `--schema=${quoteIdentifier(schema)}`),
+    ...left.map((each) => `--exclude-table=${patternOf(each)}`),
+  ];
 }
 
 function noRoom(error: unknown, file: string): unknown {

@@ -57,6 +57,13 @@ async function rollBackPrepared(connection: PostgresConnection): Promise<string[
   return [`${what} prepared at that point and not committed: nothing of it is there`];
 }
 
+/** What a file has of schemas that were not chosen, because pg_dump takes no single table beside schemas. */
+function describeBeside({ tables }: RestoreSelection, { otherSchemas }: ChosenRelations): string[] {
+  if (tables.length > 0 || otherSchemas.length === 0) return [];
+  const what = `functions, types and sequences of ${quoteNames(otherSchemas)}`;
+  return [`${what} are in the file too, because partitions of what was chosen lie there`];
+}
+
 /**
  * Finds what is to be dumped of a scratch server, and rolls back there what would lock it. Fails with DATABASE_NOT_FOUND,
  * or with SELECTION_REFUSED for what is not there or would come back without its rows.
@@ -75,5 +82,6 @@ export async function findPart(part: PartToFind): Promise<FoundPart> {
   const lacking = await describeLacking(connection, chosen?.chosen ?? relations, selection.contents);
   if (!chosen) return { database, chosen, warnings: [...rolledBack, ...lacking] };
   const objects = await describeLargeObjects(connection, selection.contents);
-  return { database, chosen, warnings: [...rolledBack, ...lacking, ...objects] };
+  const beside = isForPeople ? describeBeside(selection, chosen) : [];
+  return { database, chosen, warnings: [...rolledBack, ...lacking, ...objects, ...beside] };
 }
