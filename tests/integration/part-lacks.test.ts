@@ -113,6 +113,18 @@ test("what was prepared and not committed at that point is rolled back, and hold
   ]);
 });
 
+test("what is told of a part is told also when the answer of its work was lost", async () => {
+  const command = parts.command([full], { selection: named("public.items") });
+  let settled: Awaited<ReturnType<PartLab["settle"]>> | undefined;
+  await parts.recover(command, { onDone: async () => void (settled = await parts.settle(command)) });
+  expect(settled?.outcome).toMatchObject({ loaded: { database: "past", rows: 10n } });
+  expect(settled?.outcome?.warnings).toEqual([
+    expect.stringContaining("1 transaction was prepared"),
+    expect.stringContaining("none of the large objects"),
+    expect.stringContaining("the answer of the work was lost"),
+  ]);
+});
+
 test("a schema comes into a file with partitions that lie in another one, and with no other table of that", async () => {
   const file = join(lab.folder, "work", "app.dump");
   const { tables, warnings } = await recover({ selection: { schemas: ["app"] }, file });

@@ -1,5 +1,5 @@
 import { chmod, open, readFile, rm } from "node:fs/promises";
-import { create, fromJsonString, toJsonString } from "@bufbuild/protobuf";
+import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { type RestoreSelection, RestoreSelectionSchema } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
 import { type DumpedDatabase, DumpedDatabaseSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
@@ -76,6 +76,7 @@ function noRoom(error: unknown, file: string): unknown {
 export interface DumpedPart {
   /** What has to be known of the database to load it. */
   readonly dumped: DumpedDatabase;
+  /** What comes back otherwise than it was. */
   readonly warnings: string[];
 }
 
@@ -147,20 +148,27 @@ export async function dumpOut(part: PartToDump): Promise<DumpedPart> {
 
 const besideDump = (file: string) => `${file}.json`;
 
-/** Writes down beside a dump what has to be known of its database, for whoever settles. */
-export async function keepDumped(file: string, dumped: DumpedDatabase): Promise<void> {
-  await replaceFile(besideDump(file), toJsonString(DumpedDatabaseSchema, dumped));
+/** Writes down beside a dump what has to be known to load it and to tell of it, for whoever settles. */
+export async function keepDumped(file: string, { dumped, warnings }: DumpedPart): Promise<void> {
+  await replaceFile(besideDump(file), JSON.stringify({ dumped: toJson(DumpedDatabaseSchema, dumped), warnings }));
   await chmod(besideDump(file), 0o600);
 }
 
-/** A dump of which that was written down, as what a restore is of; undefined where it never came so far. */
-export async function openDumped(file: string, signal: AbortSignal): Promise<RestoreSource | undefined> {
+/** A dump of which that was written down, as what a restore is of. */
+export interface KeptDump {
+  readonly source: RestoreSource;
+  readonly warnings: string[];
+}
+
+/** Opens such a dump; undefined where it never came so far. */
+export async function openDumped(file: string, signal: AbortSignal): Promise<KeptDump | undefined> {
   const text = await readFile(besideDump(file), "utf8").catch((error: unknown) => {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   });
   if (text === undefined) return undefined;
-  const dumped = fromJsonString(DumpedDatabaseSchema, text);
+  const kept = JSON.parse(text) as { dumped: JsonValue; warnings: string[] };
+  const dumped = fromJson(DumpedDatabaseSchema, kept.dumped);
   const source = await openFileSource({ path: file, identities: undefined, signal });
-  return { ...source, title: "what was recovered", dumped };
+  return { source: { ...source, title: "what was recovered", dumped }, warnings: kept.warnings };
 }
