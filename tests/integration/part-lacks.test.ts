@@ -39,6 +39,13 @@ beforeAll(async () => {
      insert into items select i, 'items' from generate_series(1, 10) i;
      create unlogged table scratchpad (id serial); insert into scratchpad select generate_series(1, 60);
      create table rates (day int); insert into rates values (1), (2); alter extension plpgsql add table rates;
+     select lo_from_bytea(0, 'a large object');
+     create schema app; create schema parts;
+     create table app.events (id serial, day int) partition by range (day);
+     create table parts.events_1 partition of app.events for values from (0) to (10);
+     insert into app.events (day) values (1), (2);
+     create table parts.other (id serial); create view parts.seen as select * from parts.other;
+     create function app.twice(n int) returns int language sql return 2 * n;
      create schema geo; create table geo.zones (name text); insert into geo.zones values ('UTC');
      alter extension plpgsql add table geo.zones;
      update pg_extension set extconfig = array['geo.zones'::regclass::oid], extcondition = array['']
@@ -98,7 +105,44 @@ test("what was prepared and not committed at that point is rolled back, and hold
   const { loaded, warnings } = await recover({ selection: named("public.items") });
   expect(loaded).toMatchObject({ rows: 10n });
   expect(await server.sql("past", "select count(*) from items")).toBe("10");
-  expect(warnings).toEqual(["1 transaction was prepared at that point and not committed: nothing of it is there"]);
+  expect(warnings).toEqual([
+    "1 transaction was prepared at that point and not committed: nothing of it is there",
+    expect.stringMatching(
+      /^none of the large objects of the database, 1 in all, is there, because pg_dump takes them /,
+    ),
+  ]);
+});
+
+test("what is told of a part is told also when the answer of its work was lost", async () => {
+  const command = parts.command([full], { selection: named("public.items") });
+  let settled: Awaited<ReturnType<PartLab["settle"]>> | undefined;
+  await parts.recover(command, { onDone: async () => void (settled = await parts.settle(command)) });
+  expect(settled?.outcome).toMatchObject({ loaded: { database: "past", rows: 10n } });
+  expect(settled?.outcome?.warnings).toEqual([
+    expect.stringContaining("1 transaction was prepared"),
+    expect.stringContaining("none of the large objects"),
+    expect.stringContaining("the answer of the work was lost"),
+  ]);
+});
+
+test("a schema comes into a file with partitions that lie in another one, and with no other table of that", async () => {
+  const file = join(lab.folder, "work", "app.dump");
+  const { tables, warnings } = await recover({ selection: { schemas: ["app"] }, file });
+  expect(tables).toBe(1);
+  expect(warnings.at(-1)).toMatch(/^functions, types and sequences of "parts" are in the file too/);
+  await server.sql("postgres", "create database past");
+  const to = ["--host=127.0.0.1", `--port=${server.port}`, `--username=${server.superuser}`, "--dbname=past"];
+  const env = { ...process.env, PGPASSWORD: server.password };
+  const loaded = await runProgram(join(server.binDir, "pg_restore"), ["--exit-on-error", ...to, file], { env });
+  expect(loaded).toMatchObject({ code: 0, stderr: "" });
+  expect(await server.sql("past", "select sum(app.twice(day)) from app.events")).toBe("6");
+  expect(
+    await server.sql(
+      "past",
+      "select relname from pg_class where relnamespace = 'parts'::regnamespace and relkind in ('r', 'v')",
+    ),
+  ).toBe("events_1");
+  await runProgram("rm", [file], { env: process.env });
 });
 
 test("what the live server's roles are told keeps no part from being loaded, and is no difference in rows", async () => {

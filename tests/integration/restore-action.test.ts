@@ -24,7 +24,9 @@ let lsn: string;
 let restoreCommand: string;
 
 beforeAll(async () => {
-  server = stack.use(await openPostgresServer({ major: 15, settings: { archive_mode: "on" } }));
+  server = stack.use(
+    await openPostgresServer({ major: 15, settings: { archive_mode: "on", max_prepared_transactions: "5" } }),
+  );
   const backups = stack.use(await openPhysicalLab(server));
   lab = stack.use(await openRestoreLab(server, backups.repository));
   archive = join(lab.folder, "archive");
@@ -36,9 +38,11 @@ beforeAll(async () => {
   await backups.take(taken);
   backup = taken.backup;
   await server.sql("postgres", "insert into t select generate_series(1, 10)");
+  await server.sql("postgres", "begin; insert into t values (-1); prepare transaction 'open'");
   lsn = await server.sql("postgres", "select pg_current_wal_flush_lsn()");
   // The record at that position is replayed too: one that locks nothing.
   await server.sql("postgres", "select pg_create_restore_point('here')");
+  await server.sql("postgres", "rollback prepared 'open'");
   await server.sql("postgres", "drop table t");
   const last = await server.sql("postgres", "select pg_walfile_name(pg_switch_wal())");
   while (!(await readdir(archive)).includes(last)) await setTimeout(50);
@@ -49,6 +53,9 @@ beforeAll(async () => {
   restoreCommand = `if [ ! -e ${alive} ]; then exit 126; fi; cp ${archive}/%f %p 2>/dev/null || exit 1`;
 });
 afterAll(() => stack.disposeAsync());
+
+const unseen = "prepared transactions are open, with all locks, shows only when recovery has ended";
+const prepared = "select string_agg(gid, ',') from pg_prepared_xacts";
 
 async function restore(name: string, action: RecoveryAction) {
   const target = create(RecoveryTargetSchema, { point: { case: "lsn", value: lsn }, timeline: 1, action });
@@ -65,6 +72,7 @@ const control = (data: string, word: string) =>
 test("promoted at its target it takes writes, and has them and all before still when it is killed at once", async () => {
   const { command, result } = await restore("promoted", RecoveryAction.PROMOTE);
   expect(result).toMatchObject({ started: true, timeline: 3, serverState: RestoredServerState.RUNNING });
+  expect(result.warnings.at(-1)).toContain("1 prepared transaction is open");
   const sql = (text: string) => lab.sql(command, text);
   expect(await sql("select current_setting('recovery_target_action'), pg_is_in_recovery()")).toBe("pause|f");
   await sql("insert into t values (0)");
@@ -77,10 +85,12 @@ test("promoted at its target it takes writes, and has them and all before still 
 test("paused it can be resumed, writes on a timeline that was free, and starts again", async () => {
   const { command, result } = await restore("paused", RecoveryAction.PAUSE);
   expect(result).toMatchObject({ started: true, timeline: 1, serverState: RestoredServerState.PAUSED });
+  expect(result.warnings.at(-1)).toContain(unseen);
   const sql = (text: string) => lab.sql(command, text);
   expect(await sql("select pg_is_in_recovery(), count(*) from t")).toBe("t|1010");
   await sql("select pg_wal_replay_resume()");
   await expect.poll(() => sql("select pg_is_in_recovery()").catch(() => ""), { timeout: 60_000 }).toBe("f");
+  expect(await sql(prepared)).toBe("open");
   await sql("insert into t values (0)");
   expect(await sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")).toBe("00000003");
   expect((await control(command.dataDirectory, "restart")).code).toBe(0);
@@ -102,6 +112,7 @@ test("a paused server that is stopped comes back to its target when it is starte
 test("shut down at its target it ends recovery there when it is started, and takes writes", async () => {
   const { command, result } = await restore("down", RecoveryAction.SHUTDOWN);
   expect(result).toMatchObject({ started: true, timeline: 1, serverState: RestoredServerState.SHUT_DOWN });
+  expect(result.warnings.at(-1)).toContain(unseen);
   const sql = (text: string) => lab.sql(command, text);
   expect((await control(command.dataDirectory, "start")).code).toBe(0);
   await expect.poll(() => sql("select pg_is_in_recovery()").catch(() => ""), { timeout: 60_000 }).toBe("f");

@@ -33,10 +33,12 @@ test("a partitioned table comes with all of its partitions, wherever they lie", 
   expect(names(others)).toEqual(["1", "5"]);
 });
 
-test("a schema comes whole, and rows of sequences are never left out", () => {
-  const { chosen, others } = choose([], ["old"]);
+test("a schema comes whole, with partitions that lie in another one, and sequences are never left out", () => {
+  const { chosen, others, otherSchemas } = choose([], ["old"]);
   expect(names(chosen)).toEqual(["4", "5"]);
-  expect(names(others)).toEqual(["1"]);
+  expect(names(others)).toEqual(["1", "2", "3"]);
+  expect(otherSchemas).toEqual([]);
+  expect(choose([], ["public"]).otherSchemas).toEqual(["old"]);
 });
 
 test("a name that is not there, or is there twice, is refused", () => {

@@ -24,8 +24,10 @@ export interface Relation {
 export interface ChosenRelations {
   /** The chosen tables and their partitions. */
   readonly chosen: readonly Relation[];
-  /** Tables whose rows are not wanted. */
+  /** What else there is, but sequences, which what is chosen may need. */
   readonly others: readonly Relation[];
+  /** Schemas that were not chosen, and have some of what is: partitions lie anywhere. */
+  readonly otherSchemas: readonly string[];
 }
 
 /** A sequence of such a table goes with it, and is not told of beside it. */
@@ -89,9 +91,11 @@ export function chooseRelations(
     size = oids.size;
     for (const { oid, parent } of relations) if (parent !== null && oids.has(parent)) oids.add(oid);
   }
+  const chosen = relations.filter(({ oid }) => oids.has(oid));
   return {
-    chosen: relations.filter(({ oid }) => oids.has(oid)),
-    others: relations.filter(({ oid, kind }) => !oids.has(oid) && (kind === "r" || kind === "m")),
+    chosen,
+    others: relations.filter(({ oid, kind }) => !oids.has(oid) && kind !== "S"),
+    otherSchemas: [...new Set(chosen.map(({ schema }) => schema))].filter((schema) => !schemas.includes(schema)),
   };
 }
 

@@ -1,5 +1,5 @@
 import { chmod, open, readFile, rm } from "node:fs/promises";
-import { create, fromJsonString, toJsonString } from "@bufbuild/protobuf";
+import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { type RestoreSelection, RestoreSelectionSchema } from "@coppice/proto/gen/coppice/common/v1/restore_selection";
 import { type DumpedDatabase, DumpedDatabaseSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
@@ -9,6 +9,7 @@ import { runProgram } from "../host/run.ts";
 import { replaceFile } from "../journal/durable-file.ts";
 import { openFileSource } from "../logical/source/file-source.ts";
 import type { RestoreSource } from "../logical/source/source.ts";
+import { quoteIdentifier } from "../postgres/quote.ts";
 import { findToolAccess } from "../postgres/tool-access.ts";
 import { findTools, toolPath } from "../postgres/tools.ts";
 import { type ChosenRelations, patternOf } from "./choose-relations.ts";
@@ -24,7 +25,7 @@ export interface PartToDump extends PartToFind {
   readonly log: (line: string) => void;
 }
 
-/** Above that a list of what to leave out would be too long for a command line, and all rows are dumped. */
+/** Above that a list of what to leave out would be too long for a command line: for a load all rows are dumped then. */
 const mostLeftOut = 10_000;
 const askEveryMs = 500;
 /** Nobody else is there who could hold a lock, and what waits for one all the same is to come to an end. */
@@ -44,15 +45,25 @@ function contentArguments({ contents, noOwner, noPrivileges }: RestoreSelection,
 
 function partArguments(
   { schemas, tables }: RestoreSelection,
-  { chosen, others }: ChosenRelations,
+  { chosen, others, otherSchemas }: ChosenRelations,
   isForPeople: boolean,
 ): string[] {
   if (!isForPeople) {
-    if (others.length > mostLeftOut) return ["-B"];
-    return ["-B", ...others.map((each) => `--exclude-table-data=${patternOf(each)}`)];
+    const filled = others.filter(({ kind }) => kind === "r" || kind === "m");
+    if (filled.length > mostLeftOut) return ["-B"];
+    return ["-B", ...filled.map((each) => `--exclude-table-data=${patternOf(each)}`)];
   }
   if (tables.length > 0) return chosen.map((each) => `--table=${patternOf(each)}`);
-  return schemas.map((schema) => `--schema="${schema.replaceAll('"', '""')}"`);
+  // pg_dump takes no single table beside schemas: where partitions lie in another one, that goes without its other tables.
+  const left = others.filter(({ schema }) => otherSchemas.includes(schema));
+  if (left.length > mostLeftOut)
+    return fail("SELECTION_REFUSED", `partitions of what was chosen lie among ${left.length} other tables`, {
+      hint: "restore it into a database, with --as, or the whole database into a file",
+    });
+  return [
+    ...[...schemas, ...otherSchemas].map((schema) => `--schema=${quoteIdentifier(schema)}`),
+    ...left.map((each) => `--exclude-table=${patternOf(each)}`),
+  ];
 }
 
 function noRoom(error: unknown, file: string): unknown {
@@ -65,6 +76,7 @@ function noRoom(error: unknown, file: string): unknown {
 export interface DumpedPart {
   /** What has to be known of the database to load it. */
   readonly dumped: DumpedDatabase;
+  /** What comes back otherwise than it was. */
   readonly warnings: string[];
 }
 
@@ -136,20 +148,27 @@ export async function dumpOut(part: PartToDump): Promise<DumpedPart> {
 
 const besideDump = (file: string) => `${file}.json`;
 
-/** Writes down beside a dump what has to be known of its database, for whoever settles. */
-export async function keepDumped(file: string, dumped: DumpedDatabase): Promise<void> {
-  await replaceFile(besideDump(file), toJsonString(DumpedDatabaseSchema, dumped));
+/** Writes down beside a dump what has to be known to load it and to tell of it, for whoever settles. */
+export async function keepDumped(file: string, { dumped, warnings }: DumpedPart): Promise<void> {
+  await replaceFile(besideDump(file), JSON.stringify({ dumped: toJson(DumpedDatabaseSchema, dumped), warnings }));
   await chmod(besideDump(file), 0o600);
 }
 
-/** A dump of which that was written down, as what a restore is of; undefined where it never came so far. */
-export async function openDumped(file: string, signal: AbortSignal): Promise<RestoreSource | undefined> {
+/** A dump of which that was written down, as what a restore is of. */
+export interface KeptDump {
+  readonly source: RestoreSource;
+  readonly warnings: string[];
+}
+
+/** Opens such a dump; undefined where it never came so far. */
+export async function openDumped(file: string, signal: AbortSignal): Promise<KeptDump | undefined> {
   const text = await readFile(besideDump(file), "utf8").catch((error: unknown) => {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   });
   if (text === undefined) return undefined;
-  const dumped = fromJsonString(DumpedDatabaseSchema, text);
+  const kept = JSON.parse(text) as { dumped: JsonValue; warnings: string[] };
+  const dumped = fromJson(DumpedDatabaseSchema, kept.dumped);
   const source = await openFileSource({ path: file, identities: undefined, signal });
-  return { ...source, title: "what was recovered", dumped };
+  return { source: { ...source, title: "what was recovered", dumped }, warnings: kept.warnings };
 }

@@ -7,7 +7,7 @@ import { openConnection, type PostgresConnection } from "../postgres/connect.ts"
 import type { ResolvedEndpoint } from "../postgres/endpoint.ts";
 import { quoteLiteral } from "../postgres/quote.ts";
 import { type ChosenRelations, chooseRelations, listRelations } from "./choose-relations.ts";
-import { describeLacking, refuseLacking } from "./lacking.ts";
+import { describeLacking, describeLargeObjects, refuseLacking } from "./lacking.ts";
 
 /** What is looked for, and where. */
 export interface PartToFind {
@@ -57,6 +57,13 @@ async function rollBackPrepared(connection: PostgresConnection): Promise<string[
   return [`${what} prepared at that point and not committed: nothing of it is there`];
 }
 
+/** What a file has of schemas that were not chosen, because pg_dump takes no single table beside schemas. */
+function describeBeside({ tables }: RestoreSelection, { otherSchemas }: ChosenRelations): string[] {
+  if (tables.length > 0 || otherSchemas.length === 0) return [];
+  const what = `functions, types and sequences of ${quoteNames(otherSchemas)}`;
+  return [`${what} are in the file too, because partitions of what was chosen lie there`];
+}
+
 /**
  * Finds what is to be dumped of a scratch server, and rolls back there what would lock it. Fails with DATABASE_NOT_FOUND,
  * or with SELECTION_REFUSED for what is not there or would come back without its rows.
@@ -73,5 +80,8 @@ export async function findPart(part: PartToFind): Promise<FoundPart> {
   const chosen = isWhole ? undefined : chooseRelations(relations, selection, where);
   if (chosen) refuseLacking(chosen.chosen, { selection, isForPeople });
   const lacking = await describeLacking(connection, chosen?.chosen ?? relations, selection.contents);
-  return { database, chosen, warnings: [...rolledBack, ...lacking] };
+  if (!chosen) return { database, chosen, warnings: [...rolledBack, ...lacking] };
+  const objects = await describeLargeObjects(connection, selection.contents);
+  const beside = isForPeople ? describeBeside(selection, chosen) : [];
+  return { database, chosen, warnings: [...rolledBack, ...lacking, ...objects, ...beside] };
 }

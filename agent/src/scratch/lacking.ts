@@ -83,6 +83,21 @@ export async function describeLacking(
   return lines.flatMap(([some, how]) => (some.length === 0 ? [] : [`${namesOf(some)}: ${how}`]));
 }
 
+/**
+ * That a part has none of the large objects of a scratch server's database, where there are some. Which of them it refers
+ * to nothing tells: their oids may be in columns of any type.
+ */
+export async function describeLargeObjects(connection: PostgresConnection, contents: DumpContents): Promise<string[]> {
+  if (contents === DumpContents.SCHEMA_ONLY) return [];
+  const { count } = await connection.queryOne<{ count: string }>(
+    "select count(*)::text as count from pg_largeobject_metadata",
+  );
+  if (count === "0") return [];
+  return [
+    `none of the large objects of the database, ${count} in all, is there, because pg_dump takes them with a whole database alone: rows that refer to them have their oids and no more; restore the whole database to get them, without --table and --schema`,
+  ];
+}
+
 /** What no text was in its encoding cannot be looked for by its name. */
 const isText = ({ schema, name }: Relation) => !`${schema}${name}`.includes("\uFFFD");
 

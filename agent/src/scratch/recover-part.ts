@@ -95,7 +95,7 @@ async function takeOut(part: PartToRecover, ground: RestoreGround, dump: string)
     const recovered = await recoverScratch(watched);
     const scratch = await findLogin(places.socketFolder, ground, signal);
     say(0n);
-    const { dumped, warnings } = await dumpOut({
+    const dumped = await dumpOut({
       endpoint: scratch,
       major: ground.chain.major,
       database,
@@ -109,7 +109,7 @@ async function takeOut(part: PartToRecover, ground: RestoreGround, dump: string)
     if (load) await keepDumped(dump, dumped);
     const tables = await tablesOf(watched, dump);
     const compared = await compare(watched, scratch, tables);
-    return { recovered, tables: tables.length, ...compared, warnings: [...warnings, ...compared.warnings] };
+    return { recovered, tables: tables.length, ...compared, warnings: [...dumped.warnings, ...compared.warnings] };
   } catch (error) {
     signal.throwIfAborted();
     throw error;
@@ -219,10 +219,10 @@ async function deliver(
     return;
   }
   if (!load) return fail("INVALID_FIELD", "the command says neither a database nor a file to make");
-  const source = await openDumped(dump, restore.signal);
+  const kept = await openDumped(dump, restore.signal);
   result.loaded = await restoreDatabase({
     ...loadOf(part, load, restore.signal),
-    source,
+    source: kept?.source,
     onProgress,
     log,
     onStaged,

@@ -36,13 +36,13 @@ async function settleOutcome(lost: LostPart, removed: string[]): Promise<Recover
   }
   if (noted || !load) return noted;
   // Before the dump is whole nothing is loaded.
-  const source = await openDumped(scratchPlaces(command).dump, signal);
-  if (!source) return undefined;
-  const settled = await settleRestore({ ...loadOf(lost, load, signal), source, stagedOid, into });
+  const kept = await openDumped(scratchPlaces(command).dump, signal);
+  if (!kept) return undefined;
+  const settled = await settleRestore({ ...loadOf(lost, load, signal), source: kept.source, stagedOid, into });
   removed.push(...settled.removed);
   if (!settled.outcome) return undefined;
-  const warnings = ["the answer of the work was lost, and with it how the rows differed from the live ones"];
-  return create(RecoverPartResultSchema, { loaded: settled.outcome, warnings });
+  const unknown = "the answer of the work was lost, and with it how the rows differed from the live ones";
+  return create(RecoverPartResultSchema, { loaded: settled.outcome, warnings: [...kept.warnings, unknown] });
 }
 
 /**

@@ -50,6 +50,7 @@ test.each([
   ["data", "spaces", "spaces/inner", "spaces/inner lies in spaces"],
   ["data", "spaces/inner", "spaces/", "spaces/inner lies in spaces"],
   ["data", "same", "same", "same lies in same"],
+  ["data", "spaces//", "spaces//inner/", "spaces/inner lies in spaces"],
   ["data", "data/space", "other", "data/space lies in data"],
   ["space/data", "space", "other", "space/data lies in space"],
 ])(
@@ -59,7 +60,7 @@ test.each([
     await writeFile(join(folder, "base.0000"), content);
     const sha256 = createHash("sha256").update(content).digest("hex");
     const stream = create(StoredStreamSchema, { objects: [{ key: "base.0000", sha256 }] });
-    const tablespaces = [first, second].map((name, index) => ({ oid: index + 1, location: join(folder, name) }));
+    const tablespaces = [first, second].map((name, index) => ({ oid: index + 1, location: `${folder}/${name}` }));
     const env = { PATH: process.env["PATH"], PGDATA: join(folder, data) };
     const said = await run({ base: stream, wal: stream, backupManifest: stream, tablespaces }, { env });
     const [one, other] = what.split(" lies in ");

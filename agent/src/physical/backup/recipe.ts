@@ -168,10 +168,11 @@ function placeTablespaces({ tablespaces }: PhysicalContent): string[] {
   return [
     `# 2. The places of tablespaces: none in another one, nor in the data directory, nor the other way round.
 ${places.join("\n")}
-places=("\${PGDATA%/}" ${names.map((name) => `"\${${name}%/}"`).join(" ")})
+places=()
+for place in "$PGDATA" ${names.map((name) => `"$${name}"`).join(" ")}; do places+=("$(printf '%s/' "$place" | sed -E 's,/+,/,g')"); done
 for one in "\${!places[@]}"; do for other in "\${!places[@]}"; do
-  [ "$one" = "$other" ] || case "\${places[one]}/" in "\${places[other]}"/*)
-    echo "\${places[one]} lies in \${places[other]}: give each tablespace a folder of its own by TABLESPACE_..., as this script says at its beginning" >&2
+  [ "$one" = "$other" ] || case "\${places[one]}" in "\${places[other]}"*)
+    echo "\${places[one]%/} lies in \${places[other]%/}: give each tablespace a folder of its own by TABLESPACE_..., as this script says at its beginning" >&2
     exit 1 ;;
   esac
 done; done

@@ -19,6 +19,7 @@ import { awaitSealed, sealRecovery } from "./seal-recovery.ts";
 import { serverProgram } from "./server-programs.ts";
 import {
   readServerLog,
+  readSetting,
   readSettings,
   type ServerPlace,
   startServer,
@@ -203,6 +204,9 @@ async function findSubscriptions(connection: PostgresConnection): Promise<string
   ];
 }
 
+const howPreparedEnd =
+  "see `select * from pg_prepared_xacts`, and end each in its database by COMMIT PREPARED or ROLLBACK PREPARED";
+
 /** They hold their locks, and keep vacuum from its work, for as long as nobody ends them. */
 async function findPrepared(connection: PostgresConnection): Promise<string[]> {
   const { count } = await connection.queryOne<{ count: number }>(
@@ -210,7 +214,15 @@ async function findPrepared(connection: PostgresConnection): Promise<string[]> {
   );
   if (count === 0) return [];
   return [
-    `${count} prepared transaction${count === 1 ? " is" : "s are"} open, as at the target, with all locks: see \`select * from pg_prepared_xacts\`, and end each in its database by COMMIT PREPARED or ROLLBACK PREPARED`,
+    `${count} prepared transaction${count === 1 ? " is" : "s are"} open, as at the target, with all locks: ${howPreparedEnd}`,
+  ];
+}
+
+/** A server shows none of them before its recovery has ended. */
+async function warnOfPrepared(place: ServerPlace): Promise<string[]> {
+  if ((await readSetting(place, "max_prepared_transactions")) === "0") return [];
+  return [
+    `whether prepared transactions are open, with all locks, shows only when recovery has ended: then ${howPreparedEnd}`,
   ];
 }
 
@@ -270,7 +282,8 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
       const endLsn = seen.lsn ?? fail("SERVER_NOT_STARTED", "the server does not say where its recovery ended");
       requireReached(endLsn, request);
       await requireStopped(request);
-      warnings.push(...(await findSubscriptions(connection)), ...(await findPrepared(connection)));
+      const prepared = seen.in_recovery ? await warnOfPrepared(place) : await findPrepared(connection);
+      warnings.push(...(await findSubscriptions(connection)), ...prepared);
       if (!seen.in_recovery) await onRecovered();
       else await sealRecovery(place, request, []);
       await access.close(connection);
@@ -318,6 +331,7 @@ export async function recover(request: RecoveryToRun): Promise<Recovered> {
   await requireStopped(request);
   // When it is started again, it would only shut down there once more.
   await sealRecovery(place, request, [["recovery_target_action", "promote"]]);
+  warnings.push(...(await warnOfPrepared(place)));
   return { started: true, serverState: RestoredServerState.SHUT_DOWN, endLsn, timeline, address: "" };
 }
 
