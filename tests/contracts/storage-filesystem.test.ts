@@ -216,6 +216,19 @@ describe("a folder of its own kind", () => {
     await expect.poll(() => Array.fromAsync(storage.list("", signal)).catch(() => [])).toHaveLength(keys.length);
   });
 
+  test("a put takes a turn for each folder that it makes, and one that is given up among them leaves nothing", async () => {
+    const key = "folder/".repeat(40) + "x";
+    const patience = { answerMs: 1_000, restMs: 100, callsAtOnce: 8 };
+    const storage = await openFilesystem(folder, "op_x", { patience });
+    await using _slow = await slowThreads(10);
+    const enough = AbortSignal.timeout(500);
+    await expect(storage.put(key, body("x"), { signal: enough, ifAbsent: true })).rejects.toMatchObject({
+      name: "TimeoutError",
+    });
+    await expect.poll(() => readdir(folder), { timeout: 10_000 }).toEqual([]);
+    expect(await storage.put(key, body("x"), { signal, ifAbsent: true })).toEqual({ sizeBytes: 1 });
+  });
+
   test("an object that is cut while it is read never ends cleanly", async () => {
     const storage = await openFilesystem(folder, "op_x");
     await storage.put("a", body("x".repeat(100_000), 100), { signal, ifAbsent: true });
