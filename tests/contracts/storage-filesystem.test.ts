@@ -1,10 +1,10 @@
 // One thing: a folder as a storage, by the contract and by what only a file system can do to it.
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, open, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { sleep } from "@coppice/proto/kit/sleep";
 import { filesystemFailure } from "../../agent/src/storage/filesystem-failure.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
@@ -227,6 +227,32 @@ describe("a folder of its own kind", () => {
     });
     await expect.poll(() => readdir(folder), { timeout: 10_000 }).toEqual([]);
     expect(await storage.put(key, body("x"), { signal, ifAbsent: true })).toEqual({ sizeBytes: 1 });
+  });
+
+  test("a disk that is slower than a body is given no more to sync at once than it can in time", async () => {
+    let given = 0;
+    let syncedUpTo = 0;
+    let mostUnsynced = 0;
+    async function* large() {
+      const chunk = Buffer.alloc(1 << 20);
+      for (; given < 300; given++) {
+        mostUnsynced = Math.max(mostUnsynced, given - syncedUpTo);
+        yield chunk;
+      }
+    }
+    const handle = await open(join(folder, "handle"), "w");
+    const methods = Object.getPrototypeOf(handle) as typeof handle;
+    await handle.close();
+    // Two seconds are enough for the whole body here.
+    using _slow = vi.spyOn(methods, "datasync").mockImplementation(async () => {
+      const covered = given;
+      await sleep(2_000, signal);
+      syncedUpTo = covered;
+    });
+    const storage = await openFilesystem(folder, "op_x");
+    await storage.put("a", large(), { signal, ifAbsent: true });
+    // What is being synced, as much that waits for it, and what is gathered.
+    expect(mostUnsynced).toBeLessThan(128 + 128 + 8);
   });
 
   test("an object that is cut while it is read never ends cleanly", async () => {

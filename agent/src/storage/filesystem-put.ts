@@ -140,6 +140,8 @@ async function quietly(clearAway: () => Promise<void>): Promise<void> {
 const gatherBytes = 1 << 20;
 /** So much is on its way to the disk while more comes in, instead of all of it waiting for the sync at the end. */
 const syncEveryBytes = 32 << 20;
+/** More waits for the sync that is under way: what a slow disk gets at once it must be able to sync while one call may last. */
+const mostUnsyncedBytes = 128 << 20;
 
 /**
  * One write is under way while the next bytes come in: about two buffers of 1 MiB, or two chunks, are held. Syncs run
@@ -168,6 +170,7 @@ async function writeBody(
   };
   const flush = async () => {
     await writing;
+    if (unsyncedBytes >= mostUnsyncedBytes) await syncing;
     if (unsyncedBytes >= syncEveryBytes && !isSyncing) await sync();
     unsyncedBytes += gatheredBytes;
     const taken = gathered;
