@@ -19,14 +19,13 @@ export async function slowThreads(everyMs: number): Promise<SlowThreads> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-slow-"));
   const path = join(folder, "fifo");
   spawnSync("mkfifo", [path]);
-  let isOver = false;
-  let isStopped = false;
+  const now = { isOver: false, isStopped: false };
   const hold = async () => {
-    while (!isOver) closeSync(await openFile(path, "r"));
+    while (!now.isOver) closeSync(await openFile(path, "r"));
   };
   const holding = Array.from({ length: Number(process.env["UV_THREADPOOL_SIZE"] ?? 4) }, hold);
   const letThrough = () => {
-    if (isStopped) return;
+    if (now.isStopped) return;
     try {
       closeSync(openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
     } catch {
@@ -35,11 +34,11 @@ export async function slowThreads(everyMs: number): Promise<SlowThreads> {
   };
   const timer = setInterval(letThrough, everyMs);
   return {
-    stop: () => void (isStopped = true),
-    goOn: () => void (isStopped = false),
+    stop: () => void (now.isStopped = true),
+    goOn: () => void (now.isStopped = false),
     async [Symbol.asyncDispose]() {
-      isOver = true;
-      isStopped = false;
+      now.isOver = true;
+      now.isStopped = false;
       await Promise.all(holding);
       clearInterval(timer);
       await rm(folder, { recursive: true });
