@@ -1,12 +1,14 @@
 // One thing: a folder as a storage, by the contract and by what only a file system can do to it.
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, open, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { sleep } from "@coppice/proto/kit/sleep";
 import { filesystemFailure } from "../../agent/src/storage/filesystem-failure.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
+import { slowThreads } from "../support/faults/slow-threads.ts";
 import { fillFolder } from "./fill-folder.ts";
 import { describeStorage } from "./storage.ts";
 
@@ -176,6 +178,81 @@ describe("a folder of its own kind", () => {
     let count = 0;
     for await (const { sizeBytes } of storage.list("object-", signal)) count += sizeBytes;
     expect(count).toBe(5000);
+  });
+
+  test("a listing that takes long is sound while each look comes back, and holds up nobody", async () => {
+    await fillFolder(
+      folder,
+      Array.from({ length: 150 }, (_, index) => `folder-${index}/x`),
+    );
+    const patience = { answerMs: 1_000, restMs: 100, callsAtOnce: 8 };
+    const storage = await openFilesystem(folder, "op_x", { patience });
+    const beside = await openFilesystem(folder, "op_y", { patience });
+    await using _slow = await slowThreads(10);
+    const beganMs = performance.now();
+    const listing = Array.fromAsync(storage.listUnfinished("", signal));
+    const tookMs = listing.then(() => performance.now() - beganMs);
+    await sleep(1_500, signal);
+    expect(await beside.stat("folder-1/x", signal)).toEqual({ sizeBytes: 1 });
+    expect(await listing).toEqual([]);
+    expect(await tookMs).toBeGreaterThan(2_000);
+  });
+
+  test("a listing that does not come back is told in time, and can be made again when it does", async () => {
+    const keys = Array.from({ length: 30 }, (_, index) => `folder-${index}/x`);
+    await fillFolder(folder, keys);
+    const patience = { answerMs: 500, restMs: 100, callsAtOnce: 8 };
+    const storage = await openFilesystem(folder, "op_x", { patience });
+    await using slow = await slowThreads(1);
+    const listing = storage.list("", signal)[Symbol.asyncIterator]();
+    await listing.next();
+    slow.stop();
+    const beganMs = performance.now();
+    const hangs = { reason: "REPOSITORY_UNREACHABLE", message: expect.stringMatching(/ hangs: /) as string };
+    const rest = Array.fromAsync({ [Symbol.asyncIterator]: () => listing });
+    await expect(rest).rejects.toMatchObject(hangs);
+    expect(performance.now() - beganMs).toBeLessThan(3_000);
+    slow.goOn();
+    await expect.poll(() => Array.fromAsync(storage.list("", signal)).catch(() => [])).toHaveLength(keys.length);
+  });
+
+  test("a put takes a turn for each folder that it makes, and one that is given up among them leaves nothing", async () => {
+    const key = "folder/".repeat(40) + "x";
+    const patience = { answerMs: 1_000, restMs: 100, callsAtOnce: 8 };
+    const storage = await openFilesystem(folder, "op_x", { patience });
+    await using _slow = await slowThreads(10);
+    const enough = AbortSignal.timeout(500);
+    await expect(storage.put(key, body("x"), { signal: enough, ifAbsent: true })).rejects.toMatchObject({
+      name: "TimeoutError",
+    });
+    await expect.poll(() => readdir(folder), { timeout: 10_000 }).toEqual([]);
+    expect(await storage.put(key, body("x"), { signal, ifAbsent: true })).toEqual({ sizeBytes: 1 });
+  });
+
+  test("a disk that is slower than a body is given no more to sync at once than it can in time", async () => {
+    let given = 0;
+    let syncedUpTo = 0;
+    let mostUnsynced = 0;
+    async function* large() {
+      const chunk = Buffer.alloc(1 << 20);
+      for (; given < 300; given++) {
+        mostUnsynced = Math.max(mostUnsynced, given - syncedUpTo);
+        yield chunk;
+      }
+    }
+    const handle = await open(join(folder, "handle"), "w");
+    const methods = Object.getPrototypeOf(handle) as typeof handle;
+    await handle.close();
+    // Two seconds are enough for the whole body here.
+    using _slow = vi.spyOn(methods, "datasync").mockImplementation(async () => {
+      const covered = given;
+      await sleep(2_000, signal);
+      syncedUpTo = covered;
+    });
+    const storage = await openFilesystem(folder, "op_x");
+    await storage.put("a", large(), { signal, ifAbsent: true });
+    // What is being synced, as much that waits for it, and what is gathered.
+    expect(mostUnsynced).toBeLessThan(128 + 128 + 8);
   });
 
   test("an object that is cut while it is read never ends cleanly", async () => {

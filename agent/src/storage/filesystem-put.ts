@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, link, open, rename, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fail } from "@coppice/proto/kit/failure";
 import { raceSignal } from "@coppice/proto/kit/race";
 import { parseFileKey } from "./file-key.ts";
@@ -39,13 +39,12 @@ async function writeAndPublish(
   watched: Watched,
 ): Promise<{ sizeBytes: number }> {
   const { ask, clear } = watched;
-  const { folder, temporary, file } = await ask(async () => {
-    await checkRoot(root);
-    return await openTemporary(root, operationId, names.slice(0, -1));
-  });
-  const target = join(folder, names.at(-1) ?? "");
+  const folders = names.slice(0, -1);
+  await ask(() => checkRoot(root));
+  const place: Place = { reached: [], temporary: undefined };
   let isThere = false;
   try {
+    const { file, temporary } = await openTemporary(root, { operationId, folders, place }, ask);
     let sizeBytes: number;
     try {
       sizeBytes = await writeBody(file, chunks, { watched, ownsChunks });
@@ -54,22 +53,32 @@ async function writeAndPublish(
       await clear(() => file.close());
     }
     await ask(async () => {
+      const target = join(dirname(temporary), names.at(-1) ?? "");
       // From its name on others may rely on it, who meet it as theirs: it stays, also when what comes next fails.
       if (ifAbsent) await linkNew(root, names, { temporary, target });
       else await rename(temporary, target);
       isThere = true;
       if (ifAbsent) await unlink(temporary);
-      await syncNearest(root, names.slice(0, -1));
+      await syncNearest(root, folders);
     });
     return { sizeBytes };
   } catch (error) {
+    const { reached, temporary } = place;
     await clear(async () => {
-      await quietly(() => unlink(temporary));
+      if (temporary !== undefined) await quietly(() => unlink(temporary));
       // Folders that were made for it alone; who makes a file in one of them meanwhile makes the folder once more.
-      if (!isThere) await quietly(() => pruneFolders(root, names.slice(0, -1)));
+      if (!isThere && reached.length > 0) await quietly(() => pruneFolders(root, reached));
     });
     throw error;
   }
+}
+
+/** How far a put has come: what has to go if it fails. */
+interface Place {
+  /** The names of its folders, as far as they were found or made. */
+  reached: string[];
+  /** Path of its file until that has its name. */
+  temporary: string | undefined;
 }
 
 /** Unlike rename(2), link(2) never replaces what is there; who is told that it is may rely on it. */
@@ -88,18 +97,33 @@ async function linkNew(
   }
 }
 
-/** A folder may be pruned between being made and being used, by whoever deletes the last object in it. */
-async function openTemporary(root: FilesystemRoot, operationId: string, names: readonly string[]) {
+/**
+ * A folder may be pruned between being made and being used, by whoever deletes the last object in it. Each is asked for by
+ * itself: a busy disk takes its time for the sync of each.
+ */
+async function openTemporary(
+  root: FilesystemRoot,
+  { operationId, folders, place }: { operationId: string; folders: readonly string[]; place: Place },
+  ask: Watched["ask"],
+) {
   const flags = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW;
   for (let attempt = 1; ; attempt++) {
     const name = formatTemporaryName({ operationId, unique: randomBytes(8).toString("hex") });
     try {
-      const folder = await makeFolder(root, names);
+      let folder = root.realPath;
+      place.reached = [];
+      for (const next of folders) {
+        const parent = folder;
+        folder = await ask(() => makeFolder(root, parent, next));
+        place.reached.push(next);
+      }
       const temporary = join(folder, name);
-      return { folder, temporary, file: await open(temporary, flags, 0o600) };
+      const file = await ask(() => open(temporary, flags, 0o600));
+      place.temporary = temporary;
+      return { temporary, file };
     } catch (error) {
       if (errorCode(error) !== "ENOENT" || attempt === 10) throw error;
-      await checkRoot(root);
+      await ask(() => checkRoot(root));
     }
   }
 }
@@ -116,6 +140,8 @@ async function quietly(clearAway: () => Promise<void>): Promise<void> {
 const gatherBytes = 1 << 20;
 /** So much is on its way to the disk while more comes in, instead of all of it waiting for the sync at the end. */
 const syncEveryBytes = 32 << 20;
+/** More waits for the sync that is under way: what a slow disk gets at once it must be able to sync while one call may last. */
+const mostUnsyncedBytes = 128 << 20;
 
 /**
  * One write is under way while the next bytes come in: about two buffers of 1 MiB, or two chunks, are held. Syncs run
@@ -144,6 +170,7 @@ async function writeBody(
   };
   const flush = async () => {
     await writing;
+    if (unsyncedBytes >= mostUnsyncedBytes) await syncing;
     if (unsyncedBytes >= syncEveryBytes && !isSyncing) await sync();
     unsyncedBytes += gatheredBytes;
     const taken = gathered;

@@ -63,15 +63,11 @@ export async function findPath(root: FilesystemRoot, names: readonly string[]): 
   return folder === undefined ? undefined : join(folder, names.at(-1) ?? "");
 }
 
-/** As findFolder, making what is missing, durably; never the root itself. */
-export async function makeFolder(root: FilesystemRoot, names: readonly string[]): Promise<string> {
-  let parent = root.realPath;
-  for (const name of names) {
-    const path = join(parent, name);
-    if (!(await isFolder(root, path))) await makeOne(parent, path);
-    parent = path;
-  }
-  return parent;
+/** Path of a folder in another one that is no symbolic link either; makes it where it is missing, durably. */
+export async function makeFolder(root: FilesystemRoot, parent: string, name: string): Promise<string> {
+  const path = join(parent, name);
+  if (!(await isFolder(root, path))) await makeOne(parent, path);
+  return path;
 }
 
 async function makeOne(parent: string, path: string): Promise<void> {

@@ -4,7 +4,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { parseFileKey } from "./file-key.ts";
 import { type Attempted, errorCode, filesystemFailure } from "./filesystem-failure.ts";
 import { getFile } from "./filesystem-get.ts";
-import { type FoundFile, listFiles } from "./filesystem-list.ts";
+import { type FoundFile, type Listing, listFiles } from "./filesystem-list.ts";
 import { putFile } from "./filesystem-put.ts";
 import { checkRoot, type FilesystemRoot, findFolder, findPath, openRoot, pruneFolders } from "./filesystem-root.ts";
 import { type FilesystemPatience, usualFilesystemPatience, type Watched, watchFilesystem } from "./filesystem-watch.ts";
@@ -39,19 +39,11 @@ export async function openFilesystem(
       throw filesystemFailure(error, { doing, root: path, key });
     }
   };
-  /** Each entry by itself: whoever reads the listing may take his time. */
-  async function* each<T>(items: AsyncGenerator<T, void>, signal: AbortSignal): AsyncGenerator<T, void> {
-    try {
-      for (;;) {
-        const next = await one(signal, () => items.next());
-        if (next.done) return;
-        yield next.value;
-      }
-    } finally {
-      // It waits for what is under way.
-      items.return().catch(() => {});
-    }
-  }
+  /** Each look of a listing by itself: whoever reads it may take his time. */
+  const each =
+    (signal: AbortSignal): Watched["ask"] =>
+    (call) =>
+      one(signal, call);
 
   const open = (key: string, signal: AbortSignal, range?: ByteRange) =>
     attempt("read", key, () => getFile(root, key, { range, signal }, (work) => watch(signal, work)));
@@ -73,12 +65,12 @@ export async function openFilesystem(
     get: async (key, { signal, range }) => (await open(key, signal, range)).bytes,
     getFile: (key, signal) => open(key, signal),
     stat: (key, signal) => attempt("read", key, () => one(signal, () => statFile(root, key))),
-    list: (prefix, signal) => each(listObjects(root, prefix, signal), signal),
+    list: (prefix, signal) => listObjects(root, prefix, each(signal)),
     deleteMany: (keys, signal) =>
       attempt("delete", keys[0] ?? "", () =>
         watch(signal, (watched) => deleteFiles(root, keys.map(parseFileKey), watched)),
       ),
-    listUnfinished: (prefix, signal) => each(listTemporaries(root, prefix, signal), signal),
+    listUnfinished: (prefix, signal) => listTemporaries(root, prefix, each(signal)),
     removeUnfinished: (unfinished, signal) =>
       attempt("delete", unfinished[0]?.id ?? "", () => {
         const files = unfinished.map(({ id }) => parseTemporaryPath(id));
@@ -114,37 +106,38 @@ async function statFile(root: FilesystemRoot, key: string) {
 async function* listObjects(
   root: FilesystemRoot,
   prefix: string,
-  signal: AbortSignal,
+  ask: Watched["ask"],
 ): AsyncGenerator<ListedObject, void> {
-  for await (const { key, sizeBytes } of listed(root, prefix, signal)) {
-    if (!isTemporary(key)) yield { key, sizeBytes };
-  }
+  const wants = (name: string) => !isTemporary(name);
+  for await (const { key, sizeBytes } of listed(root, { prefix, wants, ask })) yield { key, sizeBytes };
 }
 
 async function* listTemporaries(
   root: FilesystemRoot,
   prefix: string,
-  signal: AbortSignal,
+  ask: Watched["ask"],
 ): AsyncGenerator<Unfinished, void> {
-  for await (const { key, sizeBytes, modifiedTime } of listed(root, prefix, signal)) {
-    const name = parseTemporaryName(key.slice(key.lastIndexOf("/") + 1));
-    if (name) yield { id: key, key, operationId: name.operationId, sizeBytes, modifiedTime };
+  for await (const { key, sizeBytes, modifiedTime } of listed(root, { prefix, wants: isTemporary, ask })) {
+    const operationId = parseTemporaryName(lastName(key))?.operationId;
+    yield { id: key, key, operationId, sizeBytes, modifiedTime };
   }
 }
 
-async function* listed(root: FilesystemRoot, prefix: string, signal: AbortSignal): AsyncGenerator<FoundFile, void> {
+async function* listed(root: FilesystemRoot, listing: Listing): AsyncGenerator<FoundFile, void> {
   try {
-    yield* listFiles(root, prefix, signal);
+    yield* listFiles(root, listing);
   } catch (error) {
-    throw filesystemFailure(error, { doing: "list", root: root.path, key: prefix });
+    throw filesystemFailure(error, { doing: "list", root: root.path, key: listing.prefix });
   }
 }
 
-const isTemporary = (key: string) => parseTemporaryName(key.slice(key.lastIndexOf("/") + 1)) !== undefined;
+const lastName = (key: string) => key.slice(key.lastIndexOf("/") + 1);
+const isTemporary = (name: string) => parseTemporaryName(name) !== undefined;
 
 function parseTemporaryPath(id: string): string[] {
   const names = parseObjectKey(id);
-  if (!isTemporary(id)) fail("OBJECT_KEY_REFUSED", `${JSON.stringify(id)} is not a file that was being written`);
+  if (!isTemporary(lastName(id)))
+    fail("OBJECT_KEY_REFUSED", `${JSON.stringify(id)} is not a file that was being written`);
   return names;
 }
 
