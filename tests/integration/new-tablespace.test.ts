@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { expect, test } from "vitest";
 import { requireOwnWal } from "../../agent/src/physical/restore/unpacked/own-wal.ts";
-import { portray } from "../support/portray.ts";
+import { portray } from "../support/physical/portray.ts";
 import { openReplayLab } from "../support/wal/replay-lab.ts";
 import { writeSegments } from "../support/wal/running-archive.ts";
 

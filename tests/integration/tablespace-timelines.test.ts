@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { walKey } from "../../agent/src/repository/layout.ts";
 import { openStandby } from "../support/physical/standby.ts";
 import { catchUp } from "../support/physical/standby-archive.ts";
-import { portray } from "../support/portray.ts";
+import { portray } from "../support/physical/portray.ts";
 import type { PostgresServer } from "../support/postgres-servers.ts";
 import { openReplayLab, type ReplayLab } from "../support/wal/replay-lab.ts";
 import { writeSegments } from "../support/wal/running-archive.ts";
