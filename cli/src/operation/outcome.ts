@@ -143,7 +143,7 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     const name = spec.case === "rebuildRepository" ? spec.value.repositoryName : result.repository;
     const clusters = `${count(result.clusters.length, "cluster")}${result.clusters.length > 0 ? ` (${result.clusters.join(", ")})` : ""}`;
     const read = `${count(result.backups, "backup")} entered, ${result.knownBackups} known before, of ${clusters}`;
-    const facts = result.problems.map((problem) => `! ${problem}`);
+    const facts = [...result.problems, ...result.leftOut].map((what) => `! ${what}`);
     if (result.foreignObjects > 0n) {
       const shown = result.foreignKeys.join(", ");
       const rest = result.foreignObjects > BigInt(result.foreignKeys.length) ? ", …" : "";
