@@ -1,3 +1,4 @@
+// One thing: an installation that stores, and one that knows nothing but the repository, told from its first backup on.
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -26,7 +26,7 @@ export function formatArchive(
   const { clusterName, repositoryName, hostName, settings, trouble } = archive;
   const title = [
     ["cluster", clusterName],
-    ["archived", repositoryName ? describeMode(archive) : "no"],
+    ["archived", repositoryName ? describeMode(archive) : settings ? "by its agent, unasked" : "no"],
   ] as const;
   if (repositoryName === "" && archive.extents.length === 0) {
     return `${formatDetails(title)}  ${paint("dim", "next:")} coppice wal setup ${clusterName}\n`;
