@@ -3,7 +3,7 @@ import type { RecoveryWindow, WalArchive, WalExtent } from "@coppice/proto/gen/c
 import { formatDuration } from "@coppice/proto/kit/duration";
 import { formatSize } from "@coppice/proto/kit/size";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
-import { describeWindows } from "../../operation/still-reachable.ts";
+import { describeWindows } from "../../operation/wal/still-reachable.ts";
 import { formatDetails } from "../../output/details.ts";
 import { formatElapsed, formatRelative } from "../../output/elapsed.ts";
 import { enumLabel } from "../../output/enum-label.ts";
