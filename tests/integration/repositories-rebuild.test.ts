@@ -1,3 +1,4 @@
+// One thing: an installation that stores, and one that knows nothing but the repository, told from its first backup on.
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -156,6 +157,31 @@ test("a backup that the catalog knows and the repository has lost is named by a 
   expect(await cli.must(["backup", "get", backup])).toMatch(/^state: +damaged$/m);
   await cli.must(["backup", "verify", backup]);
   expect(await cli.must(["backup", "get", backup])).toMatch(/^state: +good$/m);
+});
+
+test("what a removed cluster left of its WAL is named by a rebuild, which does not fail of it", async () => {
+  const { cli } = second;
+  const [cluster = ""] = (await readdir(folder)).filter((name) => name.startsWith("cls_"));
+  const wal = join(folder, cluster, "wal");
+  const segments = join(wal, "7300000000000000001", "00000001", "0000000100000000");
+  await mkdir(segments, { recursive: true });
+  await writeFile(join(segments, "000000010000000000000001"), "wal");
+  const said = await cli.must(["repository", "rebuild", "old"]);
+  await rm(wal, { recursive: true });
+  expect(said).toMatch(/^✓ the catalog has what [^]*^ {2}! cls_\w+\/wal\/7300000000000000001: no physical backup/m);
+});
+
+test("a shared folder that outlived its control plane is entered by the next one once its mark is removed", async () => {
+  const place = await mkdtemp(join(tmpdir(), "coppice-shared-"));
+  stack.defer(() => rm(place, { recursive: true, force: true }));
+  await first.cli.must(["repository", "add", "nas", `db7:${place}`, "--shared", "--check"]);
+  const { cli } = second;
+  const refused = await cli.run(["repository", "add", "nas", `db7:${place}`, "--shared", "--check"]);
+  expect(refused.code).toBe(1);
+  expect(refused.stdout + refused.stderr).toMatch(/is the shared folder of another repository[^]*remove shared\.json/);
+  await rm(join(place, "shared.json"));
+  await cli.must(["repository", "check", "nas"]);
+  await cli.must(["repository", "rebuild", "nas"]);
 });
 
 test("a rebuilt backup is restored into another cluster, and adding the old cluster adopts its backups", async () => {

@@ -23,6 +23,7 @@ beforeAll(async () => {
   stack.use(installation);
   stack.use(primary);
   await primary.sql("postgres", "create database orders");
+  await primary.sql("postgres", `create role coppice superuser login password '${primary.password}'`);
   await primary.sql("orders", "create table items as select i as id, md5(i::text) from generate_series(1, 2000) i");
   standby = stack.use(await openStandby(primary, settings));
   await installation.addAgent("db7");
@@ -30,13 +31,16 @@ beforeAll(async () => {
   const folder = join(installation.folder, "backups");
   await mkdir(folder);
   await installation.must(["repo", "add", "main", `db7:${folder}`, "--shared", "--check"]);
-  await installation.must(["cluster", "add", "shop", "--host", "db7", ...place(primary)], { input: primary.password });
+  await installation.must(["cluster", "add", "shop", "--host", "db7", ...place(primary), "--user", "coppice"], {
+    input: primary.password,
+  });
   await installation.must(["cluster", "check", "shop"]);
   await installation.must(["wal", "setup", "shop", "--max-age", "1h"]);
 }, 120_000);
 afterAll(() => stack.disposeAsync());
 
-const place = ({ port }: PostgresServer) => ["--endpoint", `127.0.0.1:${port}`, "--password-stdin"];
+const at = ({ port }: PostgresServer) => ["--endpoint", `127.0.0.1:${port}`];
+const place = (server: PostgresServer) => [...at(server), "--password-stdin"];
 const create = (...flags: string[]) => installation.coppice(["backup", "create", "shop", ...flags]);
 const refused = async (args: readonly string[], input = "") => {
   const { code, stderr } = await installation.coppice(args, { input });
@@ -70,9 +74,14 @@ test(
         /no server of cluster shop is known[^]*coppice cluster add-instance shop/,
       ) as string,
     });
-    await installation.must(["cluster", "add-instance", "shop", "--host", "db9", ...place(standby)], {
-      input: standby.password,
-    });
+    const none = await create("--kind", "dump", "--instance", "prefer-standby");
+    expect(none.stdout).toMatch(
+      /^ {2}! taken of the primary, by the agent of db7: no server is known to be a standby/m,
+    );
+    expect(await installation.must(["backup", "get", none.stdout.slice(2, 32)])).toMatch(/^taken of: +a primary$/m);
+    // Its role and its password are those of the primary.
+    const added = await installation.must(["cluster", "add-instance", "shop", "--host", "db9", ...at(standby)]);
+    expect(added).toMatch(/^ {2}its role is "coppice", with the password that the cluster has already$/m);
     expect(
       await refused(["cluster", "add-instance", "shop", "--host", "db9", ...place(standby)], standby.password),
     ).toMatchObject({
@@ -88,6 +97,7 @@ test(
     // It is left to the archive, which the primary's agent fills: that one is asked to have the segment ended.
     const full = await create("--kind", "full", "--instance", "standby");
     expect(full).toMatchObject({ code: 0, stdout: expect.stringMatching(/, in the archive, /) as string });
+    expect(full.stdout).toMatch(/^ {2}taken of a standby, by the agent of db9$/m);
     const id = full.stdout.slice(2, 32);
     expect(await installation.must(["backup", "get", id])).toMatch(/^taken of: +a standby$/m);
     // A standby makes no checkpoints of its own: an incremental takes one that it has replayed since its parent.
@@ -162,7 +172,7 @@ test("of a standby that was behind nothing is promised that it had not replayed"
 
 test("a server of another cluster is refused, and servers are named where there are several", async () => {
   const other = stack.use(await openPostgresServer({ major: 18 }));
-  await installation.must(["cluster", "add-instance", "shop", "--host", "db9", ...place(other)], {
+  await installation.must(["cluster", "add-instance", "shop", "--host", "db9", ...place(other), "--user", "postgres"], {
     input: other.password,
   });
   expect(await refused(["cluster", "check", "shop", "--instance", "db9"])).toMatchObject({
@@ -182,6 +192,11 @@ test("a server of another cluster is refused, and servers are named where there 
     .coppice(["cluster", "check", "shop", "-o", "json"])
     .then(({ stdout }) => JSON.parse(stdout) as { operations: readonly object[] });
   expect(operations).toHaveLength(3);
+  const wrong = ["cluster", "update", "shop", "--instance", added, "--password-stdin"];
+  await installation.must(wrong, { input: "wrong" });
+  expect((await refused(["cluster", "check", "shop", "--instance", added])).stderr).toContain(
+    "`coppice cluster update shop --instance db9 --user ROLE --password-stdin`",
+  );
   expect(await refused(["cluster", "update", "shop", "--port", "5433"])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining("cluster shop has 3 servers: say which one") as string,
@@ -197,7 +212,10 @@ test("where the standby is away or promoted, what was asked for is done or refus
   await standby.stop("immediate");
   expect(await create("--kind", "full", "--instance", "prefer-standby")).toMatchObject({ code: 6 });
   expect(await findings()).toEqual(["instance-unreachable"]);
-  expect(await create("--kind", "full", "--instance", "prefer-standby")).toMatchObject({ code: 0 });
+  expect(await create("--kind", "full", "--instance", "prefer-standby")).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/! taken of the primary, .*: that of db9 was not reached the last time/) as string,
+  });
   expect(await create("--kind", "full", "--instance", "standby")).toMatchObject({ code: 6 });
   await standby.start();
   const dump = await create("--kind", "dump", "--instance", "standby");

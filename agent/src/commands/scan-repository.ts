@@ -17,13 +17,14 @@ export const scanRepositoryCommand: Handler<"scanRepository"> = async (command, 
     const { signal } = context;
     const known = { knownFolders, activeFolders };
     const result = await scanRepository(storage, { ...known, signal, onProgress: context.progress });
-    const { wal, problems, undecrypted } = await scanWal(storage, {
+    const { wal, problems, leftOut, undecrypted } = await scanWal(storage, {
       servers: [...knownServers, ...result.backups.flatMap(serverOf)],
       identities: context.secret(repository?.identitySecret ?? ""),
       signal,
     });
     result.wal.push(...wal);
     result.unreadable.push(...problems);
+    result.leftOut.push(...leftOut);
     result.undecrypted = undecrypted;
     return { result };
   });

@@ -42,7 +42,7 @@ function loginRefused(error: DatabaseError, endpoint: ResolvedEndpoint, metadata
       "ROLE_MISSING",
       `the role ${JSON.stringify(user)} may not log in at ${where}: ${error.message}`,
       {
-        hint: "create the role with LOGIN, or name another one with `coppice cluster update`",
+        hint: "create the role with LOGIN, or name another one with `coppice cluster update CLUSTER --instance HOST --user ROLE`",
         metadata,
       },
     );

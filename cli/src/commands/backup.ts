@@ -197,7 +197,10 @@ async function createBackup(session: Session, options: CreateOptions, cluster: s
     spec.case === "createPhysicalBackup" && spec.value.fullReason ? `, as a full one: ${spec.value.fullReason}` : "";
   await session.answer({
     json: () => protoJson(OperationSchema, operation),
-    table: () => session.success(`${cluster} would be backed up${by} to ${to}${wal}${full}; nothing was done`),
+    table: () =>
+      session.success(`${cluster} would be backed up${by} to ${to}${wal}${full}; nothing was done`, {
+        facts: isKnown && spec.value.standbyMissed ? [`! ${spec.value.standbyMissed}`] : [],
+      }),
     names: () => [cluster],
   });
   return 0;

@@ -19,7 +19,7 @@ import { type CleanupOptions, cleanUpWal } from "./wal/cleanup.ts";
 import { formatArchive } from "./wal/describe.ts";
 import { describeLeft, findArchive } from "./wal/ended.ts";
 import { describePush, waitForArchiver } from "./wal/push.ts";
-import { modes, presentSettings, saysHow, type SettingFlags, settingsOf } from "./wal/settings.ts";
+import { describeKept, modes, saysHow, type SettingFlags, settingsOf } from "./wal/settings.ts";
 
 interface SetupOptions extends SettingFlags {
   readonly to?: string;
@@ -140,17 +140,17 @@ async function verify(session: Session, options: VerifyOptions, cluster: string)
 async function setup(session: Session, options: SetupOptions, cluster: string): Promise<void> {
   const { disable = false, dryRun = false } = options;
   const api = await session.api();
+  const before = disable ? await findArchive(api, cluster) : await api.clusters.getWalArchive({ cluster });
   const request = {
     cluster,
     disable,
     repository: options.to ?? "",
-    ...(disable || !saysHow(options) ? {} : { settings: settingsOf(options, await presentSettings(api, cluster)) }),
+    ...(disable || !saysHow(options) ? {} : { settings: settingsOf(options, before?.settings) }),
   };
   if (disable && !dryRun) {
     const what = `WAL of ${cluster} is archived no more: from then on nothing newer than what is stored can be reached`;
     await confirm(session, { yes: options.yes, what, name: cluster });
   }
-  const before = disable ? await findArchive(api, cluster) : undefined;
   let archive = await api.clusters.updateWalArchive({
     ...request,
     ...(dryRun ? { validateOnly: true } : { requestId: session.newRequestId() }),
@@ -160,9 +160,12 @@ async function setup(session: Session, options: SetupOptions, cluster: string): 
   await session.answer({
     json: () => protoJson(WalArchiveSchema, archive),
     table: () =>
-      isPush
-        ? describePush(archive, session, dryRun)
-        : session.success(...describeSetup(archive, { disable, dryRun })) + describeLeft(before, session.terminal),
+      disable
+        ? session.success(...describeSetup(archive, { disable, dryRun })) + describeLeft(before, session.terminal)
+        : (isPush
+            ? describePush(archive, session, dryRun)
+            : session.success(...describeSetup(archive, { disable, dryRun }))) +
+          describeKept(before, archive, session.terminal),
     names: () => [archive.clusterName],
   });
 }

@@ -8,7 +8,7 @@ import type { Session } from "../session.ts";
 import { followOperation } from "./follow.ts";
 import { formatOutcome, outcomeName, sawPartly, sawTrouble } from "./outcome.ts";
 import { formatSetback } from "./setback.ts";
-import { backupsLeft, windowsLeft } from "./still-reachable.ts";
+import { backupsLeft, windowsLeft } from "./wal/still-reachable.ts";
 
 /** Flags of commands that start an operation. */
 export interface OperationOptions {

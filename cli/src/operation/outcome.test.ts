@@ -263,12 +263,14 @@ test("a rebuild that could not read everything reads as no success", () => {
           foreignObjects: 2n,
           foreignKeys: ["a\n"],
           undecrypted,
+          leftOut: ["y: no physical backup"],
         },
       },
     });
   expect(sawTrouble(rebuilt([]))).toBe(false);
   expect(formatOutcome(rebuilt([]), { paint: plain, now })).toBe(
     "✓ the catalog has what repository main holds: 2 backups entered, 1 known before, of 1 cluster (shop)\n" +
+      "  ! y: no physical backup\n" +
       "  2 objects that no Coppice made, left alone: a\\n, …\n" +
       "  next: coppice backup list --repository main\n",
   );

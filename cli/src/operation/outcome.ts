@@ -7,9 +7,11 @@ import { nameCopy } from "@coppice/proto/kit/repository/restore-names";
 import { formatSize } from "@coppice/proto/kit/size";
 import { describeFixes, formatChecks } from "./checks.ts";
 import { describePhysicalPlan, formatCreatedPhysicalBackup, formatRestoredDataDirectory } from "./physical.ts";
+import { nameKnown } from "./name-known.ts";
 import { describePlan, itemsOfPlan } from "./plan.ts";
 import { formatVerifiedBackup, formatVerifiedWal } from "./verified.ts";
 import { formatDecidedRestore, formatRecoveredPart } from "./recovered-part.ts";
+import { describeTakenOf } from "./taken-of.ts";
 import { formatCleanedWal } from "./wal/cleaned-wal.ts";
 import { formatRestoredCluster, formatRestoredGlobals } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
@@ -46,8 +48,9 @@ export function workedMs({ startTime, createTime, endTime }: Operation): number 
 }
 
 const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describe<Case> } = {
-  checkedCluster: ({ items, applied, mended }, operation, { paint }) => {
+  checkedCluster: ({ items: seen, applied, mended }, operation, { paint }) => {
     const { spec } = operation;
+    const items = seen.map((item) => ({ ...item, fix: nameKnown(item.fix, operation) }));
     const name = spec.case === "checkCluster" ? spec.value.clusterName : "";
     const took = `checked in ${formatElapsed(workedMs(operation))}`;
     const changes = describeFixes(applied, mended);
@@ -94,7 +97,7 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     return formatSuccess(
       paint,
       `${result.backup}  ${count(result.databases, "database")}, ${sizes} in ${formatElapsed(workedMs(operation))}, checked`,
-      { next: isRestorable ? next : `coppice backup get ${result.backup}` },
+      { facts: describeTakenOf(operation), next: isRestorable ? next : `coppice backup get ${result.backup}` },
     );
   },
   verifiedBackup: (result, operation, { paint }) =>
@@ -143,7 +146,7 @@ const describe: { readonly [Case in Exclude<Result["case"], undefined>]: Describ
     const name = spec.case === "rebuildRepository" ? spec.value.repositoryName : result.repository;
     const clusters = `${count(result.clusters.length, "cluster")}${result.clusters.length > 0 ? ` (${result.clusters.join(", ")})` : ""}`;
     const read = `${count(result.backups, "backup")} entered, ${result.knownBackups} known before, of ${clusters}`;
-    const facts = result.problems.map((problem) => `! ${problem}`);
+    const facts = [...result.problems, ...result.leftOut].map((what) => `! ${what}`);
     if (result.foreignObjects > 0n) {
       const shown = result.foreignKeys.join(", ");
       const rest = result.foreignObjects > BigInt(result.foreignKeys.length) ? ", …" : "";

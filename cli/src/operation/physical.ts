@@ -10,6 +10,7 @@ import type {
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
 import { formatSize } from "@coppice/proto/kit/size";
 import { namePart, placePart } from "./name-part.ts";
+import { describeTakenOf } from "./taken-of.ts";
 import { formatRelative } from "../output/elapsed.ts";
 import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
@@ -25,9 +26,10 @@ interface Context {
 /** What a physical backup says at its end. */
 export function formatCreatedPhysicalBackup(
   created: CreatedPhysicalBackup,
-  { spec, hostName }: Operation,
+  operation: Operation,
   { paint, took }: Context,
 ): string {
+  const { spec, hostName } = operation;
   const cluster = spec.case === "createPhysicalBackup" ? spec.value.clusterName : "";
   const isIncremental = created.kind === BackupKind.INCREMENTAL;
   const isByWal = isIncremental && created.method === IncrementalMethod.WAL;
@@ -38,6 +40,7 @@ export function formatCreatedPhysicalBackup(
   const wal = isArchived ? "in the archive" : "in the backup";
   const reached = isByWal ? "restored by replay to its end" : "consistent at its end";
   const facts = [`WAL from ${created.startLsn} to ${created.stopLsn}, ${wal}, ${reached}`];
+  facts.push(...describeTakenOf(operation));
   if (isIncremental && created.parent) facts.push(`what has changed since ${created.parent}`);
   if (created.fullReason) facts.push(`! it became a full backup: ${created.fullReason}`);
   if (created.corruptPages) facts.push("! pages failed their checksums, which was accepted: restore and check it");

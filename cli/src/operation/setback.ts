@@ -2,6 +2,7 @@ import { type Operation, OperationState } from "@coppice/proto/gen/coppice/contr
 import { Failure, failureFromDetail } from "@coppice/proto/kit/failure";
 import { exitCodeOf, exitCodes } from "../exit-code.ts";
 import { formatChecks } from "./checks.ts";
+import { nameKnown } from "./name-known.ts";
 import { itemsOfPlan } from "./plan.ts";
 import { formatPartlyRestored } from "./restored.ts";
 import { formatElapsed } from "../output/elapsed.ts";
@@ -10,32 +11,6 @@ import { printable } from "../output/printable.ts";
 import type { Terminal } from "../output/terminal.ts";
 import { workedMs } from "./outcome.ts";
 import { describeRead, formatWalProblems } from "./verified.ts";
-
-function clusterOf({ spec }: Operation): string {
-  switch (spec.case) {
-    case "planPhysical":
-      return spec.value.restore?.clusterName ?? "";
-    case "planPart":
-      return spec.value.part?.restore?.clusterName ?? "";
-    case "recoverPart":
-      return spec.value.restore?.clusterName ?? "";
-    default:
-      if (spec.value === undefined) return "";
-      if ("targetClusterName" in spec.value) return spec.value.targetClusterName;
-      return "clusterName" in spec.value ? spec.value.clusterName : "";
-  }
-}
-
-/** A hint whose commands can be typed as they stand, as far as the operation knows the names. */
-function nameKnown(hint: string, operation: Operation): string {
-  const names = {
-    CLUSTER: clusterOf(operation),
-    OPERATION: operation.spec.case === "decideRestore" ? operation.spec.value.restore : operation.id,
-  };
-  return hint
-    .replaceAll(/\bCLUSTER\b/g, names.CLUSTER || "CLUSTER")
-    .replaceAll(/\bOPERATION\b/g, names.OPERATION || "OPERATION");
-}
 
 /** Why an operation did not succeed, as a failure to be shown: which one, in which phase, where, after how long. */
 function setbackOf(operation: Operation): Failure {

@@ -1,15 +1,24 @@
 import type { KeyObject } from "node:crypto";
-import { fromJson } from "@bufbuild/protobuf";
-import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
+import { fromJson, toJson } from "@bufbuild/protobuf";
+import { type Endpoint, EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import type { AddInstanceRequest, RemoveInstanceRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
 import type { Database } from "../catalog/catalog.ts";
-import { type ClusterRecord, deleteInstance, insertInstance, instanceOn, updateCluster } from "../catalog/cluster.ts";
+import {
+  type ClusterInstanceRow,
+  type ClusterRecord,
+  deleteInstance,
+  insertInstance,
+  instanceOn,
+  mainInstance,
+  updateCluster,
+} from "../catalog/cluster.ts";
 import { findWalArchive } from "../catalog/physical/wal-archive.ts";
-import { deleteSecret } from "../catalog/secret.ts";
+import { deleteSecret, findSecret } from "../catalog/secret.ts";
 import { requireInstance } from "./find-instance.ts";
-import { findServer } from "./protect-cluster.ts";
+import { openSealed } from "../secrets/seal.ts";
+import { findServer, type NewServer, sealPassword } from "./protect-cluster.ts";
 
 /**
  * Names one more server of a cluster; nothing is sent to it. Errors: CLUSTER_WITHOUT_SERVER, HOST_NOT_FOUND,
@@ -18,9 +27,10 @@ import { findServer } from "./protect-cluster.ts";
 export async function addInstance(
   tx: Database,
   masterKey: KeyObject,
-  { row, instances }: ClusterRecord,
+  cluster: ClusterRecord,
   request: AddInstanceRequest,
 ): Promise<void> {
+  const { row, instances } = cluster;
   if (instances.length === 0) {
     fail("CLUSTER_WITHOUT_SERVER", `cluster ${row.name} is known from its backups only`, {
       hint: `name its first server: coppice cluster add ${row.name} --host ${request.host}`,
@@ -31,8 +41,37 @@ export async function addInstance(
   if (instances.some(({ hostId, endpoint }) => hostId === server.hostId && placeOf(endpoint) === text)) {
     fail("INSTANCE_EXISTS", `cluster ${row.name} has that server by the agent of ${request.host} already`);
   }
-  await insertInstance(tx, { ...server, clusterId: row.id });
+  const main = mainInstance(cluster);
+  const taken = main === undefined ? {} : await takeLogin(tx, masterKey, row.name, { main, server });
+  await insertInstance(tx, { ...server, ...taken, clusterId: row.id });
   await updateCluster(tx, row.id);
+}
+
+const roleOf = ({ user }: Endpoint) => user || "postgres";
+
+/**
+ * What a new server takes over of how the main one is logged in to, where it is not told: they have the same roles and
+ * passwords. Who comes through a socket is a role by the name of a user of the system, unless the main one is reached so, too.
+ */
+async function takeLogin(
+  tx: Database,
+  masterKey: KeyObject,
+  cluster: string,
+  { main, server }: { readonly main: ClusterInstanceRow; readonly server: NewServer },
+): Promise<Partial<Pick<NewServer, "endpoint" | "passwordSecretId">>> {
+  const endpoint = fromJson(EndpointSchema, server.endpoint);
+  const before = fromJson(EndpointSchema, main.endpoint);
+  const isSocket = endpoint.address.case === "socketDirectory";
+  if (endpoint.service !== "" || (isSocket && before.address.case !== "socketDirectory")) return {};
+  if (endpoint.user === "") endpoint.user = before.user;
+  const { passwordSecretId: secretId } = main;
+  const taken = { endpoint: toJson(EndpointSchema, endpoint) };
+  if (server.passwordSecretId !== null || secretId === null || roleOf(endpoint) !== roleOf(before)) return taken;
+  const sealed = await findSecret(tx, secretId);
+  if (sealed === undefined) return taken;
+  // Each server has its own, which goes with it.
+  const password = openSealed(masterKey, secretId, sealed).toString("utf8");
+  return { ...taken, passwordSecretId: await sealPassword(tx, masterKey, cluster, password) };
 }
 
 /** Where it listens, whoever logs in. */

@@ -21,7 +21,7 @@ export async function prepareBackup(db: Database, request: CreateBackupRequest, 
   }
   refuseContradiction(request);
   const cluster = await requireCluster(db, request.cluster);
-  const { instance, standby, host, repository } = await backupPlace(db, cluster, request);
+  const { instance, standby, standbyMissed, host, repository } = await backupPlace(db, cluster, request);
   const backup = newId("bkp");
   return {
     operationId: newId("op"),
@@ -38,6 +38,7 @@ export async function prepareBackup(db: Database, request: CreateBackupRequest, 
         folder: formatBackupFolder(now, "dump", backup),
         instance: instance.id,
         ...(standby === undefined ? {} : { standby }),
+        standbyMissed,
       }),
     },
     hostId: host.id,

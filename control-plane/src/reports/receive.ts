@@ -1,6 +1,7 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toJson } from "@bufbuild/protobuf";
 import { type Result, ResultSchema } from "@coppice/proto/gen/coppice/agent/v1/command";
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
+import { WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { AckSchema } from "@coppice/proto/gen/coppice/agent/v1/session";
 import { Failure, failureToDetail, isFailure } from "@coppice/proto/kit/failure";
 import type { Logger } from "pino";
@@ -120,7 +121,8 @@ async function takeLeftover(catalog: Catalog, hostId: string, report: WalReport)
 }
 
 function toldArchive({ hostId, desiredRevision: heldRevision }: AgentSession, told: WalReport): ToldArchive {
-  return { hostId, heldRevision, clusterId: told.clusterId, clusterName: told.clusterName };
+  const { clusterId, clusterName, settings } = told;
+  return { hostId, heldRevision, clusterId, clusterName, settings: settings && toJson(WalSettingsSchema, settings) };
 }
 
 function isHopeless(error: unknown): boolean {

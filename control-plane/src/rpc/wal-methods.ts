@@ -15,7 +15,7 @@ import type { Catalog, Database } from "../catalog/catalog.ts";
 import { type ClusterRecord, lockCluster } from "../catalog/cluster.ts";
 import { hostNames } from "../catalog/host.ts";
 import { endDesired, repeatEnded } from "../catalog/physical/desired.ts";
-import { findStrayCluster } from "../catalog/physical/told/stray-archive.ts";
+import { findStrayCluster, findStraySettings } from "../catalog/physical/told/stray-archive.ts";
 import { deleteWalArchive, findWalArchive, type WalArchiveRow } from "../catalog/physical/wal-archive.ts";
 import { declareWalOwnerDead, putWalArchive } from "../catalog/physical/wal-owner.ts";
 import { anchorTimeBefore } from "../catalog/physical/wal-knowledge.ts";
@@ -199,7 +199,10 @@ async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<
   const row = await findWalArchive(db, cluster.id);
   const extents = await listSoundExtents(db, { clusterId: cluster.id });
   const gaps = await listArchiveGaps(db, extents, row);
-  if (row === undefined) return walArchiveMessage({ cluster, row, extents, gaps });
+  if (row === undefined) {
+    const straySettings = await findStraySettings(db, cluster.id, new Date());
+    return walArchiveMessage({ cluster, row, straySettings, extents, gaps });
+  }
   const { repositoryId, systemIdentifier, storedLsn: lsn, timeline } = row;
   const server = { clusterId: cluster.id, systemIdentifier };
   const isKnown = lsn !== null && timeline !== null;

@@ -139,7 +139,7 @@ export async function checkCluster(request: {
         "CLUSTER_CHANGED",
         `the server at ${formatAddress(endpoint)} belongs to another cluster: its system identifier is ${facts.systemIdentifier} instead of ${expected}`,
         {
-          hint: "forget it with `coppice cluster remove-instance`, or give the right endpoint with `coppice cluster update`; of a cluster that was made anew forget the other servers first",
+          hint: "forget it with `coppice cluster remove-instance CLUSTER HOST`, or give the right endpoint with `coppice cluster update CLUSTER --instance HOST --endpoint ENDPOINT`; of a cluster that was made anew forget the other servers first",
         },
       );
     // Nothing of another cluster is believed.

@@ -79,6 +79,7 @@ export function runPush(options: PushOptions): RunningArchive {
     clusterName: archive.clusterName,
     repositoryId: repository?.repositoryId ?? "",
     systemIdentifier,
+    settings,
   });
   const endpoint = async () => {
     const password = options.secret(archive.connection?.passwordSecret ?? "");

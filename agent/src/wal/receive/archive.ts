@@ -94,6 +94,7 @@ export function runArchive(options: ArchiveOptions): RunningArchive {
     clusterName: archive.clusterName,
     repositoryId: archive.repository?.repositoryId ?? "",
     systemIdentifier: archive.systemIdentifier,
+    settings: archive.settings,
   });
   const endpoint = async () => {
     const password = options.secret(archive.connection?.passwordSecret ?? "");

@@ -1,3 +1,5 @@
+import { create } from "@bufbuild/protobuf";
+import { WalMode, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { expect, test } from "vitest";
 import { openLedger } from "./ledger.ts";
 
@@ -35,6 +37,12 @@ test("what was acknowledged is told a new session again, since its catalog may b
   }
   ledger.addRun(run(9n, 10n));
   expect(tell(ledger).runs).toEqual(["0/9000000 0/A000000"]);
+});
+
+test("how it archives is told with each report, for a catalog that was made anew", () => {
+  const settings = create(WalSettingsSchema, { mode: WalMode.PUSH, maxAge: { seconds: 5n } });
+  const ledger = openLedger({ clusterId: "cls_1", repositoryId: "rep_1", systemIdentifier: "7", settings });
+  expect(ledger.report()?.settings).toEqual(settings);
 });
 
 test("runs that overtake each other become one", () => {

@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type WalReport, WalReportSchema } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
-import type { WalSlotSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import type { WalSettings, WalSlotSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import type { Failure } from "@coppice/proto/kit/failure";
 import { tellsOrder } from "@coppice/proto/kit/recovery/anchor-order";
 import { timestampOf } from "@coppice/proto/kit/recovery-point/microseconds";
@@ -69,11 +69,15 @@ interface History {
 }
 
 /** An empty ledger of one cluster's archive. */
-export function openLedger(identity: {
+export function openLedger({
+  settings,
+  ...identity
+}: {
   readonly clusterId: string;
   readonly clusterName?: string;
   readonly repositoryId: string;
   readonly systemIdentifier: string;
+  readonly settings?: WalSettings | undefined;
 }): Ledger {
   let standing: Partial<Standing> = {};
   let runs: Tagged<WalExtent>[] = [];
@@ -147,6 +151,7 @@ export function openLedger(identity: {
       const [writtenRate, storedRate] = [written, kept].map((rate) => rate.perSecond(performance.now()));
       const init: MessageInitShape<typeof WalReportSchema> = {
         ...identity,
+        ...(settings && { settings }),
         number,
         timeline: standing.timeline ?? 0,
         segmentBytes: standing.segmentBytes ?? 0n,

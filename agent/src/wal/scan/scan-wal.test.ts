@@ -11,7 +11,7 @@ import { openFilesystem } from "../../storage/filesystem.ts";
 import { encryptWal } from "../store/wal-codec.ts";
 import { scanWal } from "./scan-wal.ts";
 
-test("a history that is encrypted is told from one that is damaged, where no identity was given or a wrong one", async () => {
+test("a history that is encrypted is told from one that is damaged, and WAL that no backup leads into is left out", async () => {
   const folder = await mkdtemp(join(tmpdir(), "coppice-scan-wal-"));
   try {
     const storage = await openFilesystem(folder, "op_scan");
@@ -37,6 +37,9 @@ test("a history that is encrypted is told from one that is damaged, where no ide
     const damaged = await scan();
     expect(damaged.undecrypted).toBe(false);
     expect(damaged.problems).toHaveLength(1);
+    const orphan = await scanWal(storage, { servers: [], identities: undefined, signal: AbortSignal.timeout(10_000) });
+    expect(orphan).toMatchObject({ wal: [], problems: [] });
+    expect(orphan.leftOut).toEqual([expect.stringContaining("cls_a/wal/7300000000000000001: no physical backup")]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -35,16 +35,18 @@ const anchorBytes = 48;
 /**
  * What a repository says of archived WAL: which there is by the names that lie there, times, and the histories of timelines.
  * Of times no more than fit into an answer, all servers' alike. `servers` say how long segments are. What cannot be told is named among the
- * problems; `undecrypted` is whether an identity would have told some of it. Fails as the storage does.
+ * problems; `undecrypted` is whether an identity would have told some of it. WAL without a backup that leads into it is left out. Fails as the
+ * storage does.
  */
 export async function scanWal(
   storage: Storage,
   { servers, ...reading }: Reading & { readonly servers: readonly ScannedServer[] },
-): Promise<{ wal: ScannedWal[]; problems: string[]; undecrypted: boolean }> {
+): Promise<{ wal: ScannedWal[]; problems: string[]; leftOut: string[]; undecrypted: boolean }> {
   const nowUs = Date.now() * 1000;
   const found = await listServers(storage, servers, { nowUs, signal: reading.signal });
   const wal: ScannedWal[] = [];
   const problems: string[] = [];
+  const leftOut: string[] = [];
   let undecrypted = false;
   const thinned = thinAnchors(
     found.map(({ segmentBytes, anchors }) => (segmentBytes === undefined ? [] : anchors.anchors)),
@@ -53,8 +55,8 @@ export async function scanWal(
   for (const [index, server] of found.entries()) {
     const { clusterId, systemIdentifier } = server.place;
     if (server.segmentBytes === undefined) {
-      problems.push(
-        `${clusterId}/wal/${systemIdentifier}: no physical backup of this server is known, which would say how long its segments are, so its WAL was left out; when its backups are in another repository, enter that one first`,
+      leftOut.push(
+        `${clusterId}/wal/${systemIdentifier}: no physical backup of this server is known, so its WAL was left out: nothing is recovered from it; when its backups are in another repository, rebuild that one, and then this one again`,
       );
       continue;
     }
@@ -85,7 +87,7 @@ export async function scanWal(
       `there are more times of WAL, of ${wal.length} servers, than one answer holds (${mostAnchorBytes / 1024 / 1024} MiB): of those older than seven days one of each ${olderMinutes} minutes was entered, of those since ${recent}; how far WAL reaches in time is known no closer than that; all WAL itself was entered`,
     );
   }
-  return { wal, problems, undecrypted };
+  return { wal, problems, leftOut, undecrypted };
 }
 
 async function listServers(

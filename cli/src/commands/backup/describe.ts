@@ -82,7 +82,7 @@ export function formatBackup(backup: Backup, now: Date): string {
     ],
     ["format", [backup.format, backup.codec === "none" ? "not compressed" : backup.codec].filter(Boolean).join(", ")],
     ["left out", backup.dump && [...leftOutOfCluster(backup.dump), ...leftOutOfDatabases(backup.dump)].join(", ")],
-    ["taken of", backup.fromStandby ? "a standby" : ""],
+    ["taken of", backup.fromStandby ? "a standby" : "a primary"],
     ...describePhysical(backup.physical),
     ["encrypted", backup.recipients.length === 0 ? "no" : `by age, to ${backup.recipients.join(", ")}`],
     ["operation", backup.operation],

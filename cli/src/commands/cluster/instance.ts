@@ -97,10 +97,20 @@ async function add(session: Session, options: AddOptions, name: string): Promise
     table: () =>
       session.success(
         `cluster ${cluster.name} has the server ${formatEndpoint(added?.endpoint)}, by the agent of ${added?.hostName}; not tried yet`,
-        { next: `coppice cluster check ${cluster.name}` },
+        { facts: describeLogin(added, password !== undefined), next: `coppice cluster check ${cluster.name}` },
       ),
     names: () => [added?.id ?? ""],
   });
+}
+
+/** By which role a new server is logged in to; what was not said is taken over from the cluster. */
+function describeLogin(added: Instance | undefined, isGiven: boolean): string[] {
+  if (added === undefined || added.endpoint?.service) return [];
+  const role = `its role is ${JSON.stringify(added.endpoint?.user || "postgres")}`;
+  if (isGiven) return [`${role}, with the password that was given`];
+  return [
+    added.hasPassword ? `${role}, with the password that the cluster has already` : `${role}, without a password`,
+  ];
 }
 
 async function remove(session: Session, _options: object, name: string, reference: string): Promise<void> {

@@ -3,7 +3,7 @@ import { formatSize } from "@coppice/proto/kit/size";
 import { confirm } from "../../input/confirm.ts";
 import { conclude, type OperationOptions, seeThrough } from "../../operation/conclude.ts";
 import { followOperation } from "../../operation/follow.ts";
-import { windowsLeft } from "../../operation/still-reachable.ts";
+import { windowsLeft } from "../../operation/wal/still-reachable.ts";
 import { formatCleanedWal, sumOfCleaned } from "../../operation/wal/cleaned-wal.ts";
 import { printable } from "../../output/printable.ts";
 import type { Session } from "../../session.ts";

@@ -3,7 +3,7 @@ import type { RecoveryWindow, WalArchive, WalExtent } from "@coppice/proto/gen/c
 import { formatDuration } from "@coppice/proto/kit/duration";
 import { formatSize } from "@coppice/proto/kit/size";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
-import { describeWindows } from "../../operation/still-reachable.ts";
+import { describeWindows } from "../../operation/wal/still-reachable.ts";
 import { formatDetails } from "../../output/details.ts";
 import { formatElapsed, formatRelative } from "../../output/elapsed.ts";
 import { enumLabel } from "../../output/enum-label.ts";
@@ -26,7 +26,7 @@ export function formatArchive(
   const { clusterName, repositoryName, hostName, settings, trouble } = archive;
   const title = [
     ["cluster", clusterName],
-    ["archived", repositoryName ? describeMode(archive) : "no"],
+    ["archived", repositoryName ? describeMode(archive) : settings ? "by its agent, unasked" : "no"],
   ] as const;
   if (repositoryName === "" && archive.extents.length === 0) {
     return `${formatDetails(title)}  ${paint("dim", "next:")} coppice wal setup ${clusterName}\n`;

@@ -13,7 +13,7 @@ export async function findArchive(
 ): Promise<WalArchive | undefined> {
   try {
     const archive = await clusters.getWalArchive({ cluster });
-    return archive.settings === undefined ? undefined : archive;
+    return archive.repository === "" ? undefined : archive;
   } catch (error) {
     // What an agent does unasked is ended by the cluster's id.
     if (!isFailure(error, "CLUSTER_NOT_FOUND")) throw error;

@@ -1,7 +1,15 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { WalMode, type WalSettings, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
-import type { Api } from "../../client/api.ts";
+import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
+import {
+  WalMode,
+  WalModeSchema,
+  type WalSettings,
+  WalSettingsSchema,
+} from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import type { WalArchive } from "@coppice/proto/gen/coppice/control/v1/cluster";
+import { formatDuration } from "@coppice/proto/kit/duration";
+import { enumLabel } from "../../output/enum-label.ts";
+import type { Terminal } from "../../output/terminal.ts";
 
 /** Ways in which WAL leaves a server, as flags name them. */
 export const modes = { stream: WalMode.STREAM, push: WalMode.PUSH };
@@ -20,9 +28,16 @@ export function saysHow({ mode, maxAge, slot, level }: SettingFlags): boolean {
   return [mode, maxAge, slot, level].some((one) => one !== undefined);
 }
 
-/** How WAL of the cluster is archived so far; undefined where it is not. */
-export async function presentSettings(api: Api, cluster: string): Promise<WalSettings | undefined> {
-  return (await api.clusters.getWalArchive({ cluster })).settings;
+/** What is kept of what only the agent knew, where the catalog was made anew; empty where it was the catalog's to know. */
+export function describeKept(
+  before: WalArchive | undefined,
+  { settings }: WalArchive,
+  { paint }: Pick<Terminal, "paint">,
+): string {
+  if (before?.settings === undefined || before.repository !== "" || settings === undefined) return "";
+  const age = settings.maxAge ? `, max age ${formatDuration(durationMs(settings.maxAge))}` : "";
+  const how = `${enumLabel(WalModeSchema, settings.mode)}${age}`;
+  return `${paint("yellow", "!")} what was not said stays as its agent does it already: ${how}\n`;
 }
 
 /** What is said, over how it is done so far. */

@@ -1,3 +1,4 @@
+import type { JsonValue } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
 import { bigint, boolean, check, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
 import { bytea, time } from "./column-types.ts";
@@ -18,6 +19,8 @@ export interface StrayArchiveJson {
   readonly clusterName: string;
   readonly firstTime: string;
   readonly lastTime: string;
+  /** How, as coppice.common.v1.WalSettings in proto JSON; absent where the agent did not say. */
+  readonly settings?: JsonValue;
   /** It has ended, and this is what its server still keeps WAL by; absent where it goes on. */
   readonly leftover?: LeftoverJson;
 }

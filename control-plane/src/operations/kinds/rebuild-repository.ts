@@ -84,6 +84,7 @@ export const rebuildRepository = defineKind({
       foreignObjects: result.foreignObjects,
       foreignKeys: result.foreignKeys,
       undecrypted: result.undecrypted,
+      leftOut: result.leftOut,
     });
     return {
       result: { case: "rebuiltRepository", value },

@@ -84,6 +84,7 @@ export async function preparePhysicalBackup(
         fullReason,
         instance: server.instance.id,
         ...(server.standby === undefined ? {} : { standby: server.standby }),
+        standbyMissed: server.standbyMissed,
       }),
     },
     hostId: server.host.id,

@@ -6,6 +6,7 @@ import { slotName } from "@coppice/proto/kit/wal/slot-name";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRecord } from "../../catalog/cluster.ts";
 import type { HostRow } from "../../catalog/host.ts";
+import { findStraySettings } from "../../catalog/physical/told/stray-archive.ts";
 import { findWalArchive } from "../../catalog/physical/wal-archive.ts";
 import type { RepositoryRow } from "../../catalog/repository.ts";
 import { requireHost } from "../../inventory/require.ts";
@@ -42,7 +43,9 @@ export async function resolveWalArchive(
     fail("CAPABILITY_MISSING", `the agent of ${host.name}, version ${host.agentVersion}, does not archive WAL`);
   }
   const present = await findWalArchive(db, id);
-  const before = present && fromJson(WalSettingsSchema, present.settings, { ignoreUnknownFields: true });
+  // A catalog that was made anew does not know what its agents go on with.
+  const told = present?.settings ?? (await findStraySettings(db, id, new Date()));
+  const before = told === undefined ? undefined : fromJson(WalSettingsSchema, told, { ignoreUnknownFields: true });
   // Who says nothing of how changes nothing of it.
   const settings = clone(WalSettingsSchema, request.settings ?? before ?? create(WalSettingsSchema));
   const isPush = settings.mode === WalMode.PUSH;

@@ -1,7 +1,7 @@
 import { isFailure } from "@coppice/proto/kit/failure";
-import type { InstanceChoice } from "@coppice/proto/gen/coppice/control/v1/backup";
+import { InstanceChoice } from "@coppice/proto/gen/coppice/control/v1/backup";
 import type { Database } from "../../catalog/catalog.ts";
-import type { ClusterRecord } from "../../catalog/cluster.ts";
+import type { ClusterInstanceRow, ClusterRecord } from "../../catalog/cluster.ts";
 import { findHost, type HostRow, listHosts } from "../../catalog/host.ts";
 import type { RepositoryRow } from "../../catalog/repository.ts";
 import { requireHost } from "../../inventory/require.ts";
@@ -14,6 +14,8 @@ import { primaryInstance } from "./primary-instance.ts";
 export interface BackupPlace extends ChosenServer {
   readonly host: HostRow;
   readonly repository: RepositoryRow;
+  /** Why it is the primary where a standby was preferred; empty otherwise. */
+  readonly standbyMissed: string;
 }
 
 /**
@@ -25,7 +27,8 @@ export async function backupPlace(
   cluster: ClusterRecord,
   { instance: choice, repository: name }: { readonly instance: InstanceChoice; readonly repository: string },
 ): Promise<BackupPlace> {
-  const connected = new Set((await listHosts(db)).filter(({ state }) => state === "CONNECTED").map(({ id }) => id));
+  const hosts = await listHosts(db);
+  const connected = new Set(hosts.filter(({ state }) => state === "CONNECTED").map(({ id }) => id));
   const servers = chooseServers(cluster, choice, (hostId) => connected.has(hostId));
   const usual = name === "" ? await usualRepository(db, cluster) : undefined;
   let refusal: unknown;
@@ -35,13 +38,31 @@ export async function backupPlace(
     try {
       const repository = usual ?? (await repositoryFor(db, name, { clusterId, host }));
       requireReachable(repository, await findHost(db, repository.homeHostId ?? ""), host);
-      return { ...server, host, repository };
+      const isMissed = choice === InstanceChoice.PREFER_STANDBY && server.standby !== true;
+      return { ...server, host, repository, standbyMissed: isMissed ? whyNoStandby(cluster, hosts, connected) : "" };
     } catch (error) {
       if (!isFailure(error, "REPOSITORY_WRONG_HOST")) throw error;
       refusal = error;
     }
   }
   throw refusal;
+}
+
+function whyNoStandby(
+  { row, instances }: ClusterRecord,
+  hosts: readonly HostRow[],
+  connected: ReadonlySet<string>,
+): string {
+  const why = ({ hostId, reachable }: ClusterInstanceRow) => {
+    const name = hosts.find(({ id }) => id === hostId)?.name ?? hostId;
+    if (!connected.has(hostId)) return `the agent of ${name} is away`;
+    return reachable === false
+      ? `that of ${name} was not reached the last time`
+      : `${name} does not reach the repository`;
+  };
+  const standbys = instances.filter(({ role }) => role === "STANDBY");
+  if (standbys.length > 0) return `its standby could not be taken: ${standbys.map(why).join(", ")}`;
+  return `no server is known to be a standby: coppice cluster check ${row.name}`;
 }
 
 /** Where a backup of the primary would go; undefined where its host reaches none. Fails where it is not clear which. */

@@ -1,4 +1,4 @@
-import { create, fromJson } from "@bufbuild/protobuf";
+import { create, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { FailureDetailSchema } from "@coppice/proto/gen/coppice/common/v1/failure";
 import { WalArchiverSchema, WalSettingsSchema, WalSlotSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import {
@@ -20,6 +20,8 @@ export interface WalFacts {
   readonly cluster: { readonly id: string; readonly name: string };
   /** Undefined when none is archived. */
   readonly row: WalArchiveRow | undefined;
+  /** How an agent archives it all the same, then; coppice.common.v1.WalSettings as proto JSON. */
+  readonly straySettings?: JsonValue | undefined;
   readonly repositoryName?: string;
   /** By their ids: of every host that the row names and that is still there. */
   readonly hostNames?: ReadonlyMap<string, string>;
@@ -32,13 +34,16 @@ export interface WalFacts {
 export function walArchiveMessage({
   cluster,
   row,
+  straySettings,
   repositoryName = "",
   hostNames = new Map(),
   ...facts
 }: WalFacts): WalArchive {
+  const settings = row?.settings ?? straySettings;
   const message = create(WalArchiveSchema, {
     cluster: cluster.id,
     clusterName: cluster.name,
+    ...(settings && { settings: fromJson(WalSettingsSchema, settings, { ignoreUnknownFields: true }) }),
     extents: facts.extents.map(extentMessage),
     gaps: facts.gaps.map(extentMessage),
   });
@@ -49,7 +54,6 @@ export function walArchiveMessage({
     ...message,
     repository: row.repositoryId,
     repositoryName,
-    settings: fromJson(WalSettingsSchema, row.settings, { ignoreUnknownFields: true }),
     systemIdentifier: row.systemIdentifier,
     host: row.hostId,
     hostName: hostNames.get(row.hostId) ?? "",

@@ -1,4 +1,5 @@
 import { eq, type SQL, sql } from "drizzle-orm";
+import type { JsonValue } from "@bufbuild/protobuf";
 import type { Database } from "../../catalog.ts";
 import { host, type StrayArchiveJson } from "../../schema/host.ts";
 import { findWalArchive } from "../wal-archive.ts";
@@ -30,6 +31,8 @@ export interface ToldArchive {
   readonly heldRevision: bigint;
   readonly clusterId: string;
   readonly clusterName: string;
+  /** How, as coppice.common.v1.WalSettings in proto JSON. */
+  readonly settings?: JsonValue | undefined;
 }
 
 /**
@@ -38,7 +41,7 @@ export interface ToldArchive {
  */
 export async function noteStrayArchive(
   db: Database,
-  { hostId, heldRevision, clusterId, clusterName }: ToldArchive,
+  { hostId, heldRevision, clusterId, clusterName, settings }: ToldArchive,
   now: Date,
 ): Promise<void> {
   const archive = await findWalArchive(db, clusterId);
@@ -55,7 +58,8 @@ export async function noteStrayArchive(
   const agoMs = known === undefined ? Infinity : now.getTime() - Date.parse(known.lastTime);
   if (agoMs < notedEveryMs) return;
   const firstTime = known === undefined || agoMs > silentMs ? now.toISOString() : known.firstTime;
-  const stray: StrayArchiveJson = { clusterId, clusterName, firstTime, lastTime: now.toISOString() };
+  const lastTime = now.toISOString();
+  const stray: StrayArchiveJson = { clusterId, clusterName, firstTime, lastTime, ...(settings && { settings }) };
   const strayArchives = [...row.strays.filter((one) => !isOf(one)), stray];
   await db.update(host).set({ strayArchives }).where(eq(host.id, hostId));
 }
@@ -73,6 +77,16 @@ export async function listStrayArchives(db: Database, now: Date): Promise<StrayA
       .filter(({ first, last }) => now.getTime() - last < silentMs && last - first >= leastMs)
       .map(({ clusterId, clusterName, first }) => ({ clusterId, clusterName, hostName, since: new Date(first) })),
   );
+}
+
+/** How a cluster's WAL is archived unasked now; undefined where that is not known, or it is not. */
+export async function findStraySettings(db: Database, clusterId: string, now: Date): Promise<JsonValue | undefined> {
+  const rows = await db.select({ strays: host.strayArchives }).from(host).where(isStray(clusterId));
+  return rows
+    .flatMap(({ strays }) => strays)
+    .filter((one) => one.clusterId === clusterId && one.leftover === undefined)
+    .filter(({ lastTime }) => now.getTime() - Date.parse(lastTime) < silentMs)
+    .toSorted((one, other) => Date.parse(other.lastTime) - Date.parse(one.lastTime))[0]?.settings;
 }
 
 /** Id of the cluster of that name or id whose WAL an agent archives unasked; undefined where none does. */

@@ -1,10 +1,10 @@
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { type Backup, CopyState } from "@coppice/proto/gen/coppice/control/v1/backup";
 import type { RecoveryWindow } from "@coppice/proto/gen/coppice/control/v1/cluster";
-import type { Api } from "../client/api.ts";
-import { collectPages } from "../client/pages.ts";
-import { formatRelative } from "../output/elapsed.ts";
-import { instantOf, timeOf } from "../output/time.ts";
+import type { Api } from "../../client/api.ts";
+import { collectPages } from "../../client/pages.ts";
+import { formatRelative } from "../../output/elapsed.ts";
+import { instantOf, timeOf } from "../../output/time.ts";
 
 /** What recovery can reach, a line for each timeline. */
 export function describeWindows(windows: readonly RecoveryWindow[]): string[] {
