@@ -283,6 +283,44 @@ describe.each([
     expect((await traces()).filter((name) => name === "never")).toEqual([]);
   });
 
+  test.each(isEncrypted ? [] : [major])(
+    "archived WAL that is damaged is named, not only its server's end",
+    async () => {
+      const wal = join(lab.repository, "cls_test/wal");
+      const names = (await readdir(wal, { recursive: true })).filter((name) => /\/[0-9A-F]{24}[^/]*$/.test(name));
+      const stored = await Promise.all(names.map((name) => readFile(join(wal, name))));
+      // The last byte is of a checksum: nobody sees it who does not read to the end.
+      for (const [index, bytes] of stored.entries())
+        await writeFile(
+          join(wal, names[index] ?? ""),
+          Buffer.concat([bytes.subarray(0, -1), Buffer.from([(bytes.at(-1) ?? 0) ^ 1])]),
+        );
+      try {
+        // The one is found while a time is looked for, the other by the server.
+        for (const point of [
+          ["--at", moment ?? ""],
+          ["--lsn", dropLsn ?? ""],
+        ]) {
+          const { status, stderr } = await restore("damaged", ...point, "--start");
+          expect(status).not.toBe(0);
+          expect(stderr).toMatch(/^✗ .*[0-9A-F]{24} is damaged: it does not decompress$/m);
+          expect(stderr).toMatch(
+            /^ {2}next: choose a target before it.*`coppice-agent verify CLUSTER --repo … --wal`/m,
+          );
+        }
+        const verified = spawnSync(process.execPath, [main, "verify", "--repo", lab.repository, "--wal"], {
+          encoding: "utf8",
+        });
+        expect(verified.stderr).toMatch(
+          /next: restore from one that is sound: a physical one: coppice-agent restore-directory/,
+        );
+      } finally {
+        for (const [index, bytes] of stored.entries()) await writeFile(join(wal, names[index] ?? ""), bytes);
+      }
+      expect((await traces()).filter((name) => name === "damaged")).toEqual([]);
+    },
+  );
+
   if (!isEncrypted) return;
   test("an identity that opens the backup and not its WAL is refused before anything is unpacked", async () => {
     const { recipient, identityFile } = await makeAgeKey();
