@@ -345,6 +345,27 @@ describe.each([
     expect(await traces()).toEqual(before);
   });
 
+  test("what is no identity that opens it is said to be none, with the recipients that are wanted", async () => {
+    const kit = identity;
+    const recipient = /age1\w+/.exec(await readFile(kit[1] ?? "", "utf8"))?.[0] ?? "";
+    const { identityFile } = await makeAgeKey();
+    identity = ["--identity", join(folder, "other.txt")];
+    try {
+      for (const text of ["garbage\n", `${recipient}\n`, "", identityFile]) {
+        await writeFile(join(folder, "other.txt"), text, { mode: 0o600 });
+        const { stderr, status } = await restore("wrong", "--at", moment ?? "", "--plan");
+        expect(status).toBe(4);
+        expect(stderr).toMatch(
+          /^✗ it is encrypted to age1\w+, and .*\n {2}next: give the identity file of one of the named/m,
+        );
+        expect(stderr).toContain(recipient);
+      }
+    } finally {
+      identity = kit;
+      await rm(join(folder, "other.txt"));
+    }
+  });
+
   test("a server that is started later fetches its WAL by itself, if it may, and is refused beforehand if not", async () => {
     const refused = await restore("later", "--lsn", dropLsn ?? "", "--exclusive");
     expect(refused.status).toBe(4);

@@ -16,6 +16,7 @@ import {
   type Unreadable,
 } from "./catalog.ts";
 import { formatTime } from "./listing.ts";
+import { requireIdentity } from "./require-identity.ts";
 import { openPlace, type PlaceOptions } from "./place/place.ts";
 import { openProgress, type Progress } from "./progress.ts";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
@@ -158,6 +159,7 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
     return isVerified ? { missing: found.missing, parents: [], parent: found.parents.at(-1)?.manifest } : found;
   };
   if (content) for (const { manifest } of backups) matchIdentities(manifest.recipients, identities);
+  else if (options.wal && identities !== undefined) requireIdentity(backups.filter(isPhysical), identities);
   using progress = openProgress(process.stderr);
   const failures: Failure[] = [];
   for (const { key, message, reason } of unreadable) {

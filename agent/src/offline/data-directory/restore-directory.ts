@@ -23,8 +23,9 @@ import { restorePhysical } from "../../physical/restore/restore.ts";
 import { quoteShell } from "../../repository/recipe-text.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { openReplay } from "../../wal/fetch/open-replay.ts";
-import { type FoundCluster, findCluster, readRepository } from "../catalog.ts";
+import { findCluster, type FoundBackup, type FoundCluster, isPhysical, readRepository } from "../catalog.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
+import { requireIdentity } from "../require-identity.ts";
 import { openProgress } from "../progress.ts";
 import { confirm } from "../restore/confirm.ts";
 import { fetchCommand, filesOfFetch, firstSegment, tryFetchCommand } from "./fetch-command.ts";
@@ -192,7 +193,7 @@ function ending(stack: AsyncDisposableStack): AsyncDisposable {
 
 /**
  * Makes a data directory as a cluster was at a point in time, with nothing but this program and a repository, or with
- * `plan` says what that would do. Gives the exit code; fails as findCluster, planFromRepository and restorePhysical do. Run
+ * `plan` says what that would do. Gives the exit code; fails as findCluster, requireIdentity, planFromRepository and restorePhysical do. Run
  * again after it was killed, it clears away first what it had left.
  */
 export async function restoreDirectory(options: DirectoryOptions, signal: AbortSignal): Promise<number> {
@@ -202,9 +203,11 @@ export async function restoreDirectory(options: DirectoryOptions, signal: AbortS
   const cluster = findCluster(repository, options.cluster);
   for (const { clusterId, key, message } of repository.unreadable)
     if (clusterId === cluster.id) process.stderr.write(`! left out: ${key}: ${message}\n`);
+  const { backup, accept = [] } = options;
+  const isMeant = (one: FoundBackup) => isPhysical(one) && (backup === undefined || one.address.backupId === backup);
+  requireIdentity(cluster.backups.filter(isMeant), identities);
   const planned = await plan(cluster, options, { storage, identities, signal });
   for (const line of describeRecovery(planned.plan)) print(line);
-  const { backup, accept = [] } = options;
   refuseUnasked(cluster.name, planned.plan, { isBackupNamed: backup !== undefined, accept });
   const command = toCommand(options, cluster, planned, await seePlannedEnd(storage, planned, { identities, signal }));
   await using supply = await openSupply(options, planned, { storage, identities, signal });
