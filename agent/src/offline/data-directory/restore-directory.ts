@@ -90,14 +90,15 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   if (replace && !yes)
     await confirm({ what: `what is in ${dataDirectory} is moved aside`, name: dataDirectory }, signal);
   using progress = openProgress(process.stderr);
-  const { files, dataBytes, started, endLsn, timeline, address, keptAs, warnings } = await restorePhysical({
-    ...restore,
-    onProgress: progress.update,
-    // Warnings come with the result.
-    log: (line) => (line.startsWith("warning: ") ? undefined : progress.note(line)),
-    onLeaving: (leaving) => progress.note(`! left behind: ${leaving}`),
-    onRestored: () => Promise.resolve(),
-  });
+  const { files, dataBytes, started, endLsn, timeline, address, keptAs, warnings, programFolder } =
+    await restorePhysical({
+      ...restore,
+      onProgress: progress.update,
+      // Warnings come with the result.
+      log: (line) => (line.startsWith("warning: ") ? undefined : progress.note(line)),
+      onLeaving: (leaving) => progress.note(`! left behind: ${leaving}`),
+      onRestored: () => Promise.resolve(),
+    });
   progress[Symbol.dispose]();
   print(
     `✓ ${dataDirectory} is restored: ${files} files, ${formatSize(dataBytes)}, each compared with PostgreSQL's manifest`,
@@ -106,12 +107,13 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   if (started)
     print(`✓ its server has recovered to ${endLsn} on timeline ${timeline}${address === "" ? "" : `, at ${address}`}`);
   for (const warning of warnings) print(`  ! ${warning}`);
+  const pgCtl = quoteShell(join(programFolder, "pg_ctl"));
   if (started)
     print(
-      `  nobody starts it after a reboot: to hand it to your service manager, pg_ctl stop -D ${quoteShell(dataDirectory)} and start it there`,
+      `  nobody starts it after a reboot: to hand it to your service manager, ${pgCtl} stop -D ${quoteShell(dataDirectory)} and start it there`,
     );
   if (!started)
-    print(`  next: pg_ctl start -D ${quoteShell(dataDirectory)}, as the user that owns it; it recovers by itself`);
+    print(`  next: ${pgCtl} start -D ${quoteShell(dataDirectory)}, as the user that owns it; it recovers by itself`);
   return 0;
 }
 
