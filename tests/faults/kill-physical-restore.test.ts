@@ -102,6 +102,17 @@ async function expectFormer(step: string): Promise<void> {
   expect(await readdir(join(lab.folder, "space")), step).toEqual([]);
 }
 
+test("a tablespace's folder that it had made goes, too", async () => {
+  const [{ oid } = { oid: 0 }] = command.tablespaces;
+  const tablespaces = [create(TablespacePlaceSchema, { oid, location: join(lab.folder, "made") })];
+  expect(run("comparing", create(RestorePhysicalCommandSchema, { ...command, tablespaces }))).toMatchObject({
+    signal: "SIGKILL",
+  });
+  expect(await traces()).toContain("made");
+  await settle();
+  expect(await traces()).toEqual(["data", "space"]);
+});
+
 test.each(["rename 1 restore.json.new$", "unpacking", "comparing", "combining", "syncing"])(
   "killed at the step '%s' it has touched nothing, and what it left is named",
   async (step) => {

@@ -1,7 +1,7 @@
 // The worst night of a cluster with physical backups: control plane and agent are gone, a repository is left, and from it
 // the cluster comes back as it was a second before the mistake.
 import { spawnSync } from "node:child_process";
-import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -13,7 +13,7 @@ import { openLog } from "@coppice/proto/kit/log";
 import type { RecoveryFlags } from "@coppice/proto/kit/recovery-point/recovery-flags";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { recordEnd } from "@coppice/proto/kit/wal/record-end";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { openBudget } from "../../agent/src/budget.ts";
 import { restoreDirectory } from "../../agent/src/offline/data-directory/restore-directory.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
@@ -25,7 +25,9 @@ import { makeAgeKey } from "../support/dumps/age-key.ts";
 import { freePort } from "../support/free-port.ts";
 import { waitFor } from "../support/installation.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
+import { promote } from "../support/physical/promote.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { letRead } from "../support/scenarios/files.ts";
 import { ask, asServer } from "../support/scenarios/restored-server.ts";
 import { openArchiveLab } from "../support/wal/archive-lab.ts";
 
@@ -189,13 +191,16 @@ describe.each([
       [{ lsn: "FFF/0" }, "what is archived without a gap ends before it"],
       [{ timeline: 7 }, "nothing is known of timeline 7"],
     ] as const) {
-      const hint = expect.stringContaining("timeline" in target ? "" : "what can be reached: ") as unknown;
+      const hint = expect.stringContaining(
+        "timeline" in target ? "name a timeline that is known: 1" : "what can be reached: ",
+      ) as unknown;
       await expect(ask(target)).rejects.toMatchObject({
         reason: "RECOVERY_TARGET_UNREACHABLE",
         message: expect.stringContaining(said) as unknown,
         hint,
       });
     }
+    await expect(ask({ action: "reboot" })).rejects.toThrow('--action is "reboot"');
     await expect(ask({ at: "2099-01-01 00:00" })).rejects.toMatchObject({ reason: "INVALID_FIELD" });
     await expect(ask({ xid: 1, latest: true })).rejects.toMatchObject({ reason: "INVALID_FIELD" });
     expect(await traces()).toEqual([]);
@@ -246,6 +251,7 @@ describe.each([
     expect(stdout).toMatch(
       /^✓ WAL of shop, system identifier \d+ {2}\d+ objects, .* with [1-9]\d+ records: sound from /m,
     );
+    expect(stdout).not.toMatch(/recovery can reach (\S+) to \1 /);
     expect(stdout).toMatch(/^ {4}recovery can reach [\dA-F/]+ to [\dA-F/]+ on timeline [12], /m);
     expect(status).toBe(0);
   });
@@ -283,6 +289,44 @@ describe.each([
     expect((await traces()).filter((name) => name === "never")).toEqual([]);
   });
 
+  test.each(isEncrypted ? [] : [major])(
+    "archived WAL that is damaged is named, not only its server's end",
+    async () => {
+      const wal = join(lab.repository, "cls_test/wal");
+      const names = (await readdir(wal, { recursive: true })).filter((name) => /\/[0-9A-F]{24}[^/]*$/.test(name));
+      const stored = await Promise.all(names.map((name) => readFile(join(wal, name))));
+      // The last byte is of a checksum: nobody sees it who does not read to the end.
+      for (const [index, bytes] of stored.entries())
+        await writeFile(
+          join(wal, names[index] ?? ""),
+          Buffer.concat([bytes.subarray(0, -1), Buffer.from([(bytes.at(-1) ?? 0) ^ 1])]),
+        );
+      try {
+        // The one is found while a time is looked for, the other by the server.
+        for (const point of [
+          ["--at", moment ?? ""],
+          ["--lsn", dropLsn ?? ""],
+        ]) {
+          const { status, stderr } = await restore("damaged", ...point, "--start");
+          expect(status).not.toBe(0);
+          expect(stderr).toMatch(/^✗ .*[0-9A-F]{24} is damaged: it does not decompress$/m);
+          expect(stderr).toMatch(
+            /^ {2}next: choose a target before it.*`coppice-agent verify CLUSTER --repo … --wal`/m,
+          );
+        }
+        const verified = spawnSync(process.execPath, [main, "verify", "--repo", lab.repository, "--wal"], {
+          encoding: "utf8",
+        });
+        expect(verified.stderr).toMatch(
+          /next: restore from one that is sound: a physical one: coppice-agent restore-directory/,
+        );
+      } finally {
+        for (const [index, bytes] of stored.entries()) await writeFile(join(wal, names[index] ?? ""), bytes);
+      }
+      expect((await traces()).filter((name) => name === "damaged")).toEqual([]);
+    },
+  );
+
   if (!isEncrypted) return;
   test("an identity that opens the backup and not its WAL is refused before anything is unpacked", async () => {
     const { recipient, identityFile } = await makeAgeKey();
@@ -307,12 +351,29 @@ describe.each([
     expect(await traces()).toEqual(before);
   });
 
+  test("what is no identity that opens it is said to be none, with the recipients that are wanted", async () => {
+    const [kit, other] = [identity, join(folder, "other.txt")];
+    const recipient = /age1\w+/.exec(await readFile(kit[1] ?? "", "utf8"))?.[0] ?? "";
+    onTestFinished(() => void (identity = kit));
+    identity = ["--identity", other];
+    for (const text of ["garbage\n", `${recipient}\n`, "", (await makeAgeKey()).identityFile]) {
+      await writeFile(other, text, { mode: 0o600 });
+      const { stderr, status } = await restore("wrong", "--at", moment ?? "", "--plan");
+      expect(status).toBe(4);
+      expect(stderr).toMatch(
+        /^✗ it is encrypted to age1\w+, and .*\n {2}next: give the identity file of one of the named/m,
+      );
+      expect(stderr).toContain(recipient);
+    }
+    await rm(other);
+  });
+
   test("a server that is started later fetches its WAL by itself, if it may, and is refused beforehand if not", async () => {
     const refused = await restore("later", "--lsn", dropLsn ?? "", "--exclusive");
     expect(refused.status).toBe(4);
     expect(refused.stderr).toMatch(/cannot fetch WAL: .*\n {2}next: .*--start/);
     // The server's user gets what it needs.
-    await open(dirname(lab.repository));
+    await letRead(dirname(lab.repository));
     await chown(join(folder, "kit.txt"), server.owner.uid, server.owner.gid);
     const made = await restore("later", "--lsn", dropLsn ?? "", "--exclusive");
     expect(made.stderr).not.toContain("✗");
@@ -335,20 +396,3 @@ describe.each([
     }
   });
 });
-
-/** Makes the server go on on a new timeline. */
-async function promote(server: PostgresServer): Promise<void> {
-  const file = join(server.dataDir, "standby.signal");
-  await server.stop("fast");
-  await writeFile(file, "", { mode: 0o600 });
-  await chown(file, server.owner.uid, server.owner.gid);
-  await server.start();
-  await server.sql("postgres", "select pg_promote()");
-}
-
-/** Lets everybody read what is below a folder. */
-async function open(path: string): Promise<void> {
-  const isFolder = (await stat(path)).isDirectory();
-  await chmod(path, isFolder ? 0o755 : 0o644);
-  if (isFolder) for (const name of await readdir(path)) await open(join(path, name));
-}

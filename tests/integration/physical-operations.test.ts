@@ -251,9 +251,14 @@ describe.concurrent("a restore of a data directory", () => {
         }),
       );
     expect((await attempt({})).reason).toBe("BACKUP_NOT_FOUND");
+    const backup = await makePhysical(lab, db, agent);
+    const noDump = { cluster: "refused", database: "orders", targetDatabase: "copy" };
+    expect(await refusal(lab.client(RestoreService).createRestore({ restore: noDump }))).toMatchObject({
+      reason: "BACKUP_NOT_FOUND",
+      hint: expect.stringContaining("coppice restore create refused --database NAME --as COPY --latest") as string,
+    });
     const dump = await db.makeBackup(agent);
     expect((await attempt({ backup: dump })).reason).toBe("INVALID_FIELD");
-    const backup = await makePhysical(lab, db, agent);
     const point = { case: "lsn" as const, value: "0/9000000" };
     expect(await attempt({}, { target: { point } })).toMatchObject({
       reason: "RECOVERY_TARGET_UNREACHABLE",

@@ -138,6 +138,9 @@ export function isSuccess({ exitCode, error }: ProgramEnd): boolean {
 /** What decoders (gzip, zstd, age) and readers of archives say of an input that ends before its end. */
 const endsEarly = /unexpected end of file|premature end|unexpected EOF|input file: end of file/;
 
+/** The line by which age ends whatever goes wrong. */
+const saysNothing = /^age: report unexpected or unhelpful errors at /;
+
 /** The failure that a program's end amounts to. */
 export function programFailure({ name, cwd, exitCode, signal, stderr, error }: ProgramEnd): Failure {
   if (error) {
@@ -148,7 +151,7 @@ export function programFailure({ name, cwd, exitCode, signal, stderr, error }: P
     });
   }
   const how = signal === undefined ? `exit code ${exitCode}` : `signal ${signal}`;
-  const last = stderr.at(-1);
+  const last = stderr.findLast((line) => !saysNothing.test(line));
   return new Failure("PROGRAM_FAILED", `${name} ended with ${how}${last === undefined ? "" : `: ${last}`}`, {
     metadata: {
       program: name,

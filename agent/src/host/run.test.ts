@@ -43,6 +43,8 @@ test("an exit code that is not 0 is a failure with the last lines", async () => 
     message: "sh ended with exit code 3: b",
     metadata: { program: "sh", exitCode: "3", stderr: "a\nb" },
   });
+  const age = sh("echo age: error: no >&2; echo age: report unexpected or unhelpful errors at https://x >&2; exit 1");
+  await expect(runProgram(age, { signal })).rejects.toThrow("sh ended with exit code 1: age: error: no");
 });
 
 test("an aborted program rejects with the signal's reason", async () => {

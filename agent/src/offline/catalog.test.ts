@@ -8,7 +8,7 @@ import { BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/m
 import { expect, onTestFinished, test } from "vitest";
 import { backupPrefix, manifestKey } from "../repository/layout.ts";
 import { openFilesystem } from "../storage/filesystem.ts";
-import { isChainWhole, readRepository } from "./catalog.ts";
+import { findDump, isChainWhole, readRepository } from "./catalog.ts";
 
 const signal = new AbortController().signal;
 const stream = (key: string) => ({ codec: "none", objects: [{ key, sizeBytes: 1n, sha256: "0".repeat(64) }] });
@@ -55,7 +55,9 @@ test("physical backups are in order of WAL and judged by what they build on, wha
   await store("2026-11-18T01:30:00Z", "a", { stopLsn: "0/300", parentBackupId: "bkp_z" });
   await store("2026-11-18T02:30:00Z", "c", { stopLsn: "0/280", parentBackupId: "bkp_gone" });
   const { clusters, unreadable } = await readRepository(storage, signal);
-  const [{ backups, lastGoodPhysical } = { backups: [], lastGoodPhysical: undefined }] = clusters;
+  const [shop] = clusters;
+  if (!shop) throw new Error("no cluster");
+  const { backups, lastGoodPhysical } = shop;
   expect(unreadable).toEqual([]);
   expect(backups.map((backup) => [backup.address.backupId, isChainWhole(backup, backups)])).toEqual([
     ["bkp_a", true],
@@ -64,4 +66,20 @@ test("physical backups are in order of WAL and judged by what they build on, wha
     ["bkp_b", true],
   ]);
   expect(lastGoodPhysical?.address.backupId).toBe("bkp_a");
+
+  // Where there is no dump, the way is to restore a data directory.
+  expect(() => findDump(shop, undefined)).toThrow(
+    expect.objectContaining({
+      message: "shop has no complete dump of the whole cluster",
+      hint: expect.stringMatching(
+        /physical backup: coppice-agent restore-directory 'shop' .* --into FOLDER$/,
+      ) as unknown,
+    }),
+  );
+  expect(() => findDump(shop, "bkp_a")).toThrow(
+    expect.objectContaining({
+      message: expect.stringContaining("is a physical backup") as unknown,
+      hint: expect.stringMatching(/restore-directory .* --backup bkp_a$/) as unknown,
+    }),
+  );
 });

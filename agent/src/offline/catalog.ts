@@ -12,6 +12,7 @@ import { readClusterFile } from "../repository/cluster-file.ts";
 import { readManifest } from "../repository/get.ts";
 import { backupPrefix, clusterFileKey, manifestKey } from "../repository/layout.ts";
 import { manifestObjects } from "../repository/manifest-objects.ts";
+import { quoteShell } from "../repository/recipe-text.ts";
 import { type SurveyedBackup, surveyRepository } from "../repository/survey/survey.ts";
 import type { Storage } from "../storage/storage.ts";
 
@@ -158,7 +159,8 @@ function toCluster(id: string, file: ClusterFile | undefined, all: readonly (Fou
   };
 }
 
-const isPhysical = ({ manifest }: FoundBackup) => manifest.content.case === "physical";
+/** Whether it is a data directory and no dump. */
+export const isPhysical = ({ manifest }: FoundBackup) => manifest.content.case === "physical";
 
 /** Physical ones by the WAL that they begin and end with, dumps by their ids, both as those say when they were taken. */
 function newestFirst(backups: readonly FoundBackup[]): FoundBackup[] {
@@ -215,17 +217,36 @@ export function findCluster({ name: repository, clusters }: FoundRepository, wan
   });
 }
 
-/** A backup of the cluster, the last good one when none is named. Fails with BACKUP_NOT_FOUND. */
-export function findBackup({ name, backups, lastGood }: FoundCluster, wanted: string | undefined): FoundBackup {
+/** A dump of the cluster, the last good one when none is named. Fails with BACKUP_NOT_FOUND, and INVALID_FIELD for a physical one. */
+export function findDump(
+  { name, backups, lastGood, lastGoodPhysical }: FoundCluster,
+  wanted: string | undefined,
+): FoundBackup {
   const found = wanted === undefined ? lastGood : backups.find(({ address }) => address.backupId === wanted);
+  if (found && isPhysical(found)) {
+    return fail(
+      "INVALID_FIELD",
+      `${found.address.backupId} is a physical backup: it is restored whole, into a folder`,
+      {
+        hint: `${restoreWhole(name)} --backup ${found.address.backupId}`,
+      },
+    );
+  }
   if (found) return found;
-  const newest = backups[0]?.address.backupId;
   if (wanted !== undefined)
     return fail("BACKUP_NOT_FOUND", `${name} has no backup ${wanted} that can be read`, { hint: "coppice-agent ls" });
-  return fail("BACKUP_NOT_FOUND", `${name} has no complete backup of the whole cluster`, {
-    hint: newest === undefined ? "look into another repository" : `take one that lacks something: --backup ${newest}`,
+  const partial = backups.find((backup) => !isPhysical(backup));
+  const ways = [
+    ...(lastGoodPhysical ? [`restore the last good physical backup: ${restoreWhole(name)}`] : []),
+    ...(partial ? [`take a dump that lacks something: --backup ${partial.address.backupId}`] : []),
+  ];
+  return fail("BACKUP_NOT_FOUND", `${name} has no complete dump of the whole cluster`, {
+    hint: ways.join("; or ") || "look into another repository",
   });
 }
+
+const restoreWhole = (cluster: string) =>
+  `coppice-agent restore-directory ${quoteShell(cluster)} --repo … --into FOLDER`;
 
 /** Key of a dump's manifest: the folders of physical backups, of which none is restored in its place, say what they are. */
 const dumpManifest = /(?<!_full|_incremental)_(bkp_[0-9a-z]+)\/manifest\.json$/;

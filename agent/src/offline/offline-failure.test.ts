@@ -22,6 +22,10 @@ test("a hint of its own keeps what it says", () => {
   const hint = "see that the SSH server runs, then `coppice repository check`";
   const seen = offlineFailure(new Failure("REPOSITORY_UNREACHABLE", "no", { hint }));
   expect(seen).toMatchObject({ hint: "see that the SSH server runs, then try again" });
+  const damage = new Failure("CONTENT_UNREADABLE", "no", { hint: "go before it; see `coppice wal verify CLUSTER`" });
+  expect(offlineFailure(damage)).toMatchObject({
+    hint: "go before it; see `coppice-agent verify CLUSTER --repo … --wal`",
+  });
   const plain = new Failure("SPACE_MISSING", "no", { hint: "make room" });
   expect(offlineFailure(plain)).toBe(plain);
 });

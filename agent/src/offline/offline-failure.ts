@@ -35,14 +35,17 @@ const hints: Partial<Record<Reason, string>> = {
 
 /** Whose own hints name no command, and yet speak of what a control plane does. */
 const ofControlPlane: readonly string[] = ["IDENTITY_MISSING", "OUTCOME_UNKNOWN"] satisfies Reason[];
+/** What this program has a command of its own for. */
+const own = ["`coppice wal verify CLUSTER`", "`coppice-agent verify CLUSTER --repo … --wal`"] as const;
 const command = /\bcoppice [a-z]/;
 
 /** An error as who works with nothing but this program is told of it: what comes next can be done without a control plane. */
 export function offlineFailure(error: unknown): unknown {
   if (!isFailure(error) || (!command.test(error.hint) && !ofControlPlane.includes(error.reason))) return error;
   const { reason, message, metadata, fields, operation, code } = error;
-  const own = Object.entries(hints).find(([name]) => name === reason)?.[1];
-  const again = error.hint.replace(/,? then `coppice repository check`/, ", then try again");
-  const hint = own ?? (command.test(again) ? "see `coppice-agent --help`" : again);
+  const general = Object.entries(hints).find(([name]) => name === reason)?.[1];
+  const again = error.hint.replace(/,? then `coppice repository check`/, ", then try again").replaceAll(...own);
+  const isOwn = again.includes(own[1]) && !command.test(again);
+  const hint = isOwn ? again : (general ?? (command.test(again) ? "see `coppice-agent --help`" : again));
   return new Failure(reason, message, { hint, metadata, fields, operation, code, cause: error });
 }

@@ -80,7 +80,10 @@ function describe({ objects, bytes, plainBytes, records, undecoded, replaced, so
 }
 
 function describeWindows(input: Parameters<typeof recoveryWindows>[0]): string[] {
-  return recoveryWindows(input).map(({ timeline, startLsn, endLsn, times }) => {
+  // The ends of backups with their own WAL can be reached whatever is archived.
+  const windows = recoveryWindows(input).filter(({ startLsn, endLsn }) => startLsn < endLsn);
+  if (windows.length === 0) return ["recovery can reach no point behind the ends of backups by it"];
+  return windows.map(({ timeline, startLsn, endLsn, times }) => {
     const [from, to] = [times[0]?.startUs, times.at(-1)?.endUs];
     const span = from === undefined || to === undefined ? "" : `, ${formatInstant(from)} to ${formatInstant(to)}`;
     return `recovery can reach ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}${span}`;

@@ -7,8 +7,16 @@ import { verifyChain } from "../physical/verify/verify-chain.ts";
 import { matchIdentities } from "../pipeline/age-identity.ts";
 import { unreadReason } from "../repository/verify.ts";
 import type { Storage } from "../storage/storage.ts";
-import { findCluster, type FoundBackup, type FoundRepository, readRepository, type Unreadable } from "./catalog.ts";
+import {
+  findCluster,
+  type FoundBackup,
+  type FoundRepository,
+  isPhysical,
+  readRepository,
+  type Unreadable,
+} from "./catalog.ts";
 import { formatTime } from "./listing.ts";
+import { requireIdentity } from "./require-identity.ts";
 import { openPlace, type PlaceOptions } from "./place/place.ts";
 import { openProgress, type Progress } from "./progress.ts";
 import { readTextFile } from "@coppice/proto/kit/read-text-file";
@@ -125,6 +133,13 @@ async function verifyOne(backup: FoundBackup, checking: Checking): Promise<Failu
   return failure;
 }
 
+/** Each kind of backup has a command of its own. */
+function restoreCommands(all: readonly FoundBackup[]): string {
+  const dumps = all.some((backup) => !isPhysical(backup)) ? ["a dump: coppice-agent restore … --backup ID"] : [];
+  const physicals = all.some(isPhysical) ? ["a physical one: coppice-agent restore-directory … --backup ID"] : [];
+  return [...dumps, ...physicals].join(", ") || "look into another copy";
+}
+
 /**
  * Reads every chosen backup again and prints what is wrong; with `content` it is decrypted and parsed too. Fails with
  * IDENTITY_MISSING or IDENTITY_WRONG before anything is fetched, with the reason of the first problem at the end, or as
@@ -144,6 +159,7 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
     return isVerified ? { missing: found.missing, parents: [], parent: found.parents.at(-1)?.manifest } : found;
   };
   if (content) for (const { manifest } of backups) matchIdentities(manifest.recipients, identities);
+  else if (options.wal && identities !== undefined) requireIdentity(backups.filter(isPhysical), identities);
   using progress = openProgress(process.stderr);
   const failures: Failure[] = [];
   for (const { key, message, reason } of unreadable) {
@@ -173,7 +189,7 @@ export async function verifyRepository(options: VerifyOptions, signal: AbortSign
   }
   const more = failures.length === damaged.length ? "" : `, and ${failures.length - damaged.length} could not be read`;
   throw new Failure(worst.reason, `${damaged.length} of ${count} are damaged in ${storage.name}${more}`, {
-    hint: "restore from one that is sound: coppice-agent restore … --backup ID; what is named is lost in this copy",
+    hint: `restore from one that is sound: ${restoreCommands(all)}; what is named is lost in this copy`,
     metadata: worst.metadata,
   });
 }

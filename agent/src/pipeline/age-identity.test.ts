@@ -44,6 +44,7 @@ test("a missing or wrong identity is refused, and the message names recipients a
       reason: "IDENTITY_MISSING",
       message: expect.stringContaining(wanted) as unknown,
     });
+  expect(String(refusal(wanted))).toContain("are of a recipient, which only encrypts");
   const wrong = refusal(`${other}junk\n`);
   expect(wrong).toMatchObject({ reason: "IDENTITY_WRONG", metadata: { recipients: wanted } });
   expect(String(wrong)).toContain(recipientIn(other));

@@ -63,6 +63,10 @@ export function recipientOf(identity: string): string | undefined {
   return x === undefined ? undefined : encodeBech32("age", Buffer.from(x, "base64url"));
 }
 
+function notIdentity(line: string): string {
+  return /^age1[0-9a-z]+$/.test(line) ? "a recipient, which only encrypts" : "a line that is no X25519 identity";
+}
+
 /**
  * Of an identity file's lines those that open something encrypted to the recipients, a line each, as decodePrograms
  * takes them; undefined where nothing is encrypted. So a wrong one is known before anything is fetched. Fails with
@@ -77,7 +81,7 @@ export function matchIdentities(recipients: readonly string[], identities: strin
   if (given.length === 0) fail("IDENTITY_MISSING", `${wanted}, and no identity was given`, { metadata });
   const fitting = given.filter((line) => recipients.includes(recipientOf(line) ?? ""));
   // Public keys only: what was given must not get into a message.
-  const theirs = given.map((line) => recipientOf(line) ?? "a line that is no X25519 identity").join(", ");
+  const theirs = given.map((line) => recipientOf(line) ?? notIdentity(line)).join(", ");
   if (fitting.length === 0)
     fail("IDENTITY_WRONG", `${wanted}, and the identities given are of ${theirs}`, { metadata });
   return `${fitting.join("\n")}\n`;

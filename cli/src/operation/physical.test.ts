@@ -143,6 +143,10 @@ test("a server that was not started is not said to run", () => {
   );
   expect(text).toContain("its server was not started");
   expect(text).toContain("next: as the server's user on db7: pg_ctl -D '/srv/my pg' start\n");
+  const value = { dataDirectory: "/srv/pg", programFolder: "/usr/lib/postgresql/17/bin" };
+  expect(shown(operationOf({ result: { case: "restoredDataDirectory", value } }))).toContain(
+    "on db7: /usr/lib/postgresql/17/bin/pg_ctl -D /srv/pg start\n",
+  );
   expect(text).not.toContain("its server runs");
 });
 

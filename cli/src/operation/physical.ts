@@ -73,16 +73,20 @@ export function formatRestoredDataDirectory(
     next:
       restored.started && restored.serverState !== RestoredServerState.SHUT_DOWN
         ? "coppice cluster list --discovered"
-        : `as the server's user on ${hostName}: pg_ctl -D ${shellWord(restored.dataDirectory)} start`,
+        : `as the server's user on ${hostName}: ${pgCtl(restored)} -D ${shellWord(restored.dataDirectory)} start`,
   });
 }
+
+/** By its path: in that of a shell there is none, or one of another version. */
+const pgCtl = ({ programFolder }: RestoredDataDirectory) =>
+  programFolder === "" ? "pg_ctl" : shellWord(`${programFolder}/pg_ctl`);
 
 function describeServer(restored: RestoredDataDirectory): string[] {
   const { endLsn, lastCommitTime, timeline, serverState, dataDirectory } = restored;
   const address = restored.address ? ` at ${restored.address}` : "";
   const commit = instantOf(lastCommitTime);
   const last = commit ? `; the last transaction in it is of ${commit}` : "";
-  const byHand = `nobody starts it after a reboot: to hand it to your service manager, \`pg_ctl -D ${shellWord(dataDirectory)} stop\` and start it there`;
+  const byHand = `nobody starts it after a reboot: to hand it to your service manager, \`${pgCtl(restored)} -D ${shellWord(dataDirectory)} stop\` and start it there`;
   switch (serverState) {
     case RestoredServerState.PAUSED:
       return [

@@ -7,7 +7,7 @@ import { shellWord } from "../output/shell-word.ts";
 import { formatSuccess } from "../output/success.ts";
 import type { Terminal } from "../output/terminal.ts";
 import { instantOf } from "../output/time.ts";
-import { namePart } from "./name-part.ts";
+import { namePart, nameTable } from "./name-part.ts";
 import { describeTarget } from "./physical.ts";
 
 const count = (number: number | bigint, noun: string) => `${number} ${noun}${Number(number) === 1 ? "" : "s"}`;
@@ -15,7 +15,7 @@ const mostTables = 20;
 
 function describeDifference(difference: TableDifference): string {
   const { schema, table, counted, note, byKey, onlyLive, onlyRecovered, same, changed } = difference;
-  const name = `${schema}.${table}`;
+  const name = nameTable(schema, table);
   if (!counted) return `! ${name}: its rows were not compared with the live ones: ${note}`;
   const numbers = [
     `${onlyRecovered} only in what was recovered`,

@@ -41,6 +41,7 @@ export function recoveryTargetOf(flags: RecoveryFlags, now: Date): MessageInitSh
       hint: "give --at, --lsn or --xid with it",
     });
   }
+  const action = flags.action === undefined ? RecoveryAction.UNSPECIFIED : parseAction(flags.action);
   if (flags.action !== undefined && (name === undefined || name === "latest")) {
     fail("INVALID_FIELD", "--action is what the server does at a point, and at the end of all WAL it always promotes", {
       hint: "leave it out, or name a point: --at, --lsn, --xid, --name or --immediate",
@@ -50,7 +51,7 @@ export function recoveryTargetOf(flags: RecoveryFlags, now: Date): MessageInitSh
     point: recoveryPoint(name, flags, now),
     exclusive: flags.exclusive ?? false,
     timeline: flags.timeline ?? 0,
-    action: flags.action === undefined ? RecoveryAction.UNSPECIFIED : parseAction(flags.action),
+    action,
   };
 }
 

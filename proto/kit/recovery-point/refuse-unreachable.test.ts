@@ -11,5 +11,9 @@ test("of a point behind all that is archived it is said how long to wait, of ano
   expect(of("too-late")).toThrow(expect.objectContaining({ hint: known + wait }) as Error);
   const another = "name another one, or leave --backup out: coppice backup list --cluster shop";
   expect(of("backup-unusable")).toThrow(expect.objectContaining({ hint: another }) as Error);
+  const unknown = { kind: "unreachable", reason: "timeline-unknown", message: "no", before, after: undefined } as const;
+  expect(() => refuseUnreachable("shop", { ...unknown, unusable: [], timelines: [1, 3] })).toThrow(
+    expect.objectContaining({ hint: "name a timeline that is known: 1, 3; or leave --timeline out" }) as Error,
+  );
   expect(of("in-gap")).toThrow(expect.objectContaining({ hint: known }) as Error);
 });

@@ -6,7 +6,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 
 /** Says why a target cannot be reached, and what can be. Errors: RECOVERY_TARGET_UNREACHABLE, always. */
 export function refuseUnreachable(clusterName: string, unreachable: Unreachable): never {
-  const { message, reason, before, after, unusable } = unreachable;
+  const { message, reason, before, after, unusable, timelines = [] } = unreachable;
   // What was written just now is not stored before its segment is ended.
   const soon =
     reason === "too-late"
@@ -20,11 +20,13 @@ export function refuseUnreachable(clusterName: string, unreachable: Unreachable)
   const hint =
     reason === "backup-unusable"
       ? `name another one, or leave --backup out: coppice backup list --cluster ${clusterName}`
-      : points.length > 0
-        ? `what can be reached: ${points.join("; ")}${soon}`
-        : first === undefined
-          ? `take a full backup: coppice backup create ${clusterName} --kind full`
-          : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
+      : timelines.length > 0
+        ? `name a timeline that is known: ${timelines.join(", ")}; or leave --timeline out`
+        : points.length > 0
+          ? `what can be reached: ${points.join("; ")}${soon}`
+          : first === undefined
+            ? `take a full backup: coppice backup create ${clusterName} --kind full`
+            : `of ${unusable.length} backups none can be used; ${first.backup}: ${first.problem}`;
   return fail("RECOVERY_TARGET_UNREACHABLE", `cluster ${clusterName}: ${message}`, {
     hint,
     metadata: {

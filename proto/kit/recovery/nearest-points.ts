@@ -25,13 +25,15 @@ export function nearestPoints(
   if (target.kind !== "time") return { before: undefined, after: undefined };
   const lastUs = target.exclusive === true ? target.timeUs - 1n : target.timeUs;
   const points = windows.flatMap(timePoints);
+  // The end of a backup is told by a time that can be asked for, where archived WAL leads on from it.
+  const timed = new Set(windows.filter(({ times }) => times.length > 0).flatMap(({ backups }) => backups));
   return {
     before: last(
       points.filter(({ timeUs }) => timeUs <= lastUs),
       ({ timeUs }) => timeUs,
     )?.point,
     after: first(
-      points.filter(({ timeUs }) => timeUs > lastUs),
+      points.filter(({ timeUs, point: { backup } }) => timeUs > lastUs && !timed.has(backup ?? "")),
       ({ timeUs }) => timeUs,
     )?.point,
   };

@@ -24,12 +24,9 @@ export function planRecovery(input: RecoveryInput, target: Target): RecoveryPlan
   const { timeline } = asked;
   if (timeline !== undefined && !timelines.includes(timeline)) {
     const windows = recoveryWindows(input);
-    return unreachable(
-      input,
-      { target: asked, windows },
-      "timeline-unknown",
-      `nothing is known of timeline ${timeline}; known: ${timelines.toSorted((a, b) => a - b).join(", ") || "none"}`,
-    );
+    const message = `nothing is known of timeline ${timeline}`;
+    const known = timelines.toSorted((one, other) => one - other);
+    return { ...unreachable(input, { target: asked, windows }, "timeline-unknown", message), timelines: known };
   }
   const restorePoints = new Map(
     input.backups.flatMap(({ restorePoint, stopLsn, systemIdentifier }) =>

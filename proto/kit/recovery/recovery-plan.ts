@@ -68,6 +68,8 @@ export interface Unreachable {
   readonly after: ReachablePoint | undefined;
   /** Copies that do not count. */
   readonly unusable: readonly UnusableBackup[];
+  /** Timelines that are known, where that is what is wrong. */
+  readonly timelines?: readonly number[];
 }
 
 /** A point that can be planned: by its time, or else everything before its position. */

@@ -23,8 +23,9 @@ import { restorePhysical } from "../../physical/restore/restore.ts";
 import { quoteShell } from "../../repository/recipe-text.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { openReplay } from "../../wal/fetch/open-replay.ts";
-import { type FoundCluster, findCluster, readRepository } from "../catalog.ts";
+import { findCluster, type FoundBackup, type FoundCluster, isPhysical, readRepository } from "../catalog.ts";
 import { openPlace, type PlaceOptions } from "../place/place.ts";
+import { requireIdentity } from "../require-identity.ts";
 import { openProgress } from "../progress.ts";
 import { confirm } from "../restore/confirm.ts";
 import { fetchCommand, filesOfFetch, firstSegment, tryFetchCommand } from "./fetch-command.ts";
@@ -89,14 +90,15 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   if (replace && !yes)
     await confirm({ what: `what is in ${dataDirectory} is moved aside`, name: dataDirectory }, signal);
   using progress = openProgress(process.stderr);
-  const { files, dataBytes, started, endLsn, timeline, address, keptAs, warnings } = await restorePhysical({
-    ...restore,
-    onProgress: progress.update,
-    // Warnings come with the result.
-    log: (line) => (line.startsWith("warning: ") ? undefined : progress.note(line)),
-    onLeaving: (leaving) => progress.note(`! left behind: ${leaving}`),
-    onRestored: () => Promise.resolve(),
-  });
+  const { files, dataBytes, started, endLsn, timeline, address, keptAs, warnings, programFolder } =
+    await restorePhysical({
+      ...restore,
+      onProgress: progress.update,
+      // Warnings come with the result.
+      log: (line) => (line.startsWith("warning: ") ? undefined : progress.note(line)),
+      onLeaving: (leaving) => progress.note(`! left behind: ${leaving}`),
+      onRestored: () => Promise.resolve(),
+    });
   progress[Symbol.dispose]();
   print(
     `✓ ${dataDirectory} is restored: ${files} files, ${formatSize(dataBytes)}, each compared with PostgreSQL's manifest`,
@@ -105,12 +107,13 @@ async function carryOut(restore: PhysicalRestore, { replace = false, yes = false
   if (started)
     print(`✓ its server has recovered to ${endLsn} on timeline ${timeline}${address === "" ? "" : `, at ${address}`}`);
   for (const warning of warnings) print(`  ! ${warning}`);
+  const pgCtl = quoteShell(join(programFolder, "pg_ctl"));
   if (started)
     print(
-      `  nobody starts it after a reboot: to hand it to your service manager, pg_ctl stop -D ${quoteShell(dataDirectory)} and start it there`,
+      `  nobody starts it after a reboot: to hand it to your service manager, ${pgCtl} stop -D ${quoteShell(dataDirectory)} and start it there`,
     );
   if (!started)
-    print(`  next: pg_ctl start -D ${quoteShell(dataDirectory)}, as the user that owns it; it recovers by itself`);
+    print(`  next: ${pgCtl} start -D ${quoteShell(dataDirectory)}, as the user that owns it; it recovers by itself`);
   return 0;
 }
 
@@ -192,7 +195,7 @@ function ending(stack: AsyncDisposableStack): AsyncDisposable {
 
 /**
  * Makes a data directory as a cluster was at a point in time, with nothing but this program and a repository, or with
- * `plan` says what that would do. Gives the exit code; fails as findCluster, planFromRepository and restorePhysical do. Run
+ * `plan` says what that would do. Gives the exit code; fails as findCluster, requireIdentity, planFromRepository and restorePhysical do. Run
  * again after it was killed, it clears away first what it had left.
  */
 export async function restoreDirectory(options: DirectoryOptions, signal: AbortSignal): Promise<number> {
@@ -202,9 +205,11 @@ export async function restoreDirectory(options: DirectoryOptions, signal: AbortS
   const cluster = findCluster(repository, options.cluster);
   for (const { clusterId, key, message } of repository.unreadable)
     if (clusterId === cluster.id) process.stderr.write(`! left out: ${key}: ${message}\n`);
+  const { backup, accept = [] } = options;
+  const isMeant = (one: FoundBackup) => isPhysical(one) && (backup === undefined || one.address.backupId === backup);
+  requireIdentity(cluster.backups.filter(isMeant), identities);
   const planned = await plan(cluster, options, { storage, identities, signal });
   for (const line of describeRecovery(planned.plan)) print(line);
-  const { backup, accept = [] } = options;
   refuseUnasked(cluster.name, planned.plan, { isBackupNamed: backup !== undefined, accept });
   const command = toCommand(options, cluster, planned, await seePlannedEnd(storage, planned, { identities, signal }));
   await using supply = await openSupply(options, planned, { storage, identities, signal });

@@ -7,7 +7,7 @@ import { findDatabase } from "../../logical/staged-database.ts";
 import { matchIdentities } from "../../pipeline/age-identity.ts";
 import { openConnection } from "../../postgres/connect.ts";
 import { agentClientFiles, formatAddress, resolveEndpoint } from "../../postgres/endpoint.ts";
-import { findBackup, findCluster, readRepository, requireNewest } from "../catalog.ts";
+import { findDump, findCluster, readRepository, requireNewest } from "../catalog.ts";
 import { parseConnection } from "../place/connection.ts";
 import { confirm } from "./confirm.ts";
 import { dropInitial, initialName, isUntouched } from "./initial-database.ts";
@@ -174,7 +174,7 @@ async function carryOut(
 /**
  * Restores from a repository with nothing but this program, or with `plan` says what that would do. Gives the exit code;
  * fails with IDENTITY_MISSING or IDENTITY_WRONG before anything but manifests is fetched, as readWish, findCluster,
- * requireNewest and findBackup do, and as the restore of a single database.
+ * requireNewest and findDump do, and as the restore of a single database.
  */
 export async function restoreFromRepository(options: RestoreOptions, signal: AbortSignal): Promise<number> {
   const endpoint = parseConnection(options.to, options.user);
@@ -186,7 +186,7 @@ export async function restoreFromRepository(options: RestoreOptions, signal: Abo
   const repository = await readRepository(storage, signal);
   const cluster = findCluster(repository, options.cluster);
   if (options.backup === undefined) requireNewest(repository, cluster);
-  const backup = findBackup(cluster, options.backup);
+  const backup = findDump(cluster, options.backup);
   const wish = readWish(options, backup.manifest);
   const identities = matchIdentities(backup.manifest.recipients, given);
   if (wish.all && wish.databases.length === 0)

@@ -1,6 +1,6 @@
 // One thing: a restore from its first trace to its last, in the order in which nothing of it can be taken for a cluster.
 import { randomUUID } from "node:crypto";
-import { realpath, rmdir, stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import {
   type RestorePhysicalResult,
@@ -102,6 +102,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     dataDirectory,
     tablespaces: tablespaces.map(({ location }) => location),
     madeFolder: !isThere,
+    madeLocations: tablespaces.flatMap(({ location }, index) => (isMissing[index] ? [location] : [])),
     keptAs: isKept ? beforeName(dataDirectory, now) : "",
     former: former.flat(),
     state: "unpacking",
@@ -187,6 +188,7 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
       keptAs: marker.keptAs,
       warnings,
       timeline: chain.newest.content.timeline,
+      programFolder: programs.folder,
     };
     say("moving into place", dataDirectory);
     const isAllButPlacing = command.start
@@ -243,9 +245,6 @@ export async function restorePhysical(restore: RestoreToDo): Promise<RestorePhys
     if (isFailure(error, "SERVER_NOT_STARTED") || isFailure(error, "RECOVERY_TARGET_UNREACHABLE"))
       for (const line of lastLines(await readServerLog(place))) log(`the server said: ${line}`);
     await undo({ ...restore, staging, owner, programs, unpacked: signal.aborted ? undefined : unpacked });
-    // Where something is kept for another try, or of others by now, it stays.
-    for (const { location } of tablespaces.filter((_, index) => isMissing[index]))
-      await rmdir(location).catch(() => {});
     signal.throwIfAborted();
     throw asSpaceFailure(asRefusedWal(error, restore), dataDirectory);
   }

@@ -36,6 +36,8 @@ export interface Marker {
   readonly tablespaces: readonly string[];
   /** Whether the data directory was made by the restore. */
   readonly madeFolder: boolean;
+  /** Places of tablespaces that were made by the restore. */
+  readonly madeLocations?: readonly string[];
   /** Where the former content is, or will be. */
   readonly keptAs: string;
   /**

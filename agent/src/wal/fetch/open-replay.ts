@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { chown, mkdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type Failure, fail } from "@coppice/proto/kit/failure";
+import { Failure, fail, isFailure } from "@coppice/proto/kit/failure";
 import type { OsUser } from "../../host/os-user.ts";
 import { openTablespaceWatch, type ReplayingServer } from "../../postgres/wal/new-tablespaces.ts";
 import type { Storage } from "../../storage/storage.ts";
+import { damagedWalHint } from "../store/wal-codec.ts";
 import type { WalToFetch } from "./fetch-wal.ts";
 import { openFetchServer } from "./serve-fetch.ts";
 
@@ -12,7 +13,7 @@ import { openFetchServer } from "./serve-fetch.ts";
 export interface Replay extends AsyncDisposable {
   /** The server's restore_command. */
   readonly restoreCommand: string;
-  /** Why what comes behind some record was not handed out. */
+  /** Why what comes behind some record, or a file that the server needs, was not handed out. */
   readonly refused: () => Failure | undefined;
 }
 
@@ -47,13 +48,25 @@ export async function openReplay({
   if (user && process.geteuid?.() === 0) await chown(folder, user.uid, user.gid);
   const socketPath = join(folder, "s");
   const watch = openTablespaceWatch(server);
-  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, watch, onServed }));
+  let failed: Failure | undefined;
+  const onFailed = (name: string, failure: Failure) => void (failed = asDamage(failure, name));
+  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, watch, onServed, onFailed }));
   const resources = stack.move();
   return {
     restoreCommand: `${[shim, "fetch", socketPath].map(quoteWord).join(" ")} %f %p`,
-    refused: () => watch.refused,
+    refused: () => watch.refused ?? failed,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** What cannot be decrypted is damaged, too; the server's log alone would say which file it is. */
+function asDamage(failure: Failure, name: string): Failure {
+  const isUndecrypted = isFailure(failure, "PROGRAM_FAILED") && failure.metadata["exitCode"] !== undefined;
+  if (!isUndecrypted && !isFailure(failure, "CONTENT_UNREADABLE")) return failure;
+  return new Failure("CONTENT_UNREADABLE", `recovery needs ${name}: ${failure.message}`, {
+    hint: damagedWalHint,
+    cause: failure,
+  });
 }
 
 /** A word of a restore_command, for its shell and with nothing in it that PostgreSQL would fill in. */

@@ -7,7 +7,7 @@ import { historyName, segmentName, segmentStart } from "@coppice/proto/kit/wal/s
 import { openRecordCheck } from "../../postgres/wal/check-records.ts";
 import type { WalPlace } from "../../repository/layout.ts";
 import type { Storage } from "../../storage/storage.ts";
-import { toDecodeFailure } from "../store/wal-codec.ts";
+import { damagedWalHint, toDecodeFailure } from "../store/wal-codec.ts";
 import { readWal } from "./fetch-wal.ts";
 import { requireWal, timelinesOf } from "./require-wal.ts";
 
@@ -142,7 +142,7 @@ function asDamage(error: unknown, name: string): unknown {
   const isRefused = isFailure(error, "PROGRAM_FAILED") && error.metadata["exitCode"] !== undefined;
   if (!isRefused && !isFailure(error, "CONTENT_UNREADABLE")) return error;
   return new Failure("CONTENT_UNREADABLE", `a server would take ${name} for the end of WAL: ${error.message}`, {
-    hint: "choose a target before it, by --lsn or --at; `coppice wal verify CLUSTER` says what else is damaged",
+    hint: damagedWalHint,
     cause: error,
   });
 }

@@ -14,6 +14,8 @@ export interface ServeOptions extends PrefetchOptions {
   readonly user?: OsUser | undefined;
   /** Called with each file that was handed out. */
   readonly onServed?: (name: string) => void;
+  /** Called with each file that could not be had, and why: its server is told no more than that, and ends. */
+  readonly onFailed?: (name: string, failure: Failure) => void;
 }
 
 /**
@@ -22,7 +24,7 @@ export interface ServeOptions extends PrefetchOptions {
  * with a line of text. `coppice-wal fetch` asks it. Fails with DATA_FOLDER_UNUSABLE.
  */
 export async function openFetchServer(options: ServeOptions): Promise<AsyncDisposable> {
-  const { socketPath, user, wal, onServed } = options;
+  const { socketPath, user, wal, onServed, onFailed } = options;
   const give = async (path: string) => {
     if (user && process.geteuid?.() === 0) await chown(path, user.uid, user.gid);
     await chmod(path, 0o600);
@@ -41,8 +43,11 @@ export async function openFetchServer(options: ServeOptions): Promise<AsyncDispo
     onServed?.(name);
   }
   const server = createServer((request, response) => {
-    answer((request.url ?? "").slice(1), response).catch((error: unknown) => {
-      response.writeHead(503).end(`${toFailure(error).message}\n`);
+    const name = (request.url ?? "").slice(1);
+    answer(name, response).catch((error: unknown) => {
+      const failure = toFailure(error);
+      onFailed?.(name, failure);
+      response.writeHead(503).end(`${failure.message}\n`);
     });
   });
   try {

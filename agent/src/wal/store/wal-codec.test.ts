@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
+import { Failure } from "@coppice/proto/kit/failure";
 import { expect, test } from "vitest";
-import { decodeWal } from "./wal-codec.ts";
+import { decodeWal, toDecodeFailure } from "./wal-codec.ts";
 
 test.each([
   ["encrypted, without an identity", "age-encryption.org/v1\n", "IDENTITY_MISSING"],
@@ -10,4 +11,13 @@ test.each([
   const decoding = decodeWal(stored, undefined, AbortSignal.timeout(30_000));
   await expect(decoding).rejects.toMatchObject({ reason });
   await expect.poll(() => stored.destroyed).toBe(true);
+});
+
+test("what age takes for no identity is one that is wrong, and no fault of a program", () => {
+  const stderr = 'age: error: reading "/dev/fd/3": error at line 1: unknown identity type';
+  const failure = toDecodeFailure(new Failure("PROGRAM_FAILED", "age ended", { metadata: { stderr } }), "a");
+  expect(failure).toMatchObject({
+    reason: "IDENTITY_WRONG",
+    hint: expect.stringContaining("AGE-SECRET-KEY-1") as unknown,
+  });
 });

@@ -105,19 +105,34 @@ function madeOf(source: Readable, pieces: AsyncIterable<Buffer>): Readable {
   return Readable.from(pieces, { objectMode: false, highWaterMark: chunkSize }).once("close", () => source.destroy());
 }
 
+/** What is to be done about WAL that is damaged: no other backup helps where recovery goes through it. */
+export const damagedWalHint =
+  "choose a target before it, by --lsn or --at; `coppice wal verify CLUSTER` says what else is damaged";
+
 /** What an error of a stream that decodeWal gave means: CONTENT_UNREADABLE, or IDENTITY_WRONG where age opens nothing by what it got. */
 export function toDecodeFailure(error: unknown, key: string): unknown {
-  if (isFailure(error, "PROGRAM_FAILED") && error.metadata["stderr"]?.includes("no identity matched"))
+  const said = isFailure(error, "PROGRAM_FAILED") ? (error.metadata["stderr"] ?? "") : "";
+  if (said.includes("no identity matched"))
     return new Failure(
       "IDENTITY_WRONG",
       `${key} is encrypted to other recipients than the identities given are of, or damaged`,
       {
+        hint: "give the identity file of a recipient that the repository had when this was stored: --identity FILE",
         cause: error,
       },
     );
+  if (/unknown identity type|malformed secret key|no secret keys found/.test(said))
+    return new Failure("IDENTITY_WRONG", `${key} is encrypted, and what was given as identities is none`, {
+      hint: "give an age identity file, with a line AGE-SECRET-KEY-1… (a recipient, age1…, only encrypts): --identity FILE",
+      cause: error,
+    });
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const isBroken = code.startsWith("ZSTD_") || code === "Z_BUF_ERROR";
-  return isBroken ? new Failure("CONTENT_UNREADABLE", `${key} does not decompress`, { cause: error }) : error;
+  if (!isBroken) return error;
+  return new Failure("CONTENT_UNREADABLE", `${key} is damaged: it does not decompress`, {
+    hint: damagedWalHint,
+    cause: error,
+  });
 }
 
 /** A stream of what is there already. */

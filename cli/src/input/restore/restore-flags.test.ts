@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { RestoreWhat } from "@coppice/proto/gen/coppice/control/v1/restore";
 import { expect, test } from "vitest";
+import { nameTable } from "../../operation/name-part.ts";
 import { formatRestoreCommand, readRestoreFlags, restoreOptions, restoreRequest } from "./restore-flags.ts";
 
 const now = new Date("2026-11-21T12:00:00Z");
@@ -81,6 +82,20 @@ test("a name with a comma is given by the environment in double quotes", () => {
     { schema: 'odd,"s"', name: "x" },
   ]);
   expect(() => parse([], { COPPICE_RESTORE_ROLE: '"a,b' })).toThrow("where a double quote has no end");
+});
+
+test("a table is named as it is given again, whatever is in its name", () => {
+  for (const [schema, name] of [
+    ["S x", 'tab"le ü'],
+    ["a.b", "c.d"],
+    ["", "t"],
+  ] as const) {
+    const given = restoreRequest("shop", parse(["--table", nameTable(schema, name)]), now);
+    expect(given.selection?.tables).toEqual([{ schema, name }]);
+  }
+  expect(() => restoreRequest("shop", parse(["--table", 'S x.tab"le ü']), now)).toThrow(
+    expect.objectContaining({ hint: expect.stringContaining("a dot or a double quote") as string }) as Error,
+  );
 });
 
 test("a file is named with its host", () => {

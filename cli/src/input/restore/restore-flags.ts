@@ -297,7 +297,7 @@ function parseTable(text: string): { schema: string; name: string } {
   const match = /^(?:"((?:[^"]|"")+)"|([^".]+))(?:\.(?:"((?:[^"]|"")+)"|([^"]+)))?$/s.exec(text);
   if (!match) {
     return fail("INVALID_FIELD", `${text} is not the name of a table`, {
-      hint: `write schema.name, with double quotes around what has a dot in it: '"odd.schema".name'`,
+      hint: `write schema.name; what has a dot or a double quote in it stands in double quotes, where each of its own is doubled: '"odd.schema"."a ""b"""'`,
     });
   }
   const [, quotedFirst, plainFirst, quotedSecond, plainSecond] = match;

@@ -4,6 +4,7 @@ import { fail } from "@coppice/proto/kit/failure";
 import { type BackupRecord, lastGoodDumps, listBackups } from "../../catalog/backup.ts";
 import type { Database } from "../../catalog/catalog.ts";
 import type { ClusterRow } from "../../catalog/cluster.ts";
+import { lastGoodPhysicals } from "../../catalog/physical/last-good.ts";
 import { findHost, type HostRow } from "../../catalog/host.ts";
 import type { RepositoryRow } from "../../catalog/repository.ts";
 import { requireBackup } from "../../inventory/require.ts";
@@ -33,12 +34,18 @@ export async function chooseSource(
       "INVALID_FIELD",
       `backup ${backup.row.id} is a physical one: without a point in time no single database comes of it`,
       {
-        hint: `name the point at which the database is wanted: coppice restore create ${cluster.name} --backup ${backup.row.id} --database NAME --as COPY --immediate (or --at TIME); or restore all of it into an empty directory with --to HOST:/directory`,
+        hint: fromPhysical(cluster.name, `--backup ${backup.row.id}`, "--immediate"),
         fields: [{ field: "restore.backup", expected: "a dump", value: backup.row.id }],
       },
     );
   }
   return { backup: backup.row.id, dump: content.value, repository: await chooseRepository(db, backup, host) };
+}
+
+/** What a physical backup is good for: a point in time, of a database or of everything. */
+function fromPhysical(cluster: string, which: string, point: string): string {
+  const words = ["coppice restore create", cluster, which].filter((word) => word !== "").join(" ");
+  return `name the point at which the database is wanted: ${words} --database NAME --as COPY ${point} (or --at TIME); or restore all of it into an empty directory with --to HOST:/directory`;
 }
 
 async function chooseBackup(db: Database, cluster: ClusterRow, id: string): Promise<BackupRecord> {
@@ -49,6 +56,13 @@ async function chooseBackup(db: Database, cluster: ClusterRow, id: string): Prom
   }
   const last = (await lastGoodDumps(db, { of: "any", clusterIds: [cluster.id] })).get(cluster.id);
   if (last !== undefined) return requireBackup(db, last.backupId);
+  if ((await lastGoodPhysicals(db, { of: "any", clusterIds: [cluster.id] })).has(cluster.id)) {
+    return fail(
+      "BACKUP_NOT_FOUND",
+      `cluster ${cluster.name} has no good dump; of its physical backups no single database comes without a point in time`,
+      { hint: fromPhysical(cluster.name, "", "--latest") },
+    );
+  }
   const [some] = await listBackups(db, { clusterId: cluster.id, limit: 1 });
   return fail("BACKUP_NOT_FOUND", `cluster ${cluster.name} has no ${some === undefined ? "" : "good "}backup`, {
     hint:

@@ -71,12 +71,14 @@ async function takeOutOfPlace(marker: Marker): Promise<TakenBack> {
  * not run any more.
  */
 export async function takeBack(staging: string, marker: Marker): Promise<TakenBack> {
-  const { tablespaces, operationId, state, alsoStaged = [] } = marker;
+  const { tablespaces, operationId, state, alsoStaged = [], madeLocations = [] } = marker;
   const taken: TakenBack = state === "placing" ? await takeOutOfPlace(marker) : { removed: [], left: [] };
   if (state === "done") await removeToken(marker);
   else taken.removed.push(`the staging folder ${staging}`);
   const staged = [...tablespaces.map((tablespace) => stagingIn(tablespace, operationId)), ...alsoStaged];
   for (const folder of staged) if (isStagingName(basename(folder))) await rm(folder, { recursive: true, force: true });
+  // Where something is of others by now it stays.
+  if (state !== "done") for (const location of madeLocations) await rmdir(location).catch(() => {});
   await rm(staging, { recursive: true, force: true });
   return taken;
 }

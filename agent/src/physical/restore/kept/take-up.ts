@@ -17,7 +17,11 @@ export async function takeUp(
   const { marker: before, unpacked } = kept;
   if (kept.staging !== staging) await rename(kept.staging, staging);
   const own = before.tablespaces.map((location) => stagingIn(location, before.operationId));
-  const taken: Marker = { ...marker, alsoStaged: [...new Set([...own, ...(before.alsoStaged ?? [])])] };
+  const taken: Marker = {
+    ...marker,
+    alsoStaged: [...new Set([...own, ...(before.alsoStaged ?? [])])],
+    madeLocations: [...new Set([...(marker.madeLocations ?? []), ...(before.madeLocations ?? [])])],
+  };
   await writeMarker(staging, taken);
   const data = join(staging, keptName);
   await rename(join(staging, "pg_control"), join(data, "global", "pg_control"));
