@@ -10,6 +10,7 @@ import {
   takenTimelinesStep,
   tellHowToStart,
 } from "./recipe-archive.ts";
+import { chooseWayStep } from "./recipe-timelines.ts";
 import { forgetRecovery, formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
 import {
   askForIdentity,
@@ -316,6 +317,7 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
       : [
           checkRecoverTo,
           checkRecoverTimeline({ systemIdentifier: facts.systemIdentifier, timeline: physical.timeline }),
+          chooseWayStep(facts),
         ]),
     ': "${PGDATA:?set it to the path of the data directory to make}"\nempty_folder "$PGDATA"',
     ...placeTablespaces(physical),
