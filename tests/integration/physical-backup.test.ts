@@ -1,5 +1,5 @@
 // One thing: full physical backups of real servers, from the command to a server recovered by RECOVER.txt.
-import { chmod, cp, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BaseBackupCodec, CheckpointMode } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
@@ -312,4 +312,28 @@ test("configuration outside the data directory is kept, and RECOVER.txt puts it 
   await using restored = await startRecovered(server, recovered.data);
   expect(await restored.sql("postgres", "show work_mem")).toBe("7MB");
   expect(await restored.sql("postgres", "show hba_file")).toBe(`${recovered.data}/pg_hba.conf`);
+});
+
+test("RECOVER.txt writes plain files in place of configuration that is not in the backup", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { max_connections: "123" } });
+  await using lab = await openPhysicalLab(server);
+  const outside = join(server.socketDir, "..", "pg_hba.conf");
+  await cp(join(server.dataDir, "pg_hba.conf"), outside);
+  await giveTo(server, outside);
+  await writeFile(join(server.dataDir, "postgresql.conf"), `hba_file = '${outside}'\n`, { flag: "a" });
+  await server.stop();
+  await server.start();
+  for (const file of [outside, join(server.dataDir, "postgresql.conf"), join(server.dataDir, "pg_hba.conf")])
+    await rm(file);
+  const command = lab.command();
+  const { manifest } = await lab.take(command);
+  expect(physicalContent(manifest).configFiles).toMatchObject([{ path: outside, role: "hba_file" }]);
+  const warning: unknown = expect.stringMatching(
+    /^the backup holds no postgresql.conf: .*\nthe backup holds no pg_hba.conf: .*\n$/,
+  );
+  await using recovered = await runRecipe(server, lab.folderOf(command.backup), { key, warning });
+  expect(await readFile(join(recovered.data, "pg_hba.conf"), "utf8")).toBe("local all all peer\n");
+  await writeFile(join(recovered.data, "pg_hba.conf"), "local all all trust\n");
+  await using restored = await startRecovered(server, recovered.data);
+  expect(await restored.sql("postgres", "show max_connections")).toBe("123");
 });

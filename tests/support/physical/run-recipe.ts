@@ -8,7 +8,7 @@ import { runProgram } from "../run-program.ts";
 
 /** All that the recipe may need; nothing else is to be found, least of all Node. */
 const systemPrograms = "age bash cat chmod gzip head ln ls mkdir mv rm sed sha256sum tar tr zstd".split(" ");
-const serverPrograms = ["pg_verifybackup", "pg_combinebackup"];
+const serverPrograms = ["postgres", "pg_verifybackup", "pg_combinebackup"];
 const path = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" };
 
 /** What RECOVER.txt has made; disposing removes it. */
