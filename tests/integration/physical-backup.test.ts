@@ -7,10 +7,12 @@ import { Failure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 import { missingConfiguration } from "@coppice/proto/kit/repository/missing-configuration";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { inspectRestore } from "../../agent/src/physical/restore/inspect.ts";
 import { settleCommitted } from "../../agent/src/repository/leavings/settle-committed.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 import { openPhysicalLab, physicalContent, type PhysicalLab } from "../support/physical/physical-lab.ts";
+import { openRestoreLab } from "../support/physical/restore-lab.ts";
 import { runRecipe } from "../support/physical/run-recipe.ts";
 import { startRecovered } from "../support/physical/recovered-server.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -330,6 +332,12 @@ test("RECOVER.txt writes plain files in place of configuration that is not in th
   const { manifest } = await lab.take(command);
   const lacks = missingConfiguration(physicalContent(manifest));
   expect(lacks).toEqual([expect.stringMatching(`^${outside}: .*(no such file|could not)`)]);
+  await using place = await openRestoreLab(server, lab.repository);
+  const into = await place.command("data", [command.backup], { start: false });
+  const { items } = await place.with(into, inspectRestore);
+  expect(items).toContainEqual(
+    expect.objectContaining({ name: "configuration", message: `the backup lacks ${lacks[0]}` }),
+  );
   const warning: unknown = expect.stringMatching(
     /^the backup holds no postgresql.conf: .*\nthe backup holds no pg_hba.conf: .*\n$/,
   );

@@ -115,7 +115,7 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     ...(command.start && !restore.scratch
       ? [await look("port", signal, () => seePort(command.port, source, dataDirectory))]
       : []),
-    ...missingConfiguration(content).map((each) => ({
+    ...(restore.scratch ? [] : missingConfiguration(content)).map((each) => ({
       name: "configuration",
       message: `the backup lacks ${each}`,
       warning: "plain files are written instead: look them through",
