@@ -1,5 +1,5 @@
 // One thing: physical backups that leave their WAL to the archive, from the wait for it to a server recovered by it.
-import { chown, mkdtemp, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { chown, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
@@ -131,6 +131,41 @@ describe.each([
     await using restored = await startRecovered(server, into.dataDirectory);
     expect(await restored.sql("postgres", rows)).toBe(before);
     parent = wanted.backup;
+  });
+
+  test("its RECOVER.txt takes a hole in the archive for no end of it, until somebody says so", async () => {
+    await using running = await archive(command());
+    const folder = lab.folderOf(parent ?? command().backup);
+    const wal = join(lab.repository, "cls_test/wal", running.systemIdentifier);
+    const next = async () => {
+      const now = `to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+      const time = await server.sql("postgres", `select ${now}`);
+      const state = await server.sql("postgres", rows);
+      await server.sql("postgres", "insert into big select max(id) + 1, 'next' from big");
+      const name = await server.sql("postgres", "select pg_walfile_name(pg_current_wal_insert_lsn())");
+      await server.sql("postgres", "select pg_switch_wal()");
+      const file = join(wal, name.slice(0, 8), name.slice(0, 16), name);
+      await expect.poll(() => readdir(join(file, "..")), patient).toContain(name);
+      return { file, name, time, state };
+    };
+    const [kept, lost, later] = [await next(), await next(), await next()];
+    await rename(lost.file, `${wal}.away`);
+    const lacks = `the archive lacks ${lost.name}, and holds later WAL, ${later.name}`;
+    const warning: unknown = expect.stringMatching(`^${lacks}: `);
+    // The commit that ends recovery to this time lies right before the hole.
+    await using before = await runRecipe(server, folder, { key, settings: [`RECOVER_TO=${kept.time}`], warning });
+    await using early = await startRecovered(server, before.data);
+    expect(await early.sql("postgres", rows)).toBe(kept.state);
+    const stopped = new RegExp(`${lacks}[^]*FATAL: .*${lost.name}`);
+    await using behind = await runRecipe(server, folder, { key, settings: [`RECOVER_TO=${later.time}`], warning });
+    await expect(startRecovered(server, behind.data)).rejects.toThrow(stopped);
+    await using latest = await runRecipe(server, folder, { key, settings: ["RECOVER_TO=latest"], warning });
+    await expect(startRecovered(server, latest.data)).rejects.toThrow(stopped);
+    const fetch = join(latest.data, "fetch_wal.bash");
+    await writeFile(fetch, (await readFile(fetch, "utf8")).replace(/^TIMELINES=.*/m, "TIMELINES="));
+    await using accepted = await startRecovered(server, latest.data);
+    expect(await accepted.sql("postgres", rows)).toBe(lost.state);
+    await rename(`${wal}.away`, lost.file);
   });
 
   test("one that is cancelled while it waits leaves nothing", async () => {

@@ -1,15 +1,18 @@
 // One thing: full physical backups of real servers, from the command to a server recovered by RECOVER.txt.
-import { chmod, cp, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BaseBackupCodec, CheckpointMode } from "@coppice/proto/gen/coppice/common/v1/base_backup_options";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { Failure } from "@coppice/proto/kit/failure";
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
+import { missingConfiguration } from "@coppice/proto/kit/repository/missing-configuration";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { inspectRestore } from "../../agent/src/physical/restore/inspect.ts";
 import { settleCommitted } from "../../agent/src/repository/leavings/settle-committed.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { type AgeKey, makeAgeKey } from "../support/dumps/age-key.ts";
 import { openPhysicalLab, physicalContent, type PhysicalLab } from "../support/physical/physical-lab.ts";
+import { openRestoreLab } from "../support/physical/restore-lab.ts";
 import { runRecipe } from "../support/physical/run-recipe.ts";
 import { startRecovered } from "../support/physical/recovered-server.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
@@ -312,4 +315,35 @@ test("configuration outside the data directory is kept, and RECOVER.txt puts it 
   await using restored = await startRecovered(server, recovered.data);
   expect(await restored.sql("postgres", "show work_mem")).toBe("7MB");
   expect(await restored.sql("postgres", "show hba_file")).toBe(`${recovered.data}/pg_hba.conf`);
+});
+
+test("RECOVER.txt writes plain files in place of configuration that is not in the backup", async () => {
+  await using server = await openPostgresServer({ major: 18, settings: { max_connections: "123" } });
+  await using lab = await openPhysicalLab(server);
+  const outside = join(server.socketDir, "..", "pg_hba.conf");
+  await cp(join(server.dataDir, "pg_hba.conf"), outside);
+  await giveTo(server, outside);
+  await writeFile(join(server.dataDir, "postgresql.conf"), `hba_file = '${outside}'\n`, { flag: "a" });
+  await server.stop();
+  await server.start();
+  for (const file of [outside, join(server.dataDir, "postgresql.conf"), join(server.dataDir, "pg_hba.conf")])
+    await rm(file);
+  const command = lab.command();
+  const { manifest } = await lab.take(command);
+  const lacks = missingConfiguration(physicalContent(manifest));
+  expect(lacks).toEqual([expect.stringMatching(`^${outside}: .*(no such file|could not)`)]);
+  await using place = await openRestoreLab(server, lab.repository);
+  const into = await place.command("data", [command.backup], { start: false });
+  const { items } = await place.with(into, inspectRestore);
+  expect(items).toContainEqual(
+    expect.objectContaining({ name: "configuration", message: `the backup lacks ${lacks[0]}` }),
+  );
+  const warning: unknown = expect.stringMatching(
+    /^the backup holds no postgresql.conf: .*\nthe backup holds no pg_hba.conf: .*\n$/,
+  );
+  await using recovered = await runRecipe(server, lab.folderOf(command.backup), { key, warning });
+  expect(await readFile(join(recovered.data, "pg_hba.conf"), "utf8")).toBe("local all all peer\n");
+  await writeFile(join(recovered.data, "pg_hba.conf"), "local all all trust\n");
+  await using restored = await startRecovered(server, recovered.data);
+  expect(await restored.sql("postgres", "show max_connections")).toBe("123");
 });

@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, rm } from "node:fs/promises";
+import { appendFile, chown, copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -186,6 +186,34 @@ test("a role without REPLICATION, pg_hba.conf and a wrong password are told apar
     statements: [],
   });
   expect(troubles(await check(trusting, asWatcher))).toEqual(usual);
+});
+
+test("configuration that lies elsewhere and cannot be read is found beforehand, and mended by what is said", async () => {
+  await using server = await openPostgresServer({ major: 15 });
+  const outside = join(server.socketDir, "pg_ident.conf");
+  await copyFile(join(server.dataDir, "pg_ident.conf"), outside);
+  await chown(outside, server.owner.uid, server.owner.gid);
+  await appendFile(join(server.dataDir, "postgresql.conf"), `ident_file = '${outside}'\n`);
+  await server.stop();
+  await server.start();
+  await server.sql(
+    "postgres",
+    `create role watcher login replication password '${rolePassword}';
+     grant pg_read_all_data, pg_read_all_settings to watcher; grant select on pg_authid to watcher`,
+  );
+  const asWatcher = { user: "watcher", password: rolePassword };
+  const first = await check(server, asWatcher);
+  const item = only(first, "configuration");
+  expect(item).toMatchObject({
+    message: expect.stringContaining(`"watcher" may not read ${outside}: physical backups leave`) as unknown,
+    statements: [
+      'GRANT pg_read_server_files TO "watcher";',
+      'GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO "watcher";',
+    ],
+  });
+  await runAll(server, item);
+  expect(troubles(await check(server, asWatcher))).toEqual(troubles(first).filter((name) => name !== "configuration"));
+  expect(troubles(await check(server))).not.toContain("configuration");
 });
 
 test("another tool that archives is named, its command with what is in it is not, and it is never switched off by --fix", async () => {

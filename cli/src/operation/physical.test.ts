@@ -73,17 +73,26 @@ test("a WAL increment says how much WAL it is, and how it is restored to its end
   );
 });
 
-test("an incremental that became a full says why, and corrupt pages are not passed over", () => {
+test("an incremental that became a full says why, and corrupt pages and missing configuration are not passed over", () => {
   const text = shown(
     operationOf({
       result: {
         case: "createdPhysicalBackup",
-        value: { backup: "bkp_2", kind: BackupKind.FULL, fullReason: "the timeline has changed", corruptPages: true },
+        value: {
+          backup: "bkp_2",
+          kind: BackupKind.FULL,
+          fullReason: "the timeline has changed",
+          corruptPages: true,
+          missingConfiguration: ["/etc/pg_hba.conf: permission denied"],
+        },
       },
     }),
   );
   expect(text).toContain("  ! it became a full backup: the timeline has changed\n");
   expect(text).toContain("  ! pages failed their checksums");
+  expect(text).toContain(
+    "  ! its configuration lacks /etc/pg_hba.conf: permission denied\n  what is restored gets plain",
+  );
 });
 
 test("a restored server says where it runs, where recovery ended and what was kept", () => {

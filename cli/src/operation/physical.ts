@@ -44,6 +44,9 @@ export function formatCreatedPhysicalBackup(
   if (isIncremental && created.parent) facts.push(`what has changed since ${created.parent}`);
   if (created.fullReason) facts.push(`! it became a full backup: ${created.fullReason}`);
   if (created.corruptPages) facts.push("! pages failed their checksums, which was accepted: restore and check it");
+  facts.push(...created.missingConfiguration.map((each) => `! its configuration lacks ${each}`));
+  if (created.missingConfiguration.length > 0)
+    facts.push(`what is restored gets plain files instead; what mends it: coppice cluster check ${cluster}`);
   return formatSuccess(
     paint,
     `${created.backup}  ${isIncremental ? "incremental" : "full"}, ${sizes} in ${took}, checked`,

@@ -7,8 +7,8 @@ import type { PostgresServer } from "../postgres-servers.ts";
 import { runProgram } from "../run-program.ts";
 
 /** All that the recipe may need; nothing else is to be found, least of all Node. */
-const systemPrograms = "age bash cat chmod gzip ln ls mkdir mv rm sed sha256sum tar zstd".split(" ");
-const serverPrograms = ["pg_verifybackup", "pg_combinebackup"];
+const systemPrograms = "age bash cat chmod gzip head ln ls mkdir mv rm sed sha256sum tar tr zstd".split(" ");
+const serverPrograms = ["postgres", "pg_verifybackup", "pg_combinebackup"];
 const path = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" };
 
 /** What RECOVER.txt has made; disposing removes it. */
@@ -20,12 +20,17 @@ export interface RecipeResult extends AsyncDisposable {
 
 /**
  * Runs RECOVER.txt of a backup's folder in a copy of all that the repository has of the cluster, as the server's user,
- * with nothing in the environment but what it asks for.
+ * with nothing in the environment but what it asks for. `warning` is what it is expected to say.
  */
 export async function runRecipe(
   server: PostgresServer,
   backup: string,
-  { key, oid = "0", settings = [] }: { readonly key: AgeKey; readonly oid?: string; readonly settings?: string[] },
+  {
+    key,
+    oid = "0",
+    settings = [],
+    warning = "",
+  }: { readonly key: AgeKey; readonly oid?: string; readonly settings?: string[]; readonly warning?: unknown },
 ): Promise<RecipeResult> {
   const folder = await mkdtemp(join(tmpdir(), "coppice-recover-"));
   const [bin, copy, data, moved] = ["bin", "copy", String.raw`da\ta`, "moved"].map((name) => join(folder, name)) as [
@@ -52,6 +57,6 @@ export async function runRecipe(
   const place = join(copy, "backups", basename(backup));
   const line = [...asOwner, "/usr/bin/env", "--chdir", place, "-i", ...environment, "bash", "RECOVER.txt"];
   const ended = await runProgram("setpriv", line, { env: path });
-  expect(ended).toMatchObject({ code: 0, stderr: "" });
+  expect(ended).toMatchObject({ code: 0, stderr: warning });
   return { data, moved, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
 }

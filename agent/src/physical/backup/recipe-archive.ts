@@ -1,5 +1,6 @@
 // What RECOVER.txt says where the WAL that a backup needs is in the repository's archive.
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { laterWal, plainWal, type RecipeWal } from "./recipe-timelines.ts";
 import { digestLines, hereDocument } from "../../repository/recipe-text.ts";
 
 /** The lines of its head that say where the archive is, and how far it is recovered. */
@@ -11,6 +12,7 @@ export function describeArchive({ systemIdentifier }: { readonly systemIdentifie
 # offset (or Z), say:
 #   export RECOVER_TO=latest
 #   export RECOVER_TO='2026-11-21 14:03:07+01'
+# Where the archive lacks a segment and holds later ones, it stops there, and its log says what can be done.
 # It follows the newest timeline then. Where the server had begun a new one, by a restore or a promotion, that may not be
 # the one that was written at that time, and a time is refused until you say which one is meant:
 #   export RECOVER_TIMELINE=1
@@ -82,24 +84,24 @@ case "\${RECOVER_TO:-},\${RECOVER_TIMELINE:-}" in
 esac`;
 }
 
-/** The function that writes out a file of the archive as it was before it was stored. */
-const plainWal = String.raw`plain_wal() {
-  if [ "$(head -c 19 "$1" | tr -d '\0')" = age-encryption.org/ ]; then
-    age --decrypt --identity="${"$"}{IDENTITY:-}" "$1" | zstd -dcq
-  else
-    zstd -dcq < "$1"
-  fi
-}`;
-
-const script = String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
-# ends recovery there; 126 stops it, so that trouble does not end recovery early.
+const scriptOf = (
+  wal: RecipeWal,
+) => String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
+# ends recovery there; 126 stops it, so that trouble, or a hole with later WAL behind it, does not end recovery early.
 set -u -o pipefail
 [ -d "$WAL" ] || exit 126
 case $1 in
   *.history | *.backup) file=$WAL/history/$1 ;;
   *) file=$WAL/$(printf '%.8s/%.16s' "$1" "$1")/$1 ;;
 esac
+${laterWal(wal)}
 if [ ! -e "$file" ]; then
+  if later=$(later_wal "$1"); then
+    # The server takes it from there.
+    if [ -e "pg_wal/$1" ]; then exit 1; fi
+    echo "the archive lacks $1, and holds later WAL, $later: recovery would end in front of that, and what was committed since be lost. Put $file back, or the segment as the server wrote it into pg_wal, and start the server again. Where nobody has it, and what was committed before it is all that can be had: empty TIMELINES at the head of fetch_wal.bash, take recovery_target_time out of postgresql.auto.conf, and start it again" >&2
+    exit 126
+  fi
   # Of a segment that was never stored whole, the longest part.
   for part in "$file".partial.*; do
     if [ -e "$part" ]; then file=$part; fi
@@ -111,13 +113,13 @@ plain_wal "$file" > "$2" || { rm -f "$2"; exit 126; }`;
 
 /** The commands that check the files of WAL that the backup needs, and write what restore_command runs. */
 export function archivedWalStep({
-  physical: { archivedWal },
+  physical,
   systemIdentifier,
 }: {
-  readonly physical: Pick<PhysicalContent, "archivedWal">;
+  readonly physical: Pick<PhysicalContent, "archivedWal"> & RecipeWal;
   readonly systemIdentifier: string;
 }): string {
-  const objects = archivedWal.flatMap((stream) => stream.objects);
+  const objects = physical.archivedWal.flatMap((stream) => stream.objects);
   return `WAL=$(cd "\${WAL:-../../wal/${systemIdentifier}}" && pwd)
 ${hereDocument('(cd "$WAL" && exec sha256sum --check --quiet -)', digestLines(objects))}
 case "\${IDENTITY:-}" in
@@ -125,8 +127,8 @@ case "\${IDENTITY:-}" in
   *) IDENTITY=$PWD/$IDENTITY ;;
 esac
 {
-  printf 'WAL=%q\\nIDENTITY=%q\\n' "$WAL" "\${IDENTITY:-}"
-${hereDocument("  cat", script)}
+  printf 'WAL=%q\\nIDENTITY=%q\\nTIMELINES=%q\\n' "$WAL" "\${IDENTITY:-}" "$TIMELINES"
+${hereDocument("  cat", scriptOf(physical))}
 } > "$PGDATA/fetch_wal.bash"`;
 }
 
@@ -158,14 +160,16 @@ export const archiveSettings = (target: string) => `{
   echo "restore_command = 'bash fetch_wal.bash %f %p'"
   case "\${RECOVER_TO:-}" in
     "") printf '%s\\n' "${target}" "recovery_target_timeline = 'current'" ;;
-    latest) echo "recovery_target_timeline = '\${RECOVER_TIMELINE:-latest}'" ;;
-    *) printf '%s\\n' "recovery_target_time = '$RECOVER_TO'" "recovery_target_timeline = '\${RECOVER_TIMELINE:-latest}'" ;;
+    latest) echo "recovery_target_timeline = '$target'" ;;
+    *) printf '%s\\n' "recovery_target_time = '$RECOVER_TO'" "recovery_target_timeline = '$target'" ;;
   esac
+  # Else it would ask for what is not there while it reads ahead of the time.
+  if [ -n "$hole" ]; then echo "recovery_prefetch = off"; fi
 } >> "$PGDATA/postgresql.auto.conf"`;
 
 /** Its last commands. */
 export const tellHowToStart = `echo "restored; now start it: pg_ctl --pgdata=\${PGDATA@Q} --wait start"
 case "\${RECOVER_TO:-}" in
   "" | latest) ;;
-  *) echo "where nothing was committed after that time it ends with FATAL, recovery ended before configured recovery target was reached: take recovery_target_time out of postgresql.auto.conf there, and start it again" ;;
+  *) echo "where the archive holds nothing that was committed after that time it ends with FATAL, recovery ended before configured recovery target was reached: see that no later WAL is missing there, take recovery_target_time out of postgresql.auto.conf, and start it again" ;;
 esac`;

@@ -37,6 +37,12 @@ function run(
   );
 }
 
+/** Whatever server this machine has, that version comes first. */
+async function pathWithServer(version: string): Promise<string> {
+  await writeFile(join(folder, "postgres"), `echo 'postgres (PostgreSQL) ${version}'\n`, { mode: 0o755 });
+  return `${folder}:${process.env["PATH"]}`;
+}
+
 test("a recipe that lacks a program of the chain ends before it makes anything", async () => {
   const stream = create(StoredStreamSchema);
   for (const name of ["bash", "tar", "sha256sum"]) await symlink(join("/usr/bin", name), join(folder, name));
@@ -44,6 +50,16 @@ test("a recipe that lacks a program of the chain ends before it makes anything",
   const parentFolder = "20261122T000000Z_full_bkp_1";
   const said = await run({ base: stream, wal: stream, backupManifest: stream }, { env, parentFolder });
   expect(said).toBe("1 pg_combinebackup is not in PATH\n");
+});
+
+test("a recipe with a server of another major in PATH ends before it makes anything", async () => {
+  const stream = create(StoredStreamSchema);
+  const env = { PATH: await pathWithServer("15.18 (Debian 15.18-1)"), PGDATA: join(folder, "data") };
+  const said = await run({ base: stream, wal: stream, backupManifest: stream }, { env });
+  expect(said).toContain(
+    "1 in PATH is postgres (PostgreSQL) 15.18 (Debian 15.18-1), and the backup is of PostgreSQL 18:",
+  );
+  expect(await readdir(folder)).toEqual(["postgres"]);
 });
 
 test.each([
@@ -61,7 +77,7 @@ test.each([
     const sha256 = createHash("sha256").update(content).digest("hex");
     const stream = create(StoredStreamSchema, { objects: [{ key: "base.0000", sha256 }] });
     const tablespaces = [first, second].map((name, index) => ({ oid: index + 1, location: `${folder}/${name}` }));
-    const env = { PATH: process.env["PATH"], PGDATA: join(folder, data) };
+    const env = { PATH: await pathWithServer("18.1"), PGDATA: join(folder, data) };
     const said = await run({ base: stream, wal: stream, backupManifest: stream, tablespaces }, { env });
     const [one, other] = what.split(" lies in ");
     expect(said).toContain(`1 ${folder}/${one} lies in ${folder}/${other}: give each tablespace a folder of its own`);

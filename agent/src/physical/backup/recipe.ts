@@ -10,6 +10,7 @@ import {
   takenTimelinesStep,
   tellHowToStart,
 } from "./recipe-archive.ts";
+import { chooseWayStep } from "./recipe-timelines.ts";
 import { forgetRecovery, formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
 import {
   askForIdentity,
@@ -94,7 +95,16 @@ const requirePrograms = (facts: PhysicalRecipeFacts) =>
     echo "$program is not in PATH" >&2
     exit 1
   }
-done`;
+done
+if command -v postgres > /dev/null; then
+  case "$(postgres --version)" in
+    "postgres (PostgreSQL) ${facts.major}"[!0-9]*) ;;
+    *)
+      echo "in PATH is $(postgres --version), and the backup is of PostgreSQL ${facts.major}: put the programs of that first" >&2
+      exit 1
+      ;;
+  esac
+fi`;
 
 const emptyFolder = `empty_folder() {
   mkdir -p -m 700 "$1"
@@ -217,19 +227,32 @@ function configStep(file: StoredConfigFile): string {
   return `# ${showName(path)}\n${readStream(stream)}${filterOf(file)} ${role === "include" ? ">>" : ">"} "$PGDATA/${target}"`;
 }
 
-function configSteps({ configFiles }: PhysicalContent): string[] {
-  if (configFiles.length === 0) return [];
-  const order = (file: StoredConfigFile) => (file.role === "include" ? 1 : 0);
+/** In place of what neither the data directory nor the backup's own files hold; without them no server starts. */
+const plainFiles = ({ requiredSettings }: PhysicalContent) => `if [ ! -e "$PGDATA/postgresql.conf" ]; then
+  echo "the backup holds no postgresql.conf: a plain one was written" >&2
+  ${hereDocument('cat > "$PGDATA/postgresql.conf"', formatSettings(Object.entries(requiredSettings)).trimEnd())}
+fi
+if [ ! -e "$PGDATA/pg_hba.conf" ]; then
+  echo "the backup holds no pg_hba.conf: one was written that lets in local users by their own names" >&2
+  echo "local all all peer" > "$PGDATA/pg_hba.conf"
+fi
+[ -e "$PGDATA/pg_ident.conf" ] || : > "$PGDATA/pg_ident.conf"`;
+
+function configSteps(physical: PhysicalContent): string[] {
+  const { configFiles } = physical;
+  if (configFiles.length === 0) return [plainFiles(physical)];
+  const isInclude = ({ role }: StoredConfigFile) => role === "include";
   // Its own file is in the archive, and names what lies outside.
   const isInside = !configFiles.some(({ role }) => role === "config_file");
   const own = String.raw`sed -i -E "/^[[:space:]]*(include|include_dir|include_if_exists)[[:space:]=]+'?\//d" "$PGDATA/postgresql.conf"`;
-  const sorted = configFiles.toSorted((a, b) => order(a) - order(b));
   return [
     [
       "# Configuration that lay outside the data directory. Look it through: files that it names, such as certificates,",
       "# have to be on this host too.",
+      ...configFiles.filter((file) => !isInclude(file)).map(configStep),
+      plainFiles(physical),
       ...(isInside ? [own] : []),
-      ...sorted.map(configStep),
+      ...configFiles.filter(isInclude).map(configStep),
     ].join("\n"),
   ];
 }
@@ -276,7 +299,8 @@ ${archivedWalStep({ physical, systemIdentifier })}`;
 const ownPlaceStep = `(shopt -s globstar nullglob
 for file in "$PGDATA"/**/*.conf; do sed -i -E '/^[[:space:]]*(recovery_target|(${placeSettings})[[:space:]=])/d' "$file"; done)`;
 
-const requireOwnPlace = `if command -v postgres > /dev/null && place=$(postgres -C data_directory -D "$PGDATA"); then
+const requireOwnPlace = `if command -v postgres > /dev/null; then
+  place=$(postgres -C data_directory -D "$PGDATA") || { echo "its server would not start, as it says above: mend the configuration in $PGDATA, and start it then" >&2; exit 1; }
   [ "$place" -ef "$PGDATA" ] || { echo "its server would work in $place: take data_directory out of what postgresql.conf there includes" >&2; exit 1; }
 fi`;
 
@@ -317,6 +341,7 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
       : [
           checkRecoverTo,
           checkRecoverTimeline({ systemIdentifier: facts.systemIdentifier, timeline: physical.timeline }),
+          chooseWayStep(facts),
         ]),
     ': "${PGDATA:?set it to the path of the data directory to make}"\nempty_folder "$PGDATA"',
     ...placeTablespaces(physical),

@@ -1,6 +1,7 @@
 import type { RestorePhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/restore_physical";
 import { type Failure, fail } from "@coppice/proto/kit/failure";
 import { formatSize } from "@coppice/proto/kit/size";
+import { missingConfiguration } from "@coppice/proto/kit/repository/missing-configuration";
 import { type Item, look, type Sight } from "../../host/look.ts";
 import type { OsUser } from "../../host/os-user.ts";
 import { type BackupToRestore, type Chain, openRestoreChain } from "./chain.ts";
@@ -114,6 +115,11 @@ export async function inspectRestore(restore: PhysicalRestore): Promise<RestoreG
     ...(command.start && !restore.scratch
       ? [await look("port", signal, () => seePort(command.port, source, dataDirectory))]
       : []),
+    ...(restore.scratch ? [] : missingConfiguration(content)).map((each) => ({
+      name: "configuration",
+      message: `the backup lacks ${each}`,
+      warning: "plain files are written instead: look them through",
+    })),
     ...(content.corruptPages
       ? [
           {

@@ -5,6 +5,7 @@ import { formatAddress } from "../endpoint.ts";
 import { quoteIdentifier } from "../quote.ts";
 import { openReplication } from "../replication/open-replication.ts";
 import { findArchiver } from "./archiver.ts";
+import { checkConfiguration } from "./configuration.ts";
 import { incrementalDefect } from "./incremental-defects.ts";
 import { type Item, mendable, mendableByRestart, ok, warning } from "./item.ts";
 import { readServerSettings, type ServerSettings } from "./server-settings.ts";
@@ -193,6 +194,6 @@ export async function checkPhysical(
     const room = await seeWalRoom(facts.dataDirectory);
     items.push(judgeWalRoom({ ...room, maxWalBytes, slotLimitBytes }));
   }
-  items.push(...checkArchiver(settings));
+  items.push(...(await checkConfiguration(connection, facts)), ...checkArchiver(settings));
   return items;
 }

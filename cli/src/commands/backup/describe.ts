@@ -115,13 +115,23 @@ export function formatBackup(backup: Backup, now: Date): string {
 
 function describePhysical(physical: PhysicalBackup | undefined): [name: string, value: string][] {
   if (!physical) return [];
-  const { systemIdentifier, timeline, startLsn, stopLsn, walEmbedded, corruptPages, fullReason, restorePoint } =
-    physical;
+  const {
+    systemIdentifier,
+    timeline,
+    startLsn,
+    stopLsn,
+    walEmbedded,
+    corruptPages,
+    fullReason,
+    restorePoint,
+    missingConfiguration,
+  } = physical;
   return [
     ["system", `identifier ${systemIdentifier}, timeline ${timeline}`],
     ["WAL", `${startLsn} to ${stopLsn}, ${walEmbedded ? "in the backup" : "in the archive"}`],
     ["ends at", restorePoint && `the restore point ${restorePoint}, by replay`],
     ["checksums", corruptPages ? "pages failed them, and it was accepted: restore and check it" : ""],
     ["full since", fullReason],
+    ["lacks", missingConfiguration.join("; ")],
   ];
 }

@@ -9,6 +9,7 @@ import {
   CreatedPhysicalBackupSchema,
   type CreatePhysicalBackupSpec,
 } from "@coppice/proto/gen/coppice/control/v1/physical_operation";
+import { missingConfiguration } from "@coppice/proto/kit/repository/missing-configuration";
 import { defineKind, invalidAnswer, required } from "./kind.ts";
 import { archivedWalBytes, physicalOf, physicalProblem } from "./physical-manifest.ts";
 import {
@@ -78,6 +79,7 @@ export const createPhysicalBackup = defineKind({
           corruptPages,
           method,
           walBytes: archivedWalBytes(physical),
+          missingConfiguration: missingConfiguration(physical),
         }),
       },
       failure,

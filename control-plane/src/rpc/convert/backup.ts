@@ -9,6 +9,7 @@ import {
 } from "@coppice/proto/gen/coppice/control/v1/backup";
 import { type BackupManifest, BackupManifestSchema } from "@coppice/proto/gen/coppice/repository/v1/manifest";
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { missingConfiguration } from "@coppice/proto/kit/repository/missing-configuration";
 import type { BackupCopyRow, BackupRecord } from "../../catalog/backup.ts";
 import type { BrokenChain } from "../../catalog/physical/broken-chain.ts";
 import { archivedWalBytes } from "../../operations/kinds/physical-manifest.ts";
@@ -79,6 +80,7 @@ function physicalBackup({ systemIdentifier }: BackupManifest, physical: Physical
     method,
     restorePoint,
     walBytes: archivedWalBytes(physical),
+    missingConfiguration: missingConfiguration(physical),
     ...(options ? { options } : {}),
   });
 }

@@ -8,6 +8,7 @@ import {
   describeArchive,
   tellHowToStart,
 } from "../recipe-archive.ts";
+import { chooseWayStep } from "../recipe-timelines.ts";
 
 /** What RECOVER.txt of a WAL increment is written from. */
 export interface IncrementRecipeFacts {
@@ -69,6 +70,7 @@ export IDENTITY`,
       : []),
     checkRecoverTo,
     checkRecoverTimeline({ systemIdentifier, timeline: physical.timeline }),
+    chooseWayStep({ systemIdentifier, physical }),
     ': "${PGDATA:?set it to the path of the data directory to make}"\nexport PGDATA',
     `# 1. What it goes on from.
 (cd "\${${parent}:-../${parentFolder}}" && RECOVER_TO= RECOVER_TIMELINE= bash RECOVER.txt > /dev/null)`,
