@@ -223,9 +223,14 @@ test("who has inherited the output in another session holds up neither its end n
   const mark = newMark();
   await using stack = new AsyncDisposableStack();
   stack.defer(async () => (await alive(mark)).forEach((id) => process.kill(Number(id))));
+  const folder = await mkdtemp(join(tmpdir(), "coppice-chain-"));
+  stack.defer(() => rm(folder, { recursive: true }));
+  // It is in a session of its own before the program ends: until then it would end with it.
+  const leave = (name: string, script: string) =>
+    `setsid --fork sh -c '>${join(folder, name)}; ${script}'; until [ -e ${join(folder, name)} ]; do sleep 0.01; done`;
   // Some of it waits in the pipe until it is read.
   const plain = Buffer.alloc(gatherBytes + (64 << 10), "all work and no play ");
-  await using silent = await openChain([sh(`cat; setsid --fork sleep ${mark}`)], {
+  await using silent = await openChain([sh(`cat; ${leave("silent", `exec sleep ${mark}`)}`)], {
     signal: never,
     input: Readable.from([plain]),
   });
@@ -236,7 +241,7 @@ test("who has inherited the output in another session holds up neither its end n
   expect((await read(silent.output)).equals(plain)).toBe(true);
   expect(await alive(mark)).toHaveLength(1);
   const controller = new AbortController();
-  const talking = sh(`setsid --fork sh -c 'while echo more; do sleep 0.1; done; : ${mark}'`);
+  const talking = sh(leave("talking", `while echo more; do sleep 0.1; done; : ${mark}`));
   await using chain = await openChain([talking], { signal: controller.signal });
   await chain.done;
   const reading = read(chain.output);
