@@ -107,7 +107,8 @@ test("what somebody has put into the place of a killed restore stays when that i
   expect(await readdir(former)).toEqual(["PG_VERSION"]);
   const kept = (await readdir(lab.folder)).find((name) => name.startsWith("settled.before-")) ?? "";
   expect(await readdir(join(lab.folder, kept))).toEqual(["precious"]);
-  expect(await readdir(join(lab.folder, "settled-space"))).toEqual([]);
+  // It was made by the restore, and is empty again.
+  expect(await readdir(lab.folder)).not.toContain("settled-space");
 });
 
 test("what a killed restore has left is taken back by the next one into that place, and what was there before comes back", async () => {
