@@ -8,6 +8,7 @@ import { formatLsn } from "@coppice/proto/kit/wal/lsn";
 import { partialName, segmentName } from "@coppice/proto/kit/wal/segment";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { lookUpUser } from "../../agent/src/host/os-user.ts";
+import { walKey } from "../../agent/src/repository/layout.ts";
 import { openFilesystem } from "../../agent/src/storage/filesystem.ts";
 import type { Storage } from "../../agent/src/storage/storage.ts";
 import { fetchWal } from "../../agent/src/wal/fetch/fetch-wal.ts";
@@ -196,6 +197,29 @@ test("WAL that is handed out to a server is read and asked for by the server's u
   } finally {
     await rm(workFolder, { recursive: true, force: true });
   }
+});
+
+test("what could not be had, and is handed out to another try, is no reason of anything", async () => {
+  const server = { dataDirectory: join(folder, "data"), isScratch: false };
+  const wal = { place, signal };
+  await using replay = await openReplay({
+    storage,
+    workFolder: folder,
+    user: undefined,
+    server,
+    wal,
+    onServed: () => {},
+  });
+  const [, socketPath = ""] = /'fetch' '([^']+)'/.exec(replay.restoreCommand) ?? [];
+  const path = join(folder, "another-try");
+  const stored = join(repository, walKey(place, name(2n)));
+  const bytes = await readFile(stored);
+  await writeFile(stored, bytes.subarray(0, 1000));
+  expect((await run(shim, ["fetch", socketPath, name(2n), path])).code).toBe(126);
+  expect(replay.refused()).toMatchObject({ message: expect.stringContaining(name(2n)) as unknown });
+  await writeFile(stored, bytes);
+  expect((await run(shim, ["fetch", socketPath, name(2n), path])).code).toBe(0);
+  expect(replay.refused()).toBeUndefined();
 });
 
 test("coppice-agent fetch does the same from the repository alone", async () => {

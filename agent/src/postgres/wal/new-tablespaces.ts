@@ -1,5 +1,5 @@
-import { readdir, readFile, readlink } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, readlink, realpath } from "node:fs/promises";
+import { join, normalize } from "node:path";
 import { Failure } from "@coppice/proto/kit/failure";
 import { formatLsn, parseLsn } from "@coppice/proto/kit/wal/lsn";
 import type { MadeTablespace } from "./record-reader.ts";
@@ -52,7 +52,9 @@ export function openTablespaceWatch(server: ReplayingServer): TablespaceWatch {
     if (location === "" || allowed.has(location)) return undefined;
     const own = server.tablespaces ?? (await linkedTablespaces(dataDirectory));
     // By a link of an earlier replay of the same record, for example, it is its own.
-    const isOwn = own.some((each) => each.location === location);
+    const place = await placeOf(location);
+    const places = await Promise.all(own.map((each) => placeOf(each.location)));
+    const isOwn = places.includes(place);
     const moved = isOwn ? undefined : own.find((each) => each.oid === oid);
     if (moved) return remade(made, moved);
     if (!isOwn && (isScratch || !(await isEmpty(location)))) return taken(made, isScratch);
@@ -68,15 +70,17 @@ export function openTablespaceWatch(server: ReplayingServer): TablespaceWatch {
     async admit(segment) {
       firstLsn ??= await replayStart(dataDirectory);
       const all = [...(before ? madeAcross(before, segment) : []), ...segment.made];
-      before = segment;
       for (const made of all) {
         // The first segment holds what the backup has.
         if (made.startLsn < firstLsn) continue;
         const failure = await judge(made);
         if (failure === undefined) continue;
         refused = { segment, failure };
+        // Asked for again, what a record of the one before goes on in is refused again.
+        if (made.startLsn >= segment.startLsn) before = segment;
         return made.startLsn;
       }
+      before = segment;
       if (refused && segment.endLsn >= refused.segment.endLsn) refused = undefined;
       return undefined;
     },
@@ -101,6 +105,11 @@ async function linkedTablespaces(dataDirectory: string): Promise<OwnTablespace[]
     location: await readlink(join(folder, link)).catch(() => ""),
   });
   return await Promise.all(links.map(read));
+}
+
+/** A folder by one name, whatever links or slashes lead to it. */
+async function placeOf(location: string): Promise<string> {
+  return await realpath(location).catch(() => normalize(location).replace(/(.)\/+$/, "$1"));
 }
 
 async function isEmpty(folder: string): Promise<boolean> {

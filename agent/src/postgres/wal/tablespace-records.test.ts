@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { openTablespaceWatch } from "./new-tablespaces.ts";
 import { madeAcross, openTablespaceFinder, type SegmentTablespaces } from "./tablespace-records.ts";
 
 const pageBytes = 8192;
@@ -69,6 +70,15 @@ test("each segment tells of its own, whatever is looked through at once, and the
     expect(madeAcross(first, second)[0]).toMatchObject({ oid: 0x4001, prevLsn: 0x77n });
     expect(madeAcross(second, first)).toEqual([]);
     expect(await find(paths[0] ?? "", "00000002.history")).toBeUndefined();
+
+    // Its place is its own by whatever name; what goes on in the next segment is refused there, however often it is asked for.
+    const tablespaces = [{ oid: 0x4001, location: "/one/" }];
+    const watch = openTablespaceWatch({ dataDirectory: folder, isScratch: true, tablespaces });
+    expect(await watch.admit(first)).toBeUndefined();
+    for (const _ of [1, 2]) {
+      expect(await watch.admit(second)).toBe(first.endLsn - 64n);
+      expect(watch.refused?.reason).toBe("TABLESPACE_NOT_IN_BACKUP");
+    }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -49,8 +49,19 @@ export async function openReplay({
   const socketPath = join(folder, "s");
   const watch = openTablespaceWatch(server);
   let failed: Failure | undefined;
-  const onFailed = (name: string, failure: Failure) => void (failed = asDamage(failure, name));
-  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, watch, onServed, onFailed }));
+  let last = "";
+  // What was handed out all the same, by another try, did not end the server.
+  const heard = {
+    onServed(name: string) {
+      last = name;
+      failed = undefined;
+      onServed(name);
+    },
+    onFailed(name: string, failure: Failure) {
+      if (name !== last) failed = asDamage(failure, name);
+    },
+  };
+  stack.use(await openFetchServer({ storage, socketPath, folder, waitMs, user, wal, watch, ...heard }));
   const resources = stack.move();
   return {
     restoreCommand: `${[shim, "fetch", socketPath].map(quoteWord).join(" ")} %f %p`,
