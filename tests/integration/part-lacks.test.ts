@@ -1,12 +1,13 @@
 // What no dump of a recovered server holds is refused or named, never called restored; what stands in the way of the dump
 // and of the load is put aside.
-import { readdir } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { DumpContents } from "@coppice/proto/gen/coppice/common/v1/dump_options";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { staysQuiet } from "../../agent/src/physical/restore/settings/recovery-settings.ts";
 import { planPart } from "../../agent/src/scratch/plan-part.ts";
+import { scratchPlaces } from "../../agent/src/scratch/scratch-folder.ts";
 import { openPartLab, type PartLab, type PartWish } from "../support/physical/part-lab.ts";
 import { openPhysicalLab, type PhysicalLab } from "../support/physical/physical-lab.ts";
 import { openRestoreLab, type RestoreLab } from "../support/physical/restore-lab.ts";
@@ -123,6 +124,23 @@ test("what is told of a part is told also when the answer of its work was lost",
     expect.stringContaining("none of the large objects"),
     expect.stringContaining("the answer of the work was lost"),
   ]);
+});
+
+test("a dump that an agent of before the update wrote down is settled, too", async () => {
+  const command = parts.command([full], { selection: named("public.items") });
+  const beside = `${scratchPlaces(command).dump}.json`;
+  let settled: Awaited<ReturnType<PartLab["settle"]>> | undefined;
+  await parts.recover(command, {
+    onDone: async () => {
+      const { dumped } = JSON.parse(await readFile(beside, "utf8")) as { dumped: object };
+      await writeFile(beside, JSON.stringify(dumped));
+      settled = await parts.settle(command);
+    },
+  });
+  expect(settled?.outcome).toMatchObject({
+    loaded: { database: "past", rows: 10n },
+    warnings: [expect.stringContaining("the answer of the work was lost") as string],
+  });
 });
 
 test("a schema comes into a file with partitions that lie in another one, and with no other table of that", async () => {

@@ -1,8 +1,7 @@
 // Archiving of WAL as the control plane sees it: desired state and reports, the agent played by the test.
-import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { WalReport } from "@coppice/proto/gen/coppice/agent/v1/wal_archive";
-import { WalMode, WalSettingsSchema } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
+import { WalMode } from "@coppice/proto/gen/coppice/common/v1/wal_archive";
 import { ClusterService } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { BackupKind } from "@coppice/proto/gen/coppice/common/v1/backup_kind";
 import { BackupService } from "@coppice/proto/gen/coppice/control/v1/backup";
@@ -187,20 +186,6 @@ describe.concurrent("what is to be archived", () => {
     expect(last.entries).toEqual([]);
     expect(last.ended.map(({ id }) => id)).toEqual([lost.clusterId, clusterId]);
     expect(last.ended[1]?.revision).toBe(last.revision);
-  });
-
-  test("is, in a catalog that was made anew, what the agent does already, but for what is said", async ({ expect }) => {
-    const db = await openOperationLab(lab, "anew", heartbeatMs);
-    using agent = await db.connect({ capabilities: ["checkCluster", "walArchive", "walPush"] });
-    await checkPlayed(lab, db, agent);
-    const { id: clusterId } = await lab.client(ClusterService).getCluster({ cluster: "anew" });
-    const { id: repositoryId } = await lab.client(RepositoryService).getRepository({ repository: "anew" });
-    const settings = create(WalSettingsSchema, { mode: WalMode.PUSH, maxAge: { seconds: 5n } });
-    await report(agent, { db, clusterId, repositoryId }, { clusterName: "anew", settings });
-    const told = await lab.client(ClusterService).getWalArchive({ cluster: "anew" });
-    expect(told).toMatchObject({ repository: "", settings });
-    expect(await setUp(lab, "anew")).toMatchObject({ repositoryName: "anew", settings });
-    expect(await setUp(lab, "anew", { settings: {} })).toMatchObject({ settings: { mode: WalMode.STREAM } });
   });
 
   test("is refused where the agent does not archive", async ({ expect }) => {

@@ -79,7 +79,12 @@ test(
       /^ {2}! taken of the primary, by the agent of db7: no server is known to be a standby/m,
     );
     expect(await installation.must(["backup", "get", none.stdout.slice(2, 32)])).toMatch(/^taken of: +a primary$/m);
-    // Its role and its password are those of the primary.
+    // Its role and its password are those of the primary, where the password goes by no weaker a way.
+    const weak = ["--host", "db9", ...at(standby), "--sslmode", "disable"];
+    expect(await installation.must(["cluster", "add-instance", "shop", ...weak])).toMatch(
+      /^ {2}its role is "coppice", without a password\n {2}its sslmode is disable$/m,
+    );
+    await installation.must(["cluster", "remove-instance", "shop", "db9", "--yes"]);
     const added = await installation.must(["cluster", "add-instance", "shop", "--host", "db9", ...at(standby)]);
     expect(added).toMatch(/^ {2}its role is "coppice", with the password that the cluster has already$/m);
     expect(

@@ -160,6 +160,14 @@ export interface KeptDump {
   readonly warnings: string[];
 }
 
+/** What was written down; before there were warnings it was what has to be known alone. */
+function readKept(text: string): { readonly dumped: JsonValue; readonly warnings: string[] } {
+  const kept = JSON.parse(text) as
+    | { dumped: JsonValue; warnings: string[] }
+    | { [field: string]: JsonValue; dumped?: never };
+  return kept.dumped === undefined ? { dumped: kept, warnings: [] } : kept;
+}
+
 /** Opens such a dump; undefined where it never came so far. */
 export async function openDumped(file: string, signal: AbortSignal): Promise<KeptDump | undefined> {
   const text = await readFile(besideDump(file), "utf8").catch((error: unknown) => {
@@ -167,7 +175,7 @@ export async function openDumped(file: string, signal: AbortSignal): Promise<Kep
     throw error;
   });
   if (text === undefined) return undefined;
-  const kept = JSON.parse(text) as { dumped: JsonValue; warnings: string[] };
+  const kept = readKept(text);
   const dumped = fromJson(DumpedDatabaseSchema, kept.dumped);
   const source = await openFileSource({ path: file, identities: undefined, signal });
   return { source: { ...source, title: "what was recovered", dumped }, warnings: kept.warnings };

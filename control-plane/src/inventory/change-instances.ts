@@ -1,6 +1,6 @@
 import type { KeyObject } from "node:crypto";
-import { fromJson, toJson } from "@bufbuild/protobuf";
-import { type Endpoint, EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
+import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { EndpointSchema } from "@coppice/proto/gen/coppice/common/v1/connection";
 import type { AddInstanceRequest, RemoveInstanceRequest } from "@coppice/proto/gen/coppice/control/v1/cluster";
 import { fail } from "@coppice/proto/kit/failure";
 import { hasActiveOperations } from "../catalog/active-operations.ts";
@@ -19,6 +19,7 @@ import { deleteSecret, findSecret } from "../catalog/secret.ts";
 import { requireInstance } from "./find-instance.ts";
 import { openSealed } from "../secrets/seal.ts";
 import { findServer, type NewServer, sealPassword } from "./protect-cluster.ts";
+import { takeLogin } from "./take-login.ts";
 
 /**
  * Names one more server of a cluster; nothing is sent to it. Errors: CLUSTER_WITHOUT_SERVER, HOST_NOT_FOUND,
@@ -42,31 +43,23 @@ export async function addInstance(
     fail("INSTANCE_EXISTS", `cluster ${row.name} has that server by the agent of ${request.host} already`);
   }
   const main = mainInstance(cluster);
-  const taken = main === undefined ? {} : await takeLogin(tx, masterKey, row.name, { main, server });
+  const taken = main === undefined ? {} : await loginOf(tx, masterKey, row.name, { main, server });
   await insertInstance(tx, { ...server, ...taken, clusterId: row.id });
   await updateCluster(tx, row.id);
 }
 
-const roleOf = ({ user }: Endpoint) => user || "postgres";
-
-/**
- * What a new server takes over of how the main one is logged in to, where it is not told: they have the same roles and
- * passwords. Who comes through a socket is a role by the name of a user of the system, unless the main one is reached so, too.
- */
-async function takeLogin(
+/** What a new server takes over of how the main one is logged in to. */
+async function loginOf(
   tx: Database,
   masterKey: KeyObject,
   cluster: string,
   { main, server }: { readonly main: ClusterInstanceRow; readonly server: NewServer },
 ): Promise<Partial<Pick<NewServer, "endpoint" | "passwordSecretId">>> {
-  const endpoint = fromJson(EndpointSchema, server.endpoint);
-  const before = fromJson(EndpointSchema, main.endpoint);
-  const isSocket = endpoint.address.case === "socketDirectory";
-  if (endpoint.service !== "" || (isSocket && before.address.case !== "socketDirectory")) return {};
-  if (endpoint.user === "") endpoint.user = before.user;
-  const { passwordSecretId: secretId } = main;
+  const read = (endpoint: JsonValue) => fromJson(EndpointSchema, endpoint);
+  const { endpoint, takesPassword } = takeLogin(read(server.endpoint), read(main.endpoint));
   const taken = { endpoint: toJson(EndpointSchema, endpoint) };
-  if (server.passwordSecretId !== null || secretId === null || roleOf(endpoint) !== roleOf(before)) return taken;
+  const { passwordSecretId: secretId } = main;
+  if (server.passwordSecretId !== null || secretId === null || !takesPassword) return taken;
   const sealed = await findSecret(tx, secretId);
   if (sealed === undefined) return taken;
   // Each server has its own, which goes with it.
@@ -75,7 +68,7 @@ async function takeLogin(
 }
 
 /** Where it listens, whoever logs in. */
-function placeOf(endpoint: Parameters<typeof fromJson>[1]): string {
+function placeOf(endpoint: JsonValue): string {
   const { address, port, service } = fromJson(EndpointSchema, endpoint);
   return JSON.stringify([address, port || 5432, service]);
 }

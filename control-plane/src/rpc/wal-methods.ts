@@ -12,7 +12,7 @@ import { headerEnd } from "@coppice/proto/kit/wal/record-end";
 import { fail } from "@coppice/proto/kit/failure";
 import { writeAudit } from "../audit/audit.ts";
 import type { Catalog, Database } from "../catalog/catalog.ts";
-import { type ClusterRecord, lockCluster } from "../catalog/cluster.ts";
+import { type ClusterRecord, lockCluster, mainInstance } from "../catalog/cluster.ts";
 import { hostNames } from "../catalog/host.ts";
 import { endDesired, repeatEnded } from "../catalog/physical/desired.ts";
 import { findStrayCluster, findStraySettings } from "../catalog/physical/told/stray-archive.ts";
@@ -195,12 +195,16 @@ function preview({ row: { id, name } }: ClusterRecord, wanted: WantedArchive | u
   });
 }
 
-async function describe(db: Database, { row: cluster }: ClusterRecord): Promise<WalArchive> {
+async function describe(db: Database, record: ClusterRecord): Promise<WalArchive> {
+  const cluster = record.row;
   const row = await findWalArchive(db, cluster.id);
   const extents = await listSoundExtents(db, { clusterId: cluster.id });
   const gaps = await listArchiveGaps(db, extents, row);
   if (row === undefined) {
-    const straySettings = await findStraySettings(db, cluster.id, new Date());
+    const straySettings = await findStraySettings(db, {
+      clusterId: cluster.id,
+      hostId: mainInstance(record)?.hostId,
+    });
     return walArchiveMessage({ cluster, row, straySettings, extents, gaps });
   }
   const { repositoryId, systemIdentifier, storedLsn: lsn, timeline } = row;

@@ -106,10 +106,14 @@ async function add(session: Session, options: AddOptions, name: string): Promise
 /** By which role a new server is logged in to; what was not said is taken over from the cluster. */
 function describeLogin(added: Instance | undefined, isGiven: boolean): string[] {
   if (added === undefined || added.endpoint?.service) return [];
-  const role = `its role is ${JSON.stringify(added.endpoint?.user || "postgres")}`;
-  if (isGiven) return [`${role}, with the password that was given`];
+  const { user = "", sslmode = "", sslrootcert = "" } = added.endpoint ?? {};
+  const role = `its role is ${JSON.stringify(user || "postgres")}`;
+  const ours = added.hasPassword ? "with the password that the cluster has already" : "without a password";
   return [
-    added.hasPassword ? `${role}, with the password that the cluster has already` : `${role}, without a password`,
+    `${role}, ${isGiven ? "with the password that was given" : ours}`,
+    ...(sslmode === ""
+      ? []
+      : [`its sslmode is ${sslmode}${sslrootcert && `, with the roots in ${sslrootcert} there`}`]),
   ];
 }
 

@@ -13,4 +13,7 @@ test("what only the agent knew of how it archives is said, and nothing of what t
   );
   expect(describeKept(after, after, paint)).toBe("");
   expect(describeKept(create(WalArchiveSchema), after, paint)).toBe("");
+  expect(describeKept(create(WalArchiveSchema, { extents: [{}] }), after, paint)).toMatch(
+    /is not known here, and it begins anew: push, max age 5s; say --mode/,
+  );
 });

@@ -28,16 +28,23 @@ export function saysHow({ mode, maxAge, slot, level }: SettingFlags): boolean {
   return [mode, maxAge, slot, level].some((one) => one !== undefined);
 }
 
-/** What is kept of what only the agent knew, where the catalog was made anew; empty where it was the catalog's to know. */
+/**
+ * What is kept of what only the agent knew, where the catalog was made anew, or that nothing is known of it; empty where
+ * it was the catalog's to know.
+ */
 export function describeKept(
   before: WalArchive | undefined,
   { settings }: WalArchive,
   { paint }: Pick<Terminal, "paint">,
 ): string {
-  if (before?.settings === undefined || before.repository !== "" || settings === undefined) return "";
+  if (before === undefined || before.repository !== "" || settings === undefined) return "";
   const age = settings.maxAge ? `, max age ${formatDuration(durationMs(settings.maxAge))}` : "";
   const how = `${enumLabel(WalModeSchema, settings.mode)}${age}`;
-  return `${paint("yellow", "!")} what was not said stays as its agent does it already: ${how}\n`;
+  const mark = paint("yellow", "!");
+  if (before.settings !== undefined) return `${mark} what was not said stays as its agent does it already: ${how}\n`;
+  // Somebody archived it: with a catalog that was made anew, or before that was ended.
+  if (before.extents.length === 0) return "";
+  return `${mark} how its WAL was archived before is not known here, and it begins anew: ${how}; say --mode and --max-age if it was otherwise\n`;
 }
 
 /** What is said, over how it is done so far. */

@@ -44,7 +44,7 @@ export async function resolveWalArchive(
   }
   const present = await findWalArchive(db, id);
   // A catalog that was made anew does not know what its agents go on with.
-  const told = present?.settings ?? (await findStraySettings(db, id, new Date()));
+  const told = present?.settings ?? (await findStraySettings(db, { clusterId: id, hostId: host.id }));
   const before = told === undefined ? undefined : fromJson(WalSettingsSchema, told, { ignoreUnknownFields: true });
   // Who says nothing of how changes nothing of it.
   const settings = clone(WalSettingsSchema, request.settings ?? before ?? create(WalSettingsSchema));

@@ -79,14 +79,20 @@ export async function listStrayArchives(db: Database, now: Date): Promise<StrayA
   );
 }
 
-/** How a cluster's WAL is archived unasked now; undefined where that is not known, or it is not. */
-export async function findStraySettings(db: Database, clusterId: string, now: Date): Promise<JsonValue | undefined> {
-  const rows = await db.select({ strays: host.strayArchives }).from(host).where(isStray(clusterId));
-  return rows
-    .flatMap(({ strays }) => strays)
-    .filter((one) => one.clusterId === clusterId && one.leftover === undefined)
-    .filter(({ lastTime }) => now.getTime() - Date.parse(lastTime) < silentMs)
-    .toSorted((one, other) => Date.parse(other.lastTime) - Date.parse(one.lastTime))[0]?.settings;
+/**
+ * How a cluster's WAL was archived unasked when that was told last, by the agent of the given host before any other one; it
+ * goes on so also where nobody hears of it. Undefined where that was not told.
+ */
+export async function findStraySettings(
+  db: Database,
+  { clusterId, hostId }: { readonly clusterId: string; readonly hostId: string | undefined },
+): Promise<JsonValue | undefined> {
+  const rows = await db.select({ id: host.id, strays: host.strayArchives }).from(host).where(isStray(clusterId));
+  const told = rows
+    .flatMap(({ id, strays }) => strays.map((one) => ({ ...one, isOfHost: id === hostId })))
+    .filter((one) => one.clusterId === clusterId && one.leftover === undefined && one.settings !== undefined)
+    .toSorted((one, other) => Date.parse(other.lastTime) - Date.parse(one.lastTime));
+  return (told.find(({ isOfHost }) => isOfHost) ?? told[0])?.settings;
 }
 
 /** Id of the cluster of that name or id whose WAL an agent archives unasked; undefined where none does. */
