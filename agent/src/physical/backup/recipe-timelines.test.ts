@@ -13,7 +13,8 @@ const segment = (timeline: number, number: number) =>
 const partOf = (timeline: number, number: number) => `${segment(timeline, number)}.partial.0000000005000100`;
 
 const physical = { startLsn: "0/FE000028", timeline: 1, walSegmentBytes: 16n << 20n };
-const step = `set -euo pipefail\n${chooseWayStep({ systemIdentifier: "7", physical })}`;
+const stepOf = (timeline: number) =>
+  `set -euo pipefail\n${chooseWayStep({ systemIdentifier: "7", physical: { ...physical, timeline } })}`;
 let wal: string;
 beforeAll(() => {
   wal = mkdtempSync(join(tmpdir(), "coppice-timelines-"));
@@ -21,7 +22,7 @@ beforeAll(() => {
 afterAll(() => rmSync(wal, { recursive: true }));
 
 /** What these commands say in front of an archive with these segments; timeline 2 left 1 in segment 257, and 3 left 2 at the start of 259. */
-function run(names: readonly string[], commands: string, env: NodeJS.ProcessEnv): string {
+function run(names: readonly string[], commands: string, env: NodeJS.ProcessEnv, timeline = 1): string {
   rmSync(wal, { recursive: true });
   const history = "1\t1/1800000\tno recovery target specified\n";
   const later = `${history}\n2\t1/3000000\tno recovery target specified`;
@@ -36,7 +37,7 @@ function run(names: readonly string[], commands: string, env: NodeJS.ProcessEnv)
     writeFileSync(join(wal, name), content);
   }
   const all = { PATH: process.env["PATH"], WAL: wal, RECOVER_TO: "latest", ...env };
-  return execFileSync("bash", ["-c", `(${step}\n${commands}) 2>&1 || :`], { encoding: "utf8", env: all });
+  return execFileSync("bash", ["-c", `(${stepOf(timeline)}\n${commands}) 2>&1 || :`], { encoding: "utf8", env: all });
 }
 
 test("the way goes to the newest timeline, or the one that is chosen", () => {
@@ -47,6 +48,14 @@ test("the way goes to the newest timeline, or the one that is chosen", () => {
   expect(way({ RECOVER_TO: "" })).toBe("");
   expect(way({ RECOVER_TIMELINE: "7" })).toContain("the archive has no timeline 7");
   expect(way({ RECOVER_TIMELINE: "5" })).toContain("timeline 5 does not go on from this backup, which is of 1");
+});
+
+test("a backup whose own history is not in the archive is recovered along its timeline, or a newer one", () => {
+  const way = (env: NodeJS.ProcessEnv, timeline: number) =>
+    run([segment(8, 254)], 'printf "$target: %s" "$TIMELINES"', env, timeline);
+  for (const env of [{}, { RECOVER_TIMELINE: "8" }]) expect(way(env, 8)).toBe(`current: 8 0 ${2n ** 63n - 1n}\n`);
+  expect(way({}, 4)).toBe(`5: 5 257 ${2n ** 63n - 1n}\n4 0 257\n`);
+  expect(way({ RECOVER_TIMELINE: "1" }, 8)).toContain("timeline 1 does not go on from this backup, which is of 8");
 });
 
 const whole = [segment(1, 254), segment(1, 255), segment(1, 256), segment(2, 257), segment(2, 258), segment(3, 259)];

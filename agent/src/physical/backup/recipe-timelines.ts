@@ -64,12 +64,8 @@ choose_way() {
     target=${timeline}
     while [ -e "$WAL/history/$(printf %08X.history $((target + 1)))" ]; do target=$((target + 1)); done
   fi
-  if [ "$target" != 1 ]; then
-    history=$WAL/history/$(printf %08X.history "$target")
-    [ -e "$history" ] || {
-      echo "the archive has no timeline $target, for $history is not there: set RECOVER_TIMELINE to one that it has" >&2
-      exit 1
-    }
+  history=$WAL/history/$(printf %08X.history "$target")
+  if [ -e "$history" ]; then
     text=$(plain_wal "$history")
     while read -r parent at _; do
       [[ $parent =~ ^[0-9]+$ ]] || continue
@@ -77,12 +73,17 @@ choose_way() {
       TIMELINES="$parent $first $(((number - 1) / ${walSegmentBytes}))"$'\n'$TIMELINES
       first=$((number / ${walSegmentBytes}))
     done <<< "$text"
+  elif [ "$target" != 1 ] && [ "$target" != ${timeline} ]; then
+    echo "the archive has no timeline $target, for $history is not there: set RECOVER_TIMELINE to one that it has" >&2
+    exit 1
   fi
   TIMELINES="$target $first ${lastNumber}"$'\n'$TIMELINES
   [[ $'\n'$TIMELINES == *$'\n'"${timeline} "* ]] || {
     echo "timeline $target does not go on from this backup, which is of ${timeline}: set RECOVER_TIMELINE to one that does" >&2
     exit 1
   }
+  # The server refuses a number without a history.
+  [ -e "$history" ] || target=current
   find_hole
 }
 find_hole() {
