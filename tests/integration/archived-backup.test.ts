@@ -1,7 +1,8 @@
 // One thing: physical backups that leave their WAL to the archive, from the wait for it to a server recovered by it.
-import { chown, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { zstdCompressSync } from "node:zlib";
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { Failure } from "@coppice/proto/kit/failure";
@@ -166,6 +167,26 @@ describe.each([
     await using accepted = await startRecovered(server, latest.data);
     expect(await accepted.sql("postgres", rows)).toBe(lost.state);
     await rename(`${wal}.away`, lost.file);
+  });
+
+  test("its RECOVER.txt ends at the fork where a later timeline has no WAL yet, and the older one goes on", async () => {
+    await using running = await archive(command());
+    const wal = join(lab.repository, "cls_test/wal", running.systemIdentifier);
+    await server.sql("postgres", "insert into big select max(id) + 1, 'before the fork' from big");
+    const fork = await server.sql("postgres", "select pg_current_wal_flush_lsn()");
+    const before = await server.sql("postgres", rows);
+    for (const _segment of ["of the fork", "behind it"]) {
+      await server.sql("postgres", "insert into big select max(id) + 1, 'abandoned' from big");
+      const name = await server.sql("postgres", "select pg_walfile_name(pg_current_wal_insert_lsn())");
+      await server.sql("postgres", "select pg_switch_wal()");
+      const folder = join(wal, name.slice(0, 8), name.slice(0, 16));
+      await expect.poll(() => readdir(folder), patient).toContain(name);
+    }
+    const history = join(wal, "history/00000002.history");
+    await mkdir(join(wal, "history"), { recursive: true });
+    await writeFile(history, zstdCompressSync(`1\t${fork}\tno recovery target specified\n`));
+    expect(await recovered(lab.folderOf(parent ?? command().backup), ["RECOVER_TO=latest"])).toBe(before);
+    await rm(history);
   });
 
   test("one that is cancelled while it waits leaves nothing", async () => {

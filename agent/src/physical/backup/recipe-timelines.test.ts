@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { chooseWayStep } from "./recipe-timelines.ts";
+import { chooseWayStep, keptOfFork } from "./recipe-timelines.ts";
 
 const segment = (timeline: number, number: number) =>
   [timeline, Math.floor(number / 256), number % 256]
@@ -84,4 +84,14 @@ test("what the server asks for behind the end of the way is no hole", () => {
   for (const name of [segment(3, 260), segment(1, 258), segment(4, 259), "00000004.history"])
     expect(asked(name)).toBe("none\n");
   expect(asked(segment(1, 255))).toBe(`${segment(1, 256)}\n`);
+});
+
+test("of an abandoned timeline the server is given what lies in front of the fork", () => {
+  const asked = [segment(1, 256), segment(2, 257), segment(3, 259), "00000002.history"];
+  const cut = [segment(1, 257), segment(2, 258)];
+  const behind = [segment(1, 258), segment(2, 259)];
+  const each = `for one in ${[...asked, ...cut, ...behind].join(" ")}; do`;
+  const said = run(whole, `${each}\nset -- $one\n(${keptOfFork(physical)}\necho "kept $kept") || echo none\ndone`, {});
+  const kept = ["", "", "", "", 8 << 20, 16 << 20].map((bytes) => `kept ${bytes}\n`);
+  expect(said).toBe(`${kept.join("")}none\nnone\n`);
 });

@@ -42,6 +42,24 @@ later_wal() {
 }`;
 
 /**
+ * The commands that keep from the server what a timeline has behind the one that left it: they end with 1 where all of the
+ * segment $1 lies there, and say in `kept` how many bytes are on the way where a part of it does.
+ */
+export const keptOfFork = (
+  wal: RecipeWal,
+) => String.raw`# What a timeline has behind the one that left it was abandoned: the server would replay it where the later one has nothing
+# yet. Lines of FORKS: timeline, number of its last segment on the way, bytes of that which are.
+kept=
+if [[ $1 =~ ^[0-9A-F]{24}$ ]]; then
+  number=$((16#${"$"}{1:8:8} * ${segmentsPerRun(wal)} + 16#${"$"}{1:16:8}))
+  while read -r timeline last bytes; do
+    if [ "$timeline" != $((16#${"$"}{1:0:8})) ]; then continue; fi
+    if ((number > last)); then exit 1; fi
+    if ((number == last)); then kept=$bytes; fi
+  done <<< "$FORKS"
+fi`;
+
+/**
  * The commands that find the way which recovery by RECOVER_TO takes, refuse a timeline that is not there or does not go on
  * from the backup, and name a hole before anything is unpacked.
  */
@@ -70,6 +88,7 @@ choose_way() {
     while read -r parent at _; do
       [[ $parent =~ ^[0-9]+$ ]] || continue
       number=$((16#${"$"}{at%/*} * 2 ** 32 + 16#${"$"}{at#*/}))
+      FORKS="$parent $(((number - 1) / ${walSegmentBytes})) $(((number - 1) % ${walSegmentBytes} + 1))"$'\n'$FORKS
       TIMELINES="$parent $first $(((number - 1) / ${walSegmentBytes}))"$'\n'$TIMELINES
       first=$((number / ${walSegmentBytes}))
     done <<< "$text"
@@ -106,6 +125,7 @@ find_hole() {
   done
 }
 TIMELINES=
+FORKS=
 hole=
 if [ -n "${"$"}{RECOVER_TO:-}" ]; then choose_way; fi`;
 }
