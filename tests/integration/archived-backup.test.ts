@@ -1,7 +1,7 @@
 // One thing: physical backups that leave their WAL to the archive, from the wait for it to a server recovered by it.
-import { chown, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
@@ -15,6 +15,7 @@ import { startRecovered } from "../support/physical/recovered-server.ts";
 import { openRestoreLab } from "../support/physical/restore-lab.ts";
 import { runRecipe } from "../support/physical/run-recipe.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { runProgram } from "../support/run-program.ts";
 
 const patient = { timeout: 60_000, interval: 50 };
 const rows = "select count(*), md5(string_agg(t::text, ',' order by id)) from big t";
@@ -160,6 +161,25 @@ describe.each([
     const stopped = new RegExp(`${lacks}[^]*FATAL: .*${lost.name}`);
     await using behind = await runRecipe(server, folder, { key, settings: [`RECOVER_TO=${later.time}`], warning });
     await expect(startRecovered(server, behind.data)).rejects.toThrow(stopped);
+    // Segments lie in folders that the agent made for itself alone: none of them is missing.
+    await using closed = await runRecipe(server, folder, { key, settings: ["RECOVER_TO=latest"], warning });
+    const copy = join(closed.data, "../copy");
+    const run = join(copy, "wal", running.systemIdentifier, lost.name.slice(0, 8), lost.name.slice(0, 16));
+    await chmod(run, 0);
+    await expect(startRecovered(server, closed.data)).rejects.toThrow(`may not read and enter ${run}: let it`);
+    const asOwner = [`--reuid=${server.owner.uid}`, `--regid=${server.owner.gid}`, "--init-groups", "env"];
+    const again = [
+      ...asOwner,
+      "--chdir",
+      join(copy, "backups", basename(folder)),
+      "RECOVER_TO=latest",
+      "IDENTITY=none",
+    ];
+    const refused = await runProgram("setpriv", [...again, "bash", "RECOVER.txt"], {
+      env: { PATH: `${server.binDir}:${process.env["PATH"]}` },
+    });
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/may not read and enter .*: let it/);
     await using latest = await runRecipe(server, folder, { key, settings: ["RECOVER_TO=latest"], warning });
     await expect(startRecovered(server, latest.data)).rejects.toThrow(stopped);
     const fetch = join(latest.data, "fetch_wal.bash");

@@ -1,5 +1,6 @@
 // What RECOVER.txt says where the WAL that a backup needs is in the repository's archive.
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
+import { requireOpenArchive, tellClosedFolder } from "./recipe-folders.ts";
 import { keptOfFork, laterWal, plainWal, type RecipeWal } from "./recipe-timelines.ts";
 import { digestLines, hereDocument } from "../../repository/recipe-text.ts";
 
@@ -89,7 +90,7 @@ const scriptOf = (
 ) => String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
 # ends recovery there; 126 stops it, so that trouble, or a hole with later WAL behind it, does not end recovery early.
 set -u -o pipefail
-[ -d "$WAL" ] || exit 126
+${requireOpenArchive(126)}
 case $1 in
   *.history | *.backup) file=$WAL/history/$1 ;;
   *) file=$WAL/$(printf '%.8s/%.16s' "$1" "$1")/$1 ;;
@@ -147,6 +148,7 @@ export const takenTimelinesStep = ({
   readonly systemIdentifier: string;
 }) => String.raw`# Timelines of this server that are taken: when it ends its recovery it is to begin another one. They are in the archive
 # beside this folder, where there is one; where that lies elsewhere, say so: export WAL=/another/${systemIdentifier}
+${tellClosedFolder({ systemIdentifier })}
 ${plainWal}
 for history in "${"$"}{WAL:-../../wal/${systemIdentifier}}"/history/*.history; do
   taken=$PGDATA/pg_wal/${"$"}{history##*/}
