@@ -12,9 +12,9 @@ const segment = (timeline: number, number: number) =>
     .join("");
 const partOf = (timeline: number, number: number) => `${segment(timeline, number)}.partial.0000000005000100`;
 
-const physical = { startLsn: "0/FE000028", timeline: 1, walSegmentBytes: 16n << 20n };
-const stepOf = (timeline: number) =>
-  `set -euo pipefail\n${chooseWayStep({ systemIdentifier: "7", physical: { ...physical, timeline } })}`;
+const physical = { startLsn: "0/FE000028", stopLsn: "0/FE000130", timeline: 1, walSegmentBytes: 16n << 20n };
+const stepOf = (timeline: number, stopLsn = physical.stopLsn) =>
+  `set -euo pipefail\n${chooseWayStep({ systemIdentifier: "7", physical: { ...physical, timeline, stopLsn } })}`;
 let wal: string;
 beforeAll(() => {
   wal = mkdtempSync(join(tmpdir(), "coppice-timelines-"));
@@ -56,6 +56,13 @@ test("a backup whose own history is not in the archive is recovered along its ti
   for (const env of [{}, { RECOVER_TIMELINE: "8" }]) expect(way(env, 8)).toBe(`current: 8 0 ${2n ** 63n - 1n}\n`);
   expect(way({}, 4)).toBe(`5: 5 257 ${2n ** 63n - 1n}\n4 0 257\n`);
   expect(way({ RECOVER_TIMELINE: "1" }, 8)).toContain("timeline 1 does not go on from this backup, which is of 8");
+});
+
+test("a backup that had not ended where a timeline left its own is not recovered to that", () => {
+  const left = "timeline 3 left 1 at 1/1800000, before this backup ends at 1/1800008";
+  expect(run([], stepOf(1, "1/1800008"), {})).toContain(left);
+  expect(run([], stepOf(1, "1/1800000"), {})).toBe("");
+  expect(run([], stepOf(1, "1/1800008"), { RECOVER_TIMELINE: "1" })).toBe("");
 });
 
 const whole = [segment(1, 254), segment(1, 255), segment(1, 256), segment(2, 257), segment(2, 258), segment(3, 259)];

@@ -3,7 +3,7 @@ import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/p
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 
 /** What of a backup says which of the archive's segments it goes on with. */
-export type RecipeWal = Pick<PhysicalContent, "startLsn" | "timeline" | "walSegmentBytes">;
+export type RecipeWal = Pick<PhysicalContent, "startLsn" | "stopLsn" | "timeline" | "walSegmentBytes">;
 
 /** The function that writes out a file of the archive as it was before it was stored. */
 export const plainWal = String.raw`plain_wal() {
@@ -70,7 +70,7 @@ export function chooseWayStep({
   systemIdentifier: string;
   physical: RecipeWal;
 }): string {
-  const { startLsn, timeline, walSegmentBytes } = physical;
+  const { startLsn, stopLsn, timeline, walSegmentBytes } = physical;
   const lastNumber = 2n ** 63n - 1n;
   return String.raw`# Which timeline is recovered to, as the server would choose it, and by which it comes there.
 ${plainWal}
@@ -88,6 +88,10 @@ choose_way() {
     while read -r parent at _; do
       [[ $parent =~ ^[0-9]+$ ]] || continue
       number=$((16#${"$"}{at%/*} * 2 ** 32 + 16#${"$"}{at#*/}))
+      if [ "$parent" = ${timeline} ] && ((number < ${parseLsn(stopLsn)})); then
+        echo "timeline $target left ${timeline} at $at, before this backup ends at ${stopLsn}: set RECOVER_TIMELINE to one that goes on from it, such as ${timeline}, or recover a backup that ended before" >&2
+        exit 1
+      fi
       FORKS="$parent $(((number - 1) / ${walSegmentBytes})) $(((number - 1) % ${walSegmentBytes} + 1))"$'\n'$FORKS
       TIMELINES="$parent $first $(((number - 1) / ${walSegmentBytes}))"$'\n'$TIMELINES
       first=$((number / ${walSegmentBytes}))
