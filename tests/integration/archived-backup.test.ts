@@ -1,7 +1,8 @@
 // One thing: physical backups that leave their WAL to the archive, from the wait for it to a server recovered by it.
-import { chown, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { zstdCompressSync } from "node:zlib";
 import type { BackupPhysicalCommand } from "@coppice/proto/gen/coppice/agent/v1/backup_physical";
 import type { BackupAddress } from "@coppice/proto/gen/coppice/agent/v1/repository_target";
 import { Failure } from "@coppice/proto/kit/failure";
@@ -14,6 +15,7 @@ import { startRecovered } from "../support/physical/recovered-server.ts";
 import { openRestoreLab } from "../support/physical/restore-lab.ts";
 import { runRecipe } from "../support/physical/run-recipe.ts";
 import { openPostgresServer, type PostgresServer } from "../support/postgres-servers.ts";
+import { runProgram } from "../support/run-program.ts";
 
 const patient = { timeout: 60_000, interval: 50 };
 const rows = "select count(*), md5(string_agg(t::text, ',' order by id)) from big t";
@@ -159,6 +161,25 @@ describe.each([
     const stopped = new RegExp(`${lacks}[^]*FATAL: .*${lost.name}`);
     await using behind = await runRecipe(server, folder, { key, settings: [`RECOVER_TO=${later.time}`], warning });
     await expect(startRecovered(server, behind.data)).rejects.toThrow(stopped);
+    // Segments lie in folders that the agent made for itself alone: none of them is missing.
+    await using closed = await runRecipe(server, folder, { key, settings: ["RECOVER_TO=latest"], warning });
+    const copy = join(closed.data, "../copy");
+    const run = join(copy, "wal", running.systemIdentifier, lost.name.slice(0, 8), lost.name.slice(0, 16));
+    await chmod(run, 0);
+    await expect(startRecovered(server, closed.data)).rejects.toThrow(`may not read and enter ${run}: let it`);
+    const asOwner = [`--reuid=${server.owner.uid}`, `--regid=${server.owner.gid}`, "--init-groups", "env"];
+    const again = [
+      ...asOwner,
+      "--chdir",
+      join(copy, "backups", basename(folder)),
+      "RECOVER_TO=latest",
+      "IDENTITY=none",
+    ];
+    const refused = await runProgram("setpriv", [...again, "bash", "RECOVER.txt"], {
+      env: { PATH: `${server.binDir}:${process.env["PATH"]}` },
+    });
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/may not read and enter .*: let it/);
     await using latest = await runRecipe(server, folder, { key, settings: ["RECOVER_TO=latest"], warning });
     await expect(startRecovered(server, latest.data)).rejects.toThrow(stopped);
     const fetch = join(latest.data, "fetch_wal.bash");
@@ -166,6 +187,26 @@ describe.each([
     await using accepted = await startRecovered(server, latest.data);
     expect(await accepted.sql("postgres", rows)).toBe(lost.state);
     await rename(`${wal}.away`, lost.file);
+  });
+
+  test("its RECOVER.txt ends at the fork where a later timeline has no WAL yet, and the older one goes on", async () => {
+    await using running = await archive(command());
+    const wal = join(lab.repository, "cls_test/wal", running.systemIdentifier);
+    await server.sql("postgres", "insert into big select max(id) + 1, 'before the fork' from big");
+    const fork = await server.sql("postgres", "select pg_current_wal_flush_lsn()");
+    const before = await server.sql("postgres", rows);
+    for (const _segment of ["of the fork", "behind it"]) {
+      await server.sql("postgres", "insert into big select max(id) + 1, 'abandoned' from big");
+      const name = await server.sql("postgres", "select pg_walfile_name(pg_current_wal_insert_lsn())");
+      await server.sql("postgres", "select pg_switch_wal()");
+      const folder = join(wal, name.slice(0, 8), name.slice(0, 16));
+      await expect.poll(() => readdir(folder), patient).toContain(name);
+    }
+    const history = join(wal, "history/00000002.history");
+    await mkdir(join(wal, "history"), { recursive: true });
+    await writeFile(history, zstdCompressSync(`1\t${fork}\tno recovery target specified\n`));
+    expect(await recovered(lab.folderOf(parent ?? command().backup), ["RECOVER_TO=latest"])).toBe(before);
+    await rm(history);
   });
 
   test("one that is cancelled while it waits leaves nothing", async () => {

@@ -1,6 +1,7 @@
 // What RECOVER.txt says where the WAL that a backup needs is in the repository's archive.
 import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/physical_content";
-import { laterWal, plainWal, type RecipeWal } from "./recipe-timelines.ts";
+import { requireOpenArchive, tellClosedFolder } from "./recipe-folders.ts";
+import { keptOfFork, laterWal, plainWal, type RecipeWal } from "./recipe-timelines.ts";
 import { digestLines, hereDocument } from "../../repository/recipe-text.ts";
 
 /** The lines of its head that say where the archive is, and how far it is recovered. */
@@ -89,11 +90,12 @@ const scriptOf = (
 ) => String.raw`# Fetches the file $1 of the archive to the path $2, for restore_command. The server takes 1 for "there is none", and
 # ends recovery there; 126 stops it, so that trouble, or a hole with later WAL behind it, does not end recovery early.
 set -u -o pipefail
-[ -d "$WAL" ] || exit 126
+${requireOpenArchive(126)}
 case $1 in
   *.history | *.backup) file=$WAL/history/$1 ;;
   *) file=$WAL/$(printf '%.8s/%.16s' "$1" "$1")/$1 ;;
 esac
+${keptOfFork(wal)}
 ${laterWal(wal)}
 if [ ! -e "$file" ]; then
   if later=$(later_wal "$1"); then
@@ -109,7 +111,11 @@ if [ ! -e "$file" ]; then
 fi
 [ -e "$file" ] || exit 1
 ${plainWal}
-plain_wal "$file" > "$2" || { rm -f "$2"; exit 126; }`;
+write_wal() {
+  plain_wal "$file" > "$1" || return
+  [ -z "$kept" ] || { truncate -s "$kept" "$1" && truncate -s ${wal.walSegmentBytes} "$1"; }
+}
+write_wal "$2" || { rm -f "$2"; exit 126; }`;
 
 /** The commands that check the files of WAL that the backup needs, and write what restore_command runs. */
 export function archivedWalStep({
@@ -127,7 +133,7 @@ case "\${IDENTITY:-}" in
   *) IDENTITY=$PWD/$IDENTITY ;;
 esac
 {
-  printf 'WAL=%q\\nIDENTITY=%q\\nTIMELINES=%q\\n' "$WAL" "\${IDENTITY:-}" "$TIMELINES"
+  printf 'WAL=%q\\nIDENTITY=%q\\nTIMELINES=%q\\nFORKS=%q\\n' "$WAL" "\${IDENTITY:-}" "$TIMELINES" "$FORKS"
 ${hereDocument("  cat", scriptOf(physical))}
 } > "$PGDATA/fetch_wal.bash"`;
 }
@@ -142,6 +148,7 @@ export const takenTimelinesStep = ({
   readonly systemIdentifier: string;
 }) => String.raw`# Timelines of this server that are taken: when it ends its recovery it is to begin another one. They are in the archive
 # beside this folder, where there is one; where that lies elsewhere, say so: export WAL=/another/${systemIdentifier}
+${tellClosedFolder({ systemIdentifier })}
 ${plainWal}
 for history in "${"$"}{WAL:-../../wal/${systemIdentifier}}"/history/*.history; do
   taken=$PGDATA/pg_wal/${"$"}{history##*/}

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { chooseWayStep } from "./recipe-timelines.ts";
+import { chooseWayStep, keptOfFork } from "./recipe-timelines.ts";
 
 const segment = (timeline: number, number: number) =>
   [timeline, Math.floor(number / 256), number % 256]
@@ -12,8 +12,9 @@ const segment = (timeline: number, number: number) =>
     .join("");
 const partOf = (timeline: number, number: number) => `${segment(timeline, number)}.partial.0000000005000100`;
 
-const physical = { startLsn: "0/FE000028", timeline: 1, walSegmentBytes: 16n << 20n };
-const step = `set -euo pipefail\n${chooseWayStep({ systemIdentifier: "7", physical })}`;
+const physical = { startLsn: "0/FE000028", stopLsn: "0/FE000130", timeline: 1, walSegmentBytes: 16n << 20n };
+const stepOf = (timeline: number, stopLsn = physical.stopLsn) =>
+  `set -euo pipefail\n${chooseWayStep({ systemIdentifier: "7", physical: { ...physical, timeline, stopLsn } })}`;
 let wal: string;
 beforeAll(() => {
   wal = mkdtempSync(join(tmpdir(), "coppice-timelines-"));
@@ -21,7 +22,7 @@ beforeAll(() => {
 afterAll(() => rmSync(wal, { recursive: true }));
 
 /** What these commands say in front of an archive with these segments; timeline 2 left 1 in segment 257, and 3 left 2 at the start of 259. */
-function run(names: readonly string[], commands: string, env: NodeJS.ProcessEnv): string {
+function run(names: readonly string[], commands: string, env: NodeJS.ProcessEnv, timeline = 1): string {
   rmSync(wal, { recursive: true });
   const history = "1\t1/1800000\tno recovery target specified\n";
   const later = `${history}\n2\t1/3000000\tno recovery target specified`;
@@ -36,7 +37,7 @@ function run(names: readonly string[], commands: string, env: NodeJS.ProcessEnv)
     writeFileSync(join(wal, name), content);
   }
   const all = { PATH: process.env["PATH"], WAL: wal, RECOVER_TO: "latest", ...env };
-  return execFileSync("bash", ["-c", `(${step}\n${commands}) 2>&1 || :`], { encoding: "utf8", env: all });
+  return execFileSync("bash", ["-c", `(${stepOf(timeline)}\n${commands}) 2>&1 || :`], { encoding: "utf8", env: all });
 }
 
 test("the way goes to the newest timeline, or the one that is chosen", () => {
@@ -47,6 +48,21 @@ test("the way goes to the newest timeline, or the one that is chosen", () => {
   expect(way({ RECOVER_TO: "" })).toBe("");
   expect(way({ RECOVER_TIMELINE: "7" })).toContain("the archive has no timeline 7");
   expect(way({ RECOVER_TIMELINE: "5" })).toContain("timeline 5 does not go on from this backup, which is of 1");
+});
+
+test("a backup whose own history is not in the archive is recovered along its timeline, or a newer one", () => {
+  const way = (env: NodeJS.ProcessEnv, timeline: number) =>
+    run([segment(8, 254)], 'printf "$target: %s" "$TIMELINES"', env, timeline);
+  for (const env of [{}, { RECOVER_TIMELINE: "8" }]) expect(way(env, 8)).toBe(`current: 8 0 ${2n ** 63n - 1n}\n`);
+  expect(way({}, 4)).toBe(`5: 5 257 ${2n ** 63n - 1n}\n4 0 257\n`);
+  expect(way({ RECOVER_TIMELINE: "1" }, 8)).toContain("timeline 1 does not go on from this backup, which is of 8");
+});
+
+test("a backup that had not ended where a timeline left its own is not recovered to that", () => {
+  const left = "timeline 3 left 1 at 1/1800000, before this backup ends at 1/1800008";
+  expect(run([], stepOf(1, "1/1800008"), {})).toContain(left);
+  expect(run([], stepOf(1, "1/1800000"), {})).toBe("");
+  expect(run([], stepOf(1, "1/1800008"), { RECOVER_TIMELINE: "1" })).toBe("");
 });
 
 const whole = [segment(1, 254), segment(1, 255), segment(1, 256), segment(2, 257), segment(2, 258), segment(3, 259)];
@@ -75,4 +91,14 @@ test("what the server asks for behind the end of the way is no hole", () => {
   for (const name of [segment(3, 260), segment(1, 258), segment(4, 259), "00000004.history"])
     expect(asked(name)).toBe("none\n");
   expect(asked(segment(1, 255))).toBe(`${segment(1, 256)}\n`);
+});
+
+test("of an abandoned timeline the server is given what lies in front of the fork", () => {
+  const asked = [segment(1, 256), segment(2, 257), segment(3, 259), "00000002.history"];
+  const cut = [segment(1, 257), segment(2, 258)];
+  const behind = [segment(1, 258), segment(2, 259)];
+  const each = `for one in ${[...asked, ...cut, ...behind].join(" ")}; do`;
+  const said = run(whole, `${each}\nset -- $one\n(${keptOfFork(physical)}\necho "kept $kept") || echo none\ndone`, {});
+  const kept = ["", "", "", "", 8 << 20, 16 << 20].map((bytes) => `kept ${bytes}\n`);
+  expect(said).toBe(`${kept.join("")}none\nnone\n`);
 });

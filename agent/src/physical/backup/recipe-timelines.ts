@@ -3,7 +3,7 @@ import type { PhysicalContent } from "@coppice/proto/gen/coppice/repository/v1/p
 import { parseLsn } from "@coppice/proto/kit/wal/lsn";
 
 /** What of a backup says which of the archive's segments it goes on with. */
-export type RecipeWal = Pick<PhysicalContent, "startLsn" | "timeline" | "walSegmentBytes">;
+export type RecipeWal = Pick<PhysicalContent, "startLsn" | "stopLsn" | "timeline" | "walSegmentBytes">;
 
 /** The function that writes out a file of the archive as it was before it was stored. */
 export const plainWal = String.raw`plain_wal() {
@@ -42,6 +42,24 @@ later_wal() {
 }`;
 
 /**
+ * The commands that keep from the server what a timeline has behind the one that left it: they end with 1 where all of the
+ * segment $1 lies there, and say in `kept` how many bytes are on the way where a part of it does.
+ */
+export const keptOfFork = (
+  wal: RecipeWal,
+) => String.raw`# What a timeline has behind the one that left it was abandoned: the server would replay it where the later one has nothing
+# yet. Lines of FORKS: timeline, number of its last segment on the way, bytes of that which are.
+kept=
+if [[ $1 =~ ^[0-9A-F]{24}$ ]]; then
+  number=$((16#${"$"}{1:8:8} * ${segmentsPerRun(wal)} + 16#${"$"}{1:16:8}))
+  while read -r timeline last bytes; do
+    if [ "$timeline" != $((16#${"$"}{1:0:8})) ]; then continue; fi
+    if ((number > last)); then exit 1; fi
+    if ((number == last)); then kept=$bytes; fi
+  done <<< "$FORKS"
+fi`;
+
+/**
  * The commands that find the way which recovery by RECOVER_TO takes, refuse a timeline that is not there or does not go on
  * from the backup, and name a hole before anything is unpacked.
  */
@@ -52,7 +70,7 @@ export function chooseWayStep({
   systemIdentifier: string;
   physical: RecipeWal;
 }): string {
-  const { startLsn, timeline, walSegmentBytes } = physical;
+  const { startLsn, stopLsn, timeline, walSegmentBytes } = physical;
   const lastNumber = 2n ** 63n - 1n;
   return String.raw`# Which timeline is recovered to, as the server would choose it, and by which it comes there.
 ${plainWal}
@@ -64,25 +82,31 @@ choose_way() {
     target=${timeline}
     while [ -e "$WAL/history/$(printf %08X.history $((target + 1)))" ]; do target=$((target + 1)); done
   fi
-  if [ "$target" != 1 ]; then
-    history=$WAL/history/$(printf %08X.history "$target")
-    [ -e "$history" ] || {
-      echo "the archive has no timeline $target, for $history is not there: set RECOVER_TIMELINE to one that it has" >&2
-      exit 1
-    }
+  history=$WAL/history/$(printf %08X.history "$target")
+  if [ -e "$history" ]; then
     text=$(plain_wal "$history")
     while read -r parent at _; do
       [[ $parent =~ ^[0-9]+$ ]] || continue
       number=$((16#${"$"}{at%/*} * 2 ** 32 + 16#${"$"}{at#*/}))
+      if [ "$parent" = ${timeline} ] && ((number < ${parseLsn(stopLsn)})); then
+        echo "timeline $target left ${timeline} at $at, before this backup ends at ${stopLsn}: set RECOVER_TIMELINE to one that goes on from it, such as ${timeline}, or recover a backup that ended before" >&2
+        exit 1
+      fi
+      FORKS="$parent $(((number - 1) / ${walSegmentBytes})) $(((number - 1) % ${walSegmentBytes} + 1))"$'\n'$FORKS
       TIMELINES="$parent $first $(((number - 1) / ${walSegmentBytes}))"$'\n'$TIMELINES
       first=$((number / ${walSegmentBytes}))
     done <<< "$text"
+  elif [ "$target" != 1 ] && [ "$target" != ${timeline} ]; then
+    echo "the archive has no timeline $target, for $history is not there: set RECOVER_TIMELINE to one that it has" >&2
+    exit 1
   fi
   TIMELINES="$target $first ${lastNumber}"$'\n'$TIMELINES
   [[ $'\n'$TIMELINES == *$'\n'"${timeline} "* ]] || {
     echo "timeline $target does not go on from this backup, which is of ${timeline}: set RECOVER_TIMELINE to one that does" >&2
     exit 1
   }
+  # The server refuses a number without a history.
+  [ -e "$history" ] || target=current
   find_hole
 }
 find_hole() {
@@ -105,6 +129,7 @@ find_hole() {
   done
 }
 TIMELINES=
+FORKS=
 hole=
 if [ -n "${"$"}{RECOVER_TO:-}" ]; then choose_way; fi`;
 }

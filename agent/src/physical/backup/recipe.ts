@@ -10,6 +10,7 @@ import {
   takenTimelinesStep,
   tellHowToStart,
 } from "./recipe-archive.ts";
+import { openArchiveStep } from "./recipe-folders.ts";
 import { chooseWayStep } from "./recipe-timelines.ts";
 import { forgetRecovery, formatSettings, quietSettings } from "../restore/settings/recovery-settings.ts";
 import {
@@ -340,6 +341,7 @@ export function formatPhysicalRecipe(facts: PhysicalRecipeFacts): string {
       ? [refuseRecoverTo]
       : [
           checkRecoverTo,
+          openArchiveStep({ systemIdentifier: facts.systemIdentifier }),
           checkRecoverTimeline({ systemIdentifier: facts.systemIdentifier, timeline: physical.timeline }),
           chooseWayStep(facts),
         ]),

@@ -8,6 +8,7 @@ import {
   describeArchive,
   tellHowToStart,
 } from "../recipe-archive.ts";
+import { openArchiveStep } from "../recipe-folders.ts";
 import { chooseWayStep } from "../recipe-timelines.ts";
 
 /** What RECOVER.txt of a WAL increment is written from. */
@@ -69,6 +70,7 @@ export IDENTITY`,
         ]
       : []),
     checkRecoverTo,
+    openArchiveStep({ systemIdentifier }),
     checkRecoverTimeline({ systemIdentifier, timeline: physical.timeline }),
     chooseWayStep({ systemIdentifier, physical }),
     ': "${PGDATA:?set it to the path of the data directory to make}"\nexport PGDATA',
