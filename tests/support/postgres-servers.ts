@@ -151,6 +151,8 @@ export async function openPostgresServer(options: PostgresServerOptions): Promis
     if (!server?.pid) return;
     const stopped = server;
     server = undefined;
+    // One that dies may start another process just before, which would be waited for by nobody.
+    if (mode === "kill") stopped.kill("SIGSTOP");
     const backends = await childrenOf(stopped.pid ?? 0);
     if (stopped.exitCode === null && stopped.signalCode === null) {
       const ended = once(stopped, "exit");
